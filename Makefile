@@ -1,0 +1,30 @@
+# Every target makes .venv and installs into it when that is needed, and only then.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check format clean
+.DELETE_ON_ERROR:
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,report]'
+	touch $@
+
+demo: $(READY)  ## install, then the whole algorithm on pictures the project draws itself
+	$(BIN)/stylebench demo
+
+test: $(READY)  ## the test suite
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)  ## rewrite the sources in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what the targets above made
+	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -1,0 +1,1 @@
+"""Triton kernels for neural style transfer, behind torch operators."""
