@@ -1,0 +1,76 @@
+"""The reference engine: the paper in eager PyTorch, NCHW, autograd, fp32 or fp64.
+
+It is what every other engine is compared with, so it is kept plain and is never optimised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stylebench.engines.contract import LossTerms, Targets
+from stylebench.losses import content_loss, gram, style_loss, tv_loss
+from stylebench.network import VGG19
+from stylebench.objective import Objective
+from stylebench.precision import exact_arithmetic
+
+
+class Reference:
+    """Gatys' loss and its gradient by autograd.
+
+    Args:
+        network: VGG-19 in the precision to compute in (fp32, or fp64 for the oracle).
+        objective: the coefficients of the loss.
+        content: preprocessed content image [1, 3, H, W].
+        styles: preprocessed style images [1, 3, H', W'], of any sizes.
+        blend: one weight a style image, adding up to 1.
+    """
+
+    name = "reference"
+
+    def __init__(
+        self,
+        network: VGG19,
+        objective: Objective,
+        content: Tensor,
+        styles: Sequence[Tensor],
+        blend: Sequence[float],
+    ) -> None:
+        self.network = network
+        self.objective = objective
+        self.targets = self.capture(content, styles, blend)
+
+    @torch.no_grad()
+    def capture(self, content: Tensor, styles: Sequence[Tensor], blend: Sequence[float]) -> Targets:
+        """The targets: content features P, and Gram matrices A blended over the style images.
+
+        Blending the Gram matrices is the same as blending the losses, up to a constant.
+        """
+        with exact_arithmetic():
+            P = self.network(content, self.objective.content)
+            A: dict[str, Tensor] = {}
+            for style, weight in zip(styles, blend, strict=True):
+                for layer, features in self.network(style, self.objective.style).items():
+                    A[layer] = A.get(layer, 0) + weight * gram(features)
+        return Targets(P, A)
+
+    def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
+        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], network's dtype."""
+        x = image.detach().requires_grad_()
+        with exact_arithmetic():
+            features = self.network(x, self.objective.taps)
+            losses = [
+                content_loss(features[layer], self.targets.content[layer], weight)
+                for layer, weight in self.objective.content.items()
+            ]
+            losses += [
+                style_loss(features[layer], self.targets.style[layer], weight)
+                for layer, weight in self.objective.style.items()
+            ]
+            if self.objective.tv:
+                losses.append(tv_loss(x, self.objective.tv, self.objective.tv_kind))
+            terms = torch.stack(losses)
+            (gradient,) = torch.autograd.grad(terms.sum(), x)
+        return LossTerms(self.objective.terms, terms.detach()), gradient

@@ -1,0 +1,189 @@
+"""VGG-19 as a chain of named stages, built only to the deepest layer asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+Pooling = Literal["average", "max"]
+
+#: Output channels of every convolution, block by block (Simonyan & Zisserman 2014, column E).
+BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
+
+
+def _layers() -> Iterator[tuple[str, int, int]]:
+    channels = 3
+    for block, widths in enumerate(BLOCKS, start=1):
+        for index, width in enumerate(widths, start=1):
+            yield f"conv{block}_{index}", channels, width
+            yield f"relu{block}_{index}", width, width
+            channels = width
+        yield f"pool{block}", channels, channels
+
+
+#: Layer name -> (input channels, output channels), in order. ``conv4_2`` is the convolution before
+#: its ReLU, ``relu4_2`` the same after it, ``pool4`` the pooling that ends the fourth block.
+LAYERS: Mapping[str, tuple[int, int]] = {
+    name: (inputs, outputs) for name, inputs, outputs in _layers()
+}
+CONVOLUTIONS = tuple(name for name in LAYERS if name.startswith("conv"))
+
+
+def check_layer(name: str) -> str:
+    """Return ``name`` if VGG-19 has such a layer; raise ValueError naming the layers otherwise."""
+    if name not in LAYERS:
+        raise ValueError(
+            f"unknown layer {name!r}: expected conv1_1 .. conv5_4 (before ReLU), "
+            "relu1_1 .. relu5_4 (after ReLU) or pool1 .. pool5"
+        )
+    return name
+
+
+def deepest(names: Iterable[str]) -> str:
+    """The last of the given layers in the network's order."""
+    order = list(LAYERS)
+    return max((check_layer(name) for name in names), key=order.index)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the weights expect: ``(rgb[order] - mean) * scale``, channel by channel.
+
+    ``mean`` and ``scale`` are given in the network's channel order, for images in [0, 1].
+    """
+
+    order: tuple[int, int, int]
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+
+    def apply(self, rgb: Tensor) -> Tensor:
+        """[B, 3, H, W] RGB in [0, 1] -> the variable that the network sees, same dtype."""
+        mean, scale = self._columns(rgb)
+        return (rgb[:, list(self.order)] - mean) * scale
+
+    def invert(self, x: Tensor) -> Tensor:
+        """The network's variable [B, 3, H, W] -> RGB, not clamped."""
+        mean, scale = self._columns(x)
+        inverse = [self.order.index(channel) for channel in range(3)]
+        return (x / scale + mean)[:, inverse]
+
+    def _columns(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, scale = (x.new_tensor(column).view(1, 3, 1, 1) for column in (self.mean, self.scale))
+        return mean, scale
+
+
+TORCHVISION = Preprocessing(
+    order=(0, 1, 2), mean=(0.485, 0.456, 0.406), scale=(1 / 0.229, 1 / 0.224, 1 / 0.225)
+)
+CAFFE = Preprocessing(
+    order=(2, 1, 0), mean=(0.40760392, 0.45795686, 0.48501961), scale=(255.0, 255.0, 255.0)
+)
+RGB_255 = Preprocessing(order=TORCHVISION.order, mean=TORCHVISION.mean, scale=(255.0, 255.0, 255.0))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Convolution weights with the preprocessing they were trained for.
+
+    Attributes:
+        name: where they came from, for people.
+        layers: convolution name -> (weight [out, in, 3, 3], bias [out]), fp32.
+        preprocessing: how an RGB image becomes the network's input.
+    """
+
+    name: str
+    layers: Mapping[str, tuple[Tensor, Tensor]]
+    preprocessing: Preprocessing
+
+
+class VGG19(nn.Module):
+    """VGG-19's convolutional part (arXiv 1409.1556), frozen.
+
+    Args:
+        weights: the convolutions' weights and their preprocessing.
+        until: the deepest layer to build.
+        pooling: 2 x 2 ``average`` (the paper's choice) or ``max`` (as VGG was trained).
+
+    Raises:
+        ValueError: unknown layer or pooling.
+    """
+
+    def __init__(self, weights: Weights, until: str, pooling: Pooling = "average") -> None:
+        super().__init__()
+        if pooling not in get_args(Pooling):
+            raise ValueError(f"unknown pooling {pooling!r}: expected 'average' or 'max'")
+        self.pooling: Pooling = pooling
+        self.preprocessing = weights.preprocessing
+        self.layers = nn.ModuleDict()
+        check_layer(until)
+        for name, (inputs, outputs) in LAYERS.items():
+            if name.startswith("conv"):
+                self.layers[name] = _convolution(inputs, outputs, *weights.layers[name])
+            elif name.startswith("relu"):
+                # Never in place: that would turn a "conv4_2" already taken into "relu4_2".
+                self.layers[name] = nn.ReLU(inplace=False)
+            else:
+                self.layers[name] = nn.AvgPool2d(2) if pooling == "average" else nn.MaxPool2d(2)
+            if name == until:
+                break
+        self.requires_grad_(requires_grad=False)
+
+    def forward(self, x: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
+        """Features at the layers named in ``taps``.
+
+        Args:
+            x: preprocessed image [B, 3, H, W] in the network's dtype.
+            taps: layer names, all within the built depth.
+
+        Returns:
+            Layer name -> features [B, N, H', W'], in the network's order.
+
+        Raises:
+            ValueError: the image is smaller than ``smallest_side``, or a layer was not built.
+        """
+        wanted = set(taps)
+        if missing := wanted - set(self.layers):
+            raise ValueError(
+                f"not built: {sorted(missing)}; this network ends at {list(self.layers)[-1]}"
+            )
+        height, width = x.shape[-2:]
+        smallest = smallest_side(list(self.layers)[-1])
+        if min(height, width) < smallest:
+            raise ValueError(
+                f"an image of {width} x {height} px is too small for {list(self.layers)[-1]}: "
+                f"every side needs {smallest} px or more"
+            )
+        features = {}
+        for name, layer in self.layers.items():
+            x = layer(x)
+            if name in wanted:
+                features[name] = x
+        return features
+
+
+def _convolution(inputs: int, outputs: int, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    layer = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, device="meta", dtype=weight.dtype)
+    layer.weight = nn.Parameter(weight)
+    layer.bias = nn.Parameter(bias)
+    return layer
+
+
+def smallest_side(until: str) -> int:
+    """The shortest image side, in pixels, that leaves one position at the layer ``until``."""
+    names = list(LAYERS)
+    return 2 ** sum(name.startswith("pool") for name in names[: names.index(until) + 1])
+
+
+def feature_shapes(names: Iterable[str], height: int, width: int) -> dict[str, tuple[int, int]]:
+    """(channels N, positions M) of each named layer for an image of ``height`` x ``width`` px."""
+    wanted = set(names)
+    shapes = {}
+    for name, (_, channels) in LAYERS.items():
+        if name.startswith("pool"):
+            height, width = height // 2, width // 2
+        if name in wanted:
+            shapes[name] = (channels, height * width)
+    return shapes

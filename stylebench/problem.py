@@ -1,0 +1,167 @@
+"""From images and settings to everything that a run needs, on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from stylebench.engines import ENGINES, Engine
+from stylebench.images import ImageError, ImageSource, Picture, fit, load_image, resize
+from stylebench.network import VGG19, Preprocessing
+from stylebench.normalise import normalised
+from stylebench.objective import Preset
+from stylebench.settings import Settings
+from stylebench.weights import load_weights
+
+Styles: TypeAlias = "ImageSource | Sequence[ImageSource]"
+
+_DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+_NOISE_SPREAD = 0.25  # standard deviation of the noise, of the image's range
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One run, ready to start.
+
+    Attributes:
+        engine: bound to the network, the objective and the targets.
+        image: the starting image, preprocessed [1, 3, H, W].
+        preprocessing: how ``image`` relates to RGB.
+        alpha: [1, H, W], the content's, or None.
+        variant: the preset with the run's overrides.
+        parameters: every choice as it was resolved, ready for JSON.
+    """
+
+    engine: Engine
+    image: Tensor
+    preprocessing: Preprocessing
+    alpha: Tensor | None
+    variant: Preset
+    parameters: Mapping[str, Any]
+
+    def rgb(self, image: Tensor) -> Tensor:
+        """Preprocessed [1, 3, H, W] -> [3, H, W] fp32 in [0, 1] on the CPU."""
+        return self.preprocessing.invert(image.detach())[0].clamp(0, 1).float().cpu()
+
+
+def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
+    """Load, resize and preprocess the images, build the network, capture the targets.
+
+    Raises:
+        ValueError: an image or weights that cannot be used, or a size too small for the layers.
+    """
+    variant = settings.variant()
+    device, dtype = choose_device(settings.device), choose_dtype(settings)
+    photo = load_image(content)
+    paintings = [load_image(source) for source in _several(style)]
+    blend = settings.blend(len(paintings))
+    size = fit(photo.size, variant.size)
+    _check_size(photo.name, size, variant)
+
+    weights = load_weights(settings.weights)
+
+    def tensor(picture: Picture, size: tuple[int, int]) -> Tensor:
+        rgb = resize(picture.rgb, size)[None].to(device, dtype)
+        return weights.preprocessing.apply(rgb)
+
+    target = tensor(photo, size)
+    styles = []
+    for painting in paintings:
+        style_size = _style_size(painting, size, variant, settings.style_scale)
+        _check_size(painting.name, style_size, variant)
+        styles.append(tensor(painting, style_size))
+    if variant.normalise:
+        weights = normalised(weights, [target, *styles], variant.deepest_layer, variant.pooling)
+    network = VGG19(weights, variant.deepest_layer, variant.pooling).to(device, dtype)
+    engine = ENGINES[choose_engine(settings)](
+        network, variant.objective(*size), target, styles, blend
+    )
+    if variant.init == "noise":
+        image = weights.preprocessing.apply(_noise(size, settings.seed).to(device, dtype))
+    elif variant.init == "content":
+        image = target.clone()
+    else:
+        start = paintings[0] if variant.init == "style" else load_image(variant.init)
+        image = tensor(start, size)
+    parameters = {
+        **asdict(settings),
+        **asdict(variant),
+        "width": size[1],
+        "height": size[0],
+        "style_weights": blend,
+        "weights": weights.name,
+        "engine": engine.name,
+        "precision": next(name for name, value in _DTYPES.items() if value == dtype),
+        "device": str(device),
+    }
+    alpha = None if photo.alpha is None else resize(photo.alpha, size)
+    return Problem(engine, image, weights.preprocessing, alpha, variant, parameters)
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or else the best there is; ValueError where it is not to be had."""
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here ({reason}); "
+            "expected cpu, cuda, cuda:N or mps, as 'stylebench doctor' lists them"
+        ) from error
+    return chosen
+
+
+def choose_dtype(settings: Settings) -> torch.dtype:
+    """The dtype to compute in: fp32 unless told otherwise."""
+    return _DTYPES["fp32" if settings.precision == "auto" else settings.precision]
+
+
+def choose_engine(settings: Settings) -> str:
+    """The engine asked for; ``auto`` is the fastest that is right."""
+    return next(iter(ENGINES)) if settings.engine == "auto" else settings.engine
+
+
+def _several(style: Styles) -> list[ImageSource]:
+    if (
+        isinstance(style, Iterable)
+        and not isinstance(style, str | torch.Tensor)
+        and not hasattr(style, "__array__")
+    ):
+        styles = list(style)
+        if not styles:
+            raise ValueError("no style image given: expected one or more")
+        return styles
+    return [style]  # type: ignore[list-item]  # whatever it is, load_image names it
+
+
+def _style_size(
+    painting: Picture, content: tuple[int, int], variant: Preset, scale: float
+) -> tuple[int, int]:
+    if variant.style_fit == "content":
+        height, width = content
+        return max(1, round(height * scale)), max(1, round(width * scale))
+    return fit(painting.size, max(1, round(max(content) * scale)))
+
+
+def _check_size(name: str, size: tuple[int, int], variant: Preset) -> None:
+    smallest = variant.smallest_side
+    if min(size) < smallest:
+        raise ImageError(
+            f"{name}: {size[1]} x {size[0]} px once resized is too small for "
+            f"{variant.deepest_layer}: every side needs {smallest} px or more; raise the size"
+        )
+
+
+def _noise(size: tuple[int, int], seed: int) -> Tensor:
+    """White noise around mid grey, [1, 3, H, W] RGB; from the CPU, so that no device changes it."""
+    generator = torch.Generator().manual_seed(seed)
+    return 0.5 + _NOISE_SPREAD * torch.randn(1, 3, *size, generator=generator)

@@ -1,0 +1,188 @@
+"""Style transfer from two images to one: the drop-in function and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stylebench.images import ImageSource
+from stylebench.loop import NonFinite, Step, Trace, optimise
+from stylebench.network import Pooling, Preprocessing, Weights
+from stylebench.optimisers import Optimiser, TorchAdam, TorchLBFGS
+from stylebench.output import save_image, to_pil
+from stylebench.problem import Styles, pose
+from stylebench.settings import Layers, Settings
+from stylebench.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Callback = Callable[[Step], object]
+
+_ADAM_RATE = 0.02  # of the image's range, as crowsonkb/style-transfer-pytorch
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished (or cut short) run.
+
+    Attributes:
+        rgb: [3, H, W] fp32 in [0, 1] on the CPU, the image with the lowest loss seen.
+        alpha: [1, H, W], the content image's, or None.
+        history: one row an iteration: iteration, seconds, loss and every term.
+        parameters: the settings with every choice resolved, and what came of them.
+    """
+
+    rgb: Tensor
+    alpha: Tensor | None
+    history: Sequence[Mapping[str, float]]
+    parameters: Mapping[str, Any]
+
+    @property
+    def losses(self) -> pd.DataFrame:
+        """``history`` as a frame, indexed by iteration."""
+        import pandas as pd
+
+        return pd.DataFrame(self.history).set_index("iteration")
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture, 8-bit RGB or RGBA."""
+        return to_pil(self.rgb, self.alpha)
+
+    def save(self, path: str | Path, bit_depth: int = 8) -> Path:
+        """Write the picture with its parameters inside; see ``output.save_image``."""
+        return save_image(path, self.rgb, self.alpha, self.parameters, bit_depth)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run. ``result`` holds the best image so far."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__("interrupted")
+        self.result = result
+
+
+class Diverged(ArithmeticError):
+    """NaN or Inf during a run. ``result`` holds the best image before it, None if there is none."""
+
+    def __init__(self, cause: NonFinite, result: Result | None) -> None:
+        kept = "its best image before that is kept" if result else "there was no good image before"
+        super().__init__(f"{cause}; {kept}. Lower the loss weights or the learning rate")
+        self.cause = cause
+        self.result = result
+
+
+def stylize(
+    content: ImageSource,
+    style: Styles,
+    *,
+    preset: str = "gatys-pytorch",
+    size: int | None = None,
+    iterations: int | None = None,
+    style_weights: Sequence[float] | None = None,
+    style_scale: float = 1.0,
+    content_layers: Layers | None = None,
+    style_layers: Layers | None = None,
+    content_weight: float | None = None,
+    style_weight: float | None = None,
+    tv_weight: float | None = None,
+    pooling: Pooling | None = None,
+    normalise: bool | None = None,
+    weights: str | Path | Weights = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
+    optimizer: str = "lbfgs",
+    history: int = 100,
+    learning_rate: float | None = None,
+    tolerance_grad: float = -1.0,
+    tolerance_change: float = -1.0,
+    init: str | Path | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    callback: Callback | None = None,
+) -> Image.Image:
+    """Paint ``content`` in the manner of ``style`` (Gatys, Ecker, Bethge: arXiv 1508.06576).
+
+        image = stylize("photo.jpg", "painting.jpg")
+        image = stylize("photo.jpg", ["a.jpg", "b.jpg"], style_weights=[2, 1], callback=print)
+
+    Args:
+        content: a path, PIL image, numpy array or tensor; see ``images.load_image``.
+        style: the same, or a sequence of several.
+        callback: called with a ``Step`` after every iteration; ``print`` will do.
+
+    The other arguments are described at ``Settings``; None means "as the preset says".
+
+    Returns:
+        The picture, 8-bit RGB, or RGBA where the content has transparency. ``style_transfer`` gives
+        the loss history and the unrounded image as well.
+
+    Raises:
+        ValueError: a setting, image (``ImageError``) or weights (``WeightsError``) that cannot be.
+        Interrupted: on Ctrl-C, with the best image so far.
+        Diverged: when a loss or gradient is not finite, with the best image before that.
+    """
+    given = locals()
+    chosen = Settings(**{field.name: given[field.name] for field in fields(Settings)})
+    return style_transfer(content, style, chosen, callback).image
+
+
+def style_transfer(
+    content: ImageSource,
+    style: Styles,
+    settings: Settings | None = None,
+    callback: Callback | None = None,
+) -> Result:
+    """``stylize`` with its settings as an object, returning the whole ``Result``."""
+    settings = settings or Settings()
+    problem = pose(content, style, settings)
+    image = problem.image.clone()
+    trace = Trace(best=image.clone())
+
+    def result() -> Result:
+        outcome = {
+            "iterations_done": len(trace.rows),
+            "loss": trace.best_loss,
+            "best_iteration": trace.best_iteration,
+            "seconds": trace.rows[-1]["seconds"],
+        }
+        parameters = {"stylebench": __version__, **problem.parameters, **outcome}
+        return Result(problem.rgb(trace.best), problem.alpha, trace.rows, parameters)
+
+    try:
+        optimise(
+            problem.engine,
+            image,
+            _optimiser(settings, image, problem.preprocessing),
+            problem.variant.iterations,
+            trace,
+            lambda x: to_pil(problem.rgb(x), problem.alpha),
+            callback,
+        )
+    except KeyboardInterrupt as error:
+        if not trace.rows:
+            raise
+        raise Interrupted(result()) from error
+    except NonFinite as error:
+        raise Diverged(error, result() if trace.rows else None) from error
+    return result()
+
+
+def _optimiser(settings: Settings, image: Tensor, preprocessing: Preprocessing) -> Optimiser:
+    if settings.optimizer == "adam":
+        scale = sum(preprocessing.scale) / len(preprocessing.scale)
+        return TorchAdam(image, (settings.learning_rate or _ADAM_RATE) * scale)
+    return TorchLBFGS(
+        image,
+        settings.history,
+        settings.learning_rate or 1.0,
+        settings.tolerance_grad,
+        settings.tolerance_change,
+    )
