@@ -76,7 +76,7 @@ def load_image(source: ImageSource) -> Picture:
         name, array = "array", source
     else:
         raise ImageError(
-            f"{type(source).__name__} is no image: expected a path, PIL image, numpy array or tensor"
+            f"{type(source).__name__} is no image: expected a path, PIL image, array or tensor"
         )
     return _picture(name, array)
 
@@ -178,7 +178,8 @@ def _read_deep(image: Image.Image, data: bytes) -> Array | None:
     """16-bit colour, which Pillow would cut to 8 bits: [H, W, C] uint16, or None elsewhere."""
     if image.mode not in ("RGB", "RGBA", "LA") or image.format not in ("PNG", "TIFF"):
         return None
-    if not any(";16" in str(tile.args) for tile in image.tile)  # type: ignore[attr-defined]:
+    tiles = getattr(image, "tile", [])  # how the decoder will unpack the file: "RGB;16B" and so on
+    if not any(";16" in str(tile.args) for tile in tiles):
         return None
     if image.format == "PNG":
         import imagecodecs
