@@ -163,6 +163,7 @@ _NEURAL_STYLE = Preset(
     iterations=1000,
 )
 
+# gordicaleksa names its content layer conv4_2, but the in-place ReLU after it makes it relu4_2.
 PRESETS: Mapping[str, Preset] = {
     "paper": Preset(
         source="arXiv 1508.06576, alpha / beta = 1e-3",

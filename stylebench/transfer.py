@@ -15,8 +15,8 @@ from stylebench.images import ImageSource
 from stylebench.loop import NonFinite, Step, Trace, optimise
 from stylebench.network import Pooling, Preprocessing, Weights
 from stylebench.optimisers import Optimiser, TorchAdam, TorchLBFGS
-from stylebench.output import save_image, to_pil
-from stylebench.problem import Styles, pose
+from stylebench.output import atomic_path, check_writable, save_image, to_pil
+from stylebench.problem import Problem, Styles, pose
 from stylebench.settings import Layers, Settings
 from stylebench.version import __version__
 
@@ -59,6 +59,13 @@ class Result:
     def save(self, path: str | Path, bit_depth: int = 8) -> Path:
         """Write the picture with its parameters inside; see ``output.save_image``."""
         return save_image(path, self.rgb, self.alpha, self.parameters, bit_depth)
+
+    def save_losses(self, path: str | Path) -> Path:
+        """Write the loss history as CSV."""
+        path = check_writable(Path(path).expanduser())
+        with atomic_path(path) as partial:
+            self.losses.to_csv(partial)
+        return path
 
 
 class Interrupted(KeyboardInterrupt):
@@ -142,7 +149,11 @@ def style_transfer(
 ) -> Result:
     """``stylize`` with its settings as an object, returning the whole ``Result``."""
     settings = settings or Settings()
-    problem = pose(content, style, settings)
+    return run(pose(content, style, settings), settings, callback)
+
+
+def run(problem: Problem, settings: Settings, callback: Callback | None = None) -> Result:
+    """Optimise a problem that ``pose`` made, with the optimiser that ``settings`` name."""
     image = problem.image.clone()
     trace = Trace(best=image.clone())
 

@@ -1,0 +1,5 @@
+"""``python -m stylebench``."""
+
+from stylebench.cli import main
+
+main()

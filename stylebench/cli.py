@@ -1,0 +1,224 @@
+"""The command line: ``stylebench stylize | demo | presets | doctor``."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+# torch takes seconds to load: everything that needs it is imported where it is used, so that
+# --help and a mistyped option answer at once.
+if TYPE_CHECKING:
+    from stylebench.transfer import Result
+
+app = typer.Typer(
+    help="Neural style transfer by Gatys et al., verified and measured.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
+StyleImages = Annotated[
+    list[Path],
+    typer.Argument(help="One or more images to take the style from.", show_default=False),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff.")
+]
+PRESET_DEFAULT = "preset's"
+
+
+def _option(text: str, *names: str, by_preset: bool = False, **more: Any) -> Any:
+    if by_preset:
+        more["show_default"] = PRESET_DEFAULT
+    return typer.Option(*names, help=text, **more)
+
+
+@app.command()
+def stylize(
+    content: Content,
+    style: StyleImages,
+    output: Output = Path("out.png"),
+    preset: Annotated[str, _option("Variant of the algorithm; see 'stylebench presets'.")] = (
+        "gatys-pytorch"
+    ),
+    size: Annotated[
+        int | None, _option("Longest side, px.", "--size", "-s", by_preset=True)
+    ] = None,
+    iterations: Annotated[
+        int | None, _option("Function evaluations.", "--iterations", "-n", by_preset=True)
+    ] = None,
+    style_weights: Annotated[
+        str | None, _option("Blend of the style images, as 2,1.", show_default="equal")
+    ] = None,
+    style_scale: Annotated[float, _option("Size of the style images, relative.")] = 1.0,
+    content_layers: Annotated[
+        str | None, _option("As relu4_2 or conv2_2=1,relu4_2=0.5.", by_preset=True)
+    ] = None,
+    style_layers: Annotated[
+        str | None, _option("As relu1_1,relu2_1=0.5; conv: before ReLU.", by_preset=True)
+    ] = None,
+    content_weight: Annotated[float | None, _option("Content loss.", by_preset=True)] = None,
+    style_weight: Annotated[float | None, _option("Style loss.", by_preset=True)] = None,
+    tv_weight: Annotated[float | None, _option("Total variation.", by_preset=True)] = None,
+    pooling: Annotated[str | None, _option("average or max.", by_preset=True)] = None,
+    normalise: Annotated[
+        bool | None, _option("Rescale to mean activation 1 (the paper).", by_preset=True)
+    ] = None,
+    weights: Annotated[
+        str, _option("auto, imagenet, gatys, random[:SEED] or a .pth or .safetensors file.")
+    ] = "auto",
+    engine: Annotated[str, _option("auto or reference.")] = "auto",
+    precision: Annotated[str, _option("auto, fp32 or fp64.")] = "auto",
+    optimizer: Annotated[str, _option("lbfgs or adam.")] = "lbfgs",
+    history: Annotated[int, _option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")] = 100,
+    learning_rate: Annotated[
+        float | None, _option("Step length.", show_default="1 for lbfgs, 0.02 for adam")
+    ] = None,
+    tolerance_grad: Annotated[float, _option("L-BFGS stops below this gradient.")] = -1.0,
+    tolerance_change: Annotated[float, _option("L-BFGS stops below this change.")] = -1.0,
+    init: Annotated[
+        str | None, _option("content, noise, style or an image file.", by_preset=True)
+    ] = None,
+    seed: Annotated[int, _option("Of the noise.")] = 0,
+    device: Annotated[
+        str | None, _option("cpu, cuda, cuda:1 or mps.", show_default="the best there is")
+    ] = None,
+    bit_depth: Annotated[int, _option("8, or 16 for .png and .tiff.")] = 8,
+    losses: Annotated[
+        Path | None, _option("Write the loss history to this CSV file.", show_default=False)
+    ] = None,
+    preview_every: Annotated[
+        int, _option("Write OUT-00050.png and so on every so many iterations; 0: never.", min=0)
+    ] = 0,
+    quiet: Annotated[bool, _option("Print nothing but errors.", "--quiet", "-q")] = False,
+) -> None:
+    """Repaint CONTENT in the manner of STYLE."""
+    from stylebench.output import check_output, check_writable
+    from stylebench.settings import Settings
+
+    given = {name: value for name, value in locals().items() if name in vars(Settings())}
+    given["content_layers"] = _layers(content_layers)
+    given["style_layers"] = _layers(style_layers)
+    given["style_weights"] = _numbers("--style-weights", style_weights)
+    settings = Settings(**given)
+    check_output(output, bit_depth)
+    if losses:
+        check_writable(losses)
+
+    def save(result: Result) -> None:
+        result.save(output, bit_depth)
+        if losses:
+            result.save_losses(losses)
+
+    from stylebench.session import run_visibly
+
+    run_visibly(content, style, settings, output, save, preview_every, quiet)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, _option("Folder for the pictures.", "--output", "-o")] = Path("out"),
+    size: Annotated[int, _option("Longest side, px.")] = 256,
+    iterations: Annotated[int, _option("Function evaluations.")] = 120,
+    weights: Annotated[str, _option("As for stylize.")] = "auto",
+) -> None:
+    """Paint two pictures, transfer the style of one to the other, show how the loss fell."""
+    from stylebench.demo import run_demo
+
+    run_demo(output, size, iterations, weights)
+
+
+@app.command()
+def presets() -> None:
+    """List the variants of the algorithm with their numbers."""
+    from stylebench.tables import presets_table
+
+    typer.echo(presets_table())
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices and weights, and what a run would use."""
+    from stylebench.doctor import report
+
+    typer.echo(report())
+
+
+def _version(value: bool) -> None:
+    if value:
+        from stylebench.version import __version__
+
+        typer.echo(f"stylebench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+def _layers(text: str | None) -> dict[str, float] | None:
+    """``relu1_1,relu2_1=0.5`` -> layer -> weight."""
+    if text is None:
+        return None
+    weights = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, weight = part.partition("=")
+        weights[name.strip()] = _number(part, weight) if weight else 1.0
+    return weights
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    return None if text is None else [_number(option, part) for part in text.split(",")]
+
+
+def _number(where: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{where}: {text!r} is not a number") from None
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"stylebench: warning: {message}", err=True)
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr and exit code 2."""
+    warnings.showwarning = _warn
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("stylebench: interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        message = _explain(error)
+        if message is None:
+            raise
+        _fail(message)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> str | None:
+    """What to tell a person about an error they can mend; None for a fault of ours."""
+    if format_message := getattr(error, "format_message", None):
+        return str(format_message())  # typer's usage errors; older versions have click's
+    if isinstance(error, ValueError | ArithmeticError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return f"out of memory; lower --size or --history ({error})"
+    return None
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"stylebench: error: {' '.join(message.split())}", err=True)
+    sys.exit(2)

@@ -1,0 +1,78 @@
+"""``stylebench demo``: the whole algorithm on pictures that the project draws itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from stylebench.artwork import landscape, painting
+from stylebench.output import atomic_path
+from stylebench.problem import pose
+from stylebench.session import describe, progress, summary
+from stylebench.settings import Settings
+from stylebench.transfer import Result, run
+
+_GAP = 8  # px between the pictures of the strip
+_CURVE_ROWS = 12
+
+
+def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
+    """Write content.png, style.png, result.png, losses.csv and strip.png into ``folder``."""
+    console = Console(highlight=False, soft_wrap=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = Settings(size=size, iterations=iterations, weights=weights)
+    content, style = landscape(), painting()
+    problem = pose(content, style, settings)
+    console.print(describe(problem))
+    with progress(console) as show:
+        result = run(problem, settings, show)
+    pictures = {"content": content, "style": style, "result": result.image}
+    for name, picture in pictures.items():
+        if name != "result":
+            _save(folder / f"{name}.png", picture)
+    result.save(folder / "result.png")
+    result.save_losses(folder / "losses.csv")
+    _save(folder / "strip.png", strip(list(pictures.values()), height=result.image.height))
+    console.print(loss_curve(result))
+    console.print(summary(result))
+    console.print(
+        f"pictures: {', '.join(str(folder / f'{name}.png') for name in [*pictures, 'strip'])}"
+    )
+
+
+def strip(pictures: list[Image.Image], height: int) -> Image.Image:
+    """Pictures side by side at one height, on white."""
+    scaled = [
+        each.convert("RGB").resize(
+            (round(each.width * height / each.height), height), Image.Resampling.LANCZOS
+        )
+        for each in pictures
+    ]
+    width = sum(each.width for each in scaled) + _GAP * (len(scaled) - 1)
+    canvas = Image.new("RGB", (width, height), "white")
+    left = 0
+    for each in scaled:
+        canvas.paste(each, (left, 0))
+        left += each.width + _GAP
+    return canvas
+
+
+def loss_curve(result: Result) -> str:
+    """The loss against iterations, on a logarithmic scale, for a terminal."""
+    losses = result.losses["loss"]
+    picked = losses.iloc[np.unique(np.linspace(0, len(losses) - 1, _CURVE_ROWS).astype(int))]
+    logs = np.log10(picked)
+    span = max(float(logs.max() - logs.min()), 1e-9)
+    lines = ["loss by iteration (logarithmic)"]
+    for iteration, loss in picked.items():
+        length = 1 + round(44 * float(np.log10(loss) - logs.min()) / span)
+        lines.append(f"{iteration:>6}  {loss:>10.4g}  {'█' * length}")
+    return "\n".join(lines)
+
+
+def _save(path: Path, picture: Image.Image) -> None:
+    with atomic_path(path) as partial:
+        picture.save(partial)
