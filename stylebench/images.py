@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: What the functions here take for an image.
 ImageSource: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
 
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG, _BITS_PER_SAMPLE_TAG = 0x0112, 0x0102
 _SMALLEST_SIDE = 2  # px: a single row or column has no texture to take and no shape to keep
 
 
@@ -176,10 +176,7 @@ def _read_file(path: Path) -> Array:
 
 def _read_deep(image: Image.Image, data: bytes) -> Array | None:
     """16-bit colour, which Pillow would cut to 8 bits: [H, W, C] uint16, or None elsewhere."""
-    if image.mode not in ("RGB", "RGBA", "LA") or image.format not in ("PNG", "TIFF"):
-        return None
-    tiles = getattr(image, "tile", [])  # how the decoder will unpack the file: "RGB;16B" and so on
-    if not any(";16" in str(tile.args) for tile in tiles):
+    if image.mode not in ("RGB", "RGBA", "LA") or not _has_sixteen_bits(image):
         return None
     if image.format == "PNG":
         import imagecodecs
@@ -208,6 +205,13 @@ def _read_deep(image: Image.Image, data: bytes) -> Array | None:
     return _upright(array, image.getexif().get(_ORIENTATION_TAG, 1))
 
 
+def _has_sixteen_bits(image: Image.Image) -> bool:
+    if image.format == "PNG":  # how the decoder will unpack the file: "RGB;16B" and so on
+        return any(";16" in str(tile.args) for tile in getattr(image, "tile", []))
+    tags = getattr(image, "tag_v2", {})
+    return image.format == "TIFF" and 16 in tags.get(_BITS_PER_SAMPLE_TAG, ())
+
+
 def _read_pil(image: Image.Image, name: str) -> Array:
     """A PIL image of any mode -> [H, W] or [H, W, C], upright, in sRGB."""
     orientation = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -231,7 +235,9 @@ def _to_srgb(image: Image.Image, name: str) -> Image.Image:
     """8-bit PIL image of any mode -> L, LA, RGB or RGBA in sRGB."""
     profile = image.info.get("icc_profile")
     has_alpha = image.has_transparency_data
-    if image.mode in ("P", "PA", "1", "La", "RGBa", "YCbCr", "HSV"):
+    if image.mode == "La":  # premultiplied grey converts to nothing else
+        image = image.convert("LA")
+    elif image.mode in ("P", "PA", "1", "RGBa", "YCbCr", "HSV"):
         image = image.convert("RGBA" if has_alpha else "RGB")
     if image.mode == "LAB":
         lab = ImageCms.createProfile("LAB")

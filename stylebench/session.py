@@ -122,7 +122,7 @@ def save_preview(step: Step, output: Path) -> Path:
 def _print_some(console: Console, step: Step) -> None:
     every = max(1, step.iterations // _LINES_WITHOUT_TERMINAL)
     if step.iteration == 1 or step.iteration % every == 0:
-        console.print(f"{step}  ({_losses(step)})", soft_wrap=True)
+        console.print(f"{step}  ({_losses(step)})")
 
 
 def _losses(step: Step) -> str:

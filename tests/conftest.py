@@ -1,0 +1,42 @@
+"""Fixtures shared by all tests: a network's weights, and small pictures."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stylebench.network import Weights
+from stylebench.weights import random_weights
+
+
+@pytest.fixture(scope="session")
+def weights() -> Weights:
+    return random_weights()
+
+
+@pytest.fixture(scope="session")
+def weights64(weights: Weights) -> Weights:
+    layers = {name: (w.double(), b.double()) for name, (w, b) in weights.layers.items()}
+    return Weights(weights.name, layers, weights.preprocessing)
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    """A 48 x 32 px gradient with an edge, RGB."""
+    y, x = np.mgrid[0:32, 0:48]
+    channels = [x * 5, y * 7, np.where(x > 20, 200, 40)]
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def painting() -> Image.Image:
+    """A 40 x 40 px weave of noise, RGB."""
+    values = np.random.default_rng(5).integers(0, 256, size=(40, 40, 3))
+    values[::3] //= 2
+    return Image.fromarray(values.astype(np.uint8))
+
+
+@pytest.fixture
+def features() -> torch.Tensor:
+    """Random features [1, 4, 3, 5], fp64."""
+    return torch.randn(1, 4, 3, 5, dtype=torch.float64, generator=torch.manual_seed(1))
