@@ -80,7 +80,7 @@ def test_smallest_side_leaves_one_position(weights, until, side):
 
 def test_too_small_an_image_is_refused_with_its_size(weights):
     with pytest.raises(
-        ValueError, match="an image of 40 x 15 px is too small for relu5_1: .* 16 px"
+        ValueError, match=r"an image of 40 x 15 px is too small for relu5_1: .* 16 px"
     ):
         VGG19(weights, "relu5_1")(torch.zeros(1, 3, 15, 40), ["relu5_1"])
 

@@ -101,7 +101,7 @@ def test_foreign_files_have_no_parameters(tmp_path, photo):
 def test_impossible_outputs_are_refused_before_the_run(tmp_path):
     with pytest.raises(ImageError, match=r"unknown image extension '.bmp'; expected .png, .jpg"):
         check_output(tmp_path / "a.bmp")
-    with pytest.raises(ImageError, match="the folder .* does not exist"):
+    with pytest.raises(ImageError, match=r"the folder .* does not exist"):
         check_output(tmp_path / "absent" / "a.png")
     with pytest.raises(ImageError, match=r"a.jpg: .jpg has no 16 bits; use .png or .tiff"):
         check_output(tmp_path / "a.jpg", 16)

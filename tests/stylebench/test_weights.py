@@ -164,7 +164,7 @@ def test_auto_really_tries_the_network(hub, network_down):
 
 def test_auto_does_not_hide_a_damaged_file(hub):
     imagenet_file().write_bytes(b"half a download")
-    with pytest.raises(WeightsError, match="its SHA-256 begins with .* damaged or incomplete"):
+    with pytest.raises(WeightsError, match=r"its SHA-256 begins with .* damaged or incomplete"):
         load_weights("auto")
 
 

@@ -1,0 +1,130 @@
+"""The loop: what it counts, keeps, tells and refuses, with a stand-in engine."""
+
+import pytest
+import torch
+
+from stylebench.engines import LossTerms
+from stylebench.loop import NonFinite, Step, Trace, optimise
+from stylebench.output import to_pil
+
+
+class Bowl:
+    """loss = |x|^2 in two terms; ``spoil`` maps an evaluation to a tensor put in a term's place."""
+
+    name = "bowl"
+
+    def __init__(self, spoil=None):
+        self.spoil = spoil or {}
+        self.evaluations = 0
+
+    def loss_and_grad(self, image):
+        self.evaluations += 1
+        half = image.square().sum() / 2
+        terms = torch.stack([half, half])
+        gradient = 2 * image
+        if self.evaluations in self.spoil:
+            what, value = self.spoil[self.evaluations]
+            (terms if what == "term" else gradient).view(-1)[1] = value
+        return LossTerms(("content relu4_2", "style relu1_1"), terms), gradient
+
+
+class Descent:
+    """Plain gradient steps; ``jumps`` maps a step to a factor on the image instead."""
+
+    def __init__(self, image, jumps=None, stop_at=None):
+        self.image, self.jumps, self.stop_at, self.steps = image, jumps or {}, stop_at, 0
+
+    def step(self, gradient, loss):
+        self.steps += 1
+        if self.steps in self.jumps:
+            self.image.mul_(self.jumps[self.steps])
+        else:
+            self.image.sub_(0.1 * gradient)
+        return self.steps == self.stop_at
+
+
+def run(engine, iterations=10, callback=None, **descent):
+    image = torch.ones(1, 3, 2, 2)
+    trace = Trace(best=image.clone())
+    optimise(
+        engine,
+        image,
+        Descent(image, **descent),
+        iterations,
+        trace,
+        lambda x: to_pil(x[0]),
+        callback,
+    )
+    return image, trace
+
+
+def test_an_iteration_is_a_function_evaluation():
+    engine = Bowl()
+    _, trace = run(engine, 7)
+    assert engine.evaluations == 7
+    assert [row["iteration"] for row in trace.rows] == list(range(1, 8))
+
+
+def test_history_holds_the_loss_and_every_term():
+    _, trace = run(Bowl())
+    first = trace.rows[0]
+    assert first["loss"] == 12.0
+    assert first["content relu4_2"] == first["style relu1_1"] == 6.0
+    assert all(a["loss"] > b["loss"] for a, b in zip(trace.rows, trace.rows[1:], strict=False))
+    assert all(
+        a["seconds"] < b["seconds"] for a, b in zip(trace.rows, trace.rows[1:], strict=False)
+    )
+
+
+def test_the_image_with_the_lowest_loss_is_kept():
+    _, trace = run(Bowl(), jumps={5: 100.0})
+    assert trace.best_iteration == 5
+    assert trace.best_loss == trace.rows[4]["loss"]
+    assert trace.best.square().sum().item() == pytest.approx(trace.best_loss)
+
+
+def test_converging_ends_the_loop():
+    _, trace = run(Bowl(), stop_at=4)
+    assert len(trace.rows) == 4
+
+
+def test_steps_tell_rate_and_time_to_go():
+    step = Step(20, 100, 5.0, {"content relu4_2": 5.0}, 4.0, lambda: None)
+    assert (step.rate, step.eta) == (5.0, 16.0)
+    assert str(step) == "iteration 20/100  loss 5  5.00 it/s  16 s to go"
+
+
+def test_callback_sees_every_step_and_the_current_picture():
+    seen = []
+    run(Bowl(), 3, lambda step: seen.append((step.iteration, step.picture().getpixel((0, 0))[0])))
+    assert [iteration for iteration, _ in seen] == [1, 2, 3]
+    assert seen[0][1] == 255
+    assert seen[0][1] > seen[1][1] > seen[2][1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_term_that_is_not_finite_stops_the_run_by_name(value):
+    with pytest.raises(NonFinite, match="'style relu1_1' became NaN or infinite at iteration 3"):
+        run(Bowl(spoil={3: ("term", value)}))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run():
+    with pytest.raises(NonFinite, match="the gradient became NaN or infinite at iteration 2"):
+        run(Bowl(spoil={2: ("gradient", float("nan"))}))
+
+
+def test_what_was_good_before_is_still_there():
+    image = torch.ones(1, 3, 2, 2)
+    trace = Trace(best=image.clone())
+    with pytest.raises(NonFinite) as error:
+        optimise(
+            Bowl(spoil={4: ("term", float("nan"))}),
+            image,
+            Descent(image),
+            10,
+            trace,
+            lambda x: None,
+        )
+    assert error.value.iteration == 4
+    assert trace.best_iteration == 3
+    assert trace.best.isfinite().all()
