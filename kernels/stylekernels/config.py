@@ -199,9 +199,7 @@ def _names(kind: type[Config]) -> list[str]:
     return [field.name for field in fields(kind)]
 
 
-def select(
-    kind: type[K], dtype: torch.dtype, channels: int, positions: int, gpu: Gpu
-) -> K:
+def select(kind: type[K], dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> K:
     """Return the configuration for a shape: the measured row nearest in size, or the default.
 
     A row counts only for the same kernel, dtype and number of channels; among those the nearest

@@ -38,7 +38,7 @@ def interpreted() -> Iterator[None]:
     Raises:
         RuntimeError: Triton is missing, or was imported without TRITON_INTERPRET=1.
     """
-    global _interpreting  # noqa: PLW0603
+    global _interpreting
     if not has_triton():
         raise RuntimeError("triton is not installed, so there is nothing to interpret")
     import triton

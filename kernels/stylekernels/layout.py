@@ -5,12 +5,16 @@ channels. In channels-last memory their rows are contiguous, in NCHW memory thei
 both are read where they lie. Anything else (a slice, a permutation) is copied once.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+CHUNK = 1 << 17
+"""Elements that a plain-torch twin takes at a time: in fp32 they stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ def matrix(x: Tensor, channels_last: bool | None = None) -> Matrix:
     return matrix(x.clone(memory_format=wanted), channels_last)
 
 
+def is_matrix(x: Tensor) -> bool:
+    """Say whether results can be written to `x` as it lies."""
+    return matrix(x).tensor is x
+
+
 def require_activation(x: Tensor, name: str = "x") -> None:
     """Raise unless `x` is a floating [B, C, H, W] with at least one position and channel."""
     if x.dim() != 4:
@@ -103,3 +112,9 @@ def require_target(x: Tensor, target: Tensor) -> None:
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which sums over `dtype` are kept: fp32, or fp64 for fp64."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def chunks(channels: int, positions: int) -> Iterator[slice]:
+    """Cut positions into runs that stay in cache while more than one pass goes over them."""
+    step = max(256, CHUNK // channels)
+    return (slice(i, min(i + step, positions)) for i in range(0, positions, step))

@@ -32,6 +32,15 @@ def _matrices(tensors: Sequence[Tensor], like: Sequence[Matrix]) -> list[Matrix]
     return [matrix(t, m.channels_last) for t, m in zip(tensors, like, strict=True)]
 
 
+def _written(tensors: Sequence[Tensor], like: Sequence[Matrix]) -> list[Matrix]:
+    """See results as matrices; one that had to be copied would be written to nowhere."""
+    matrices = _matrices(tensors, like)
+    for t, m in zip(tensors, matrices, strict=True):
+        if m.tensor is not t:
+            raise ValueError(f"cannot write {tuple(t.shape)} with strides {t.stride()} in place")
+    return matrices
+
+
 def _tensors(matrices: Sequence[Matrix]) -> tuple[Tensor, ...]:
     return tuple(m.tensor for m in matrices)
 
@@ -112,10 +121,10 @@ def forward_launches(
     tiles = [comb(ceil(c / blocks.block_c) + 1, 2) for c in channels]
     programs = [b * s * t for b, s, t in zip(batches, splits, tiles, strict=True)]
     first = _first(programs)
-    end = finish or select(
-        FinishConfig, xs[0].dtype, max(channels), max(positions), gpu_of(device)
-    )
-    finishers = [b * t * blocks.block_c**2 // end.block_e for b, t in zip(batches, tiles, strict=True)]
+    end = finish or select(FinishConfig, xs[0].dtype, max(channels), max(positions), gpu_of(device))
+    finishers = [
+        b * t * blocks.block_c**2 // end.block_e for b, t in zip(batches, tiles, strict=True)
+    ]
 
     def scratch(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=device)
@@ -123,7 +132,7 @@ def forward_launches(
     workspace = scratch(sum(programs), blocks.block_c, blocks.block_c)
     content_partials = scratch(sum(programs) if contents is not None else 1)
     ticket = scratch(1, dtype=torch.int32)
-    y = _matrices(ys, matrices) if ys is not None else matrices
+    y = _written(ys, matrices) if ys is not None else matrices
     p = _matrices(contents, matrices) if contents is not None else matrices
     shared = {"workspace": workspace, "content_partials": content_partials, "ticket": ticket}
     sizes = {"first": first, "channels": channels, "splits": splits}
@@ -215,7 +224,7 @@ def backward_launches(
         content_weights: c of each layer.
         config: the blocks, if not the selected ones.
     """
-    o = _uniform(outputs)
+    o = _written(outputs, _uniform(outputs))
     x = _matrices(xs, o)
     g = _matrices(incoming, o) if incoming is not None else x
     p = _matrices(contents, o) if contents is not None else x
