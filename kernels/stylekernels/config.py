@@ -8,6 +8,8 @@ multiprocessors and the shared memory. Nothing is tuned while a program runs.
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
@@ -61,7 +63,7 @@ class GramConfig(Config):
         """About two programs a multiprocessor, each with at least four steps to amortise."""
         wide = dtype == torch.float32
         block_c = min(_power_of_two(channels), 64 if wide else 128)
-        block_m = 32 if wide else 64 if block_c > 64 else 128
+        block_m = 32 if wide else 64
         tiles = math.comb(math.ceil(channels / block_c) + 1, 2)
         split = min(
             math.ceil(2 * gpu.multiprocessors / tiles), math.ceil(positions / (4 * block_m))
@@ -86,10 +88,11 @@ class FinishConfig(Config):
 
     @classmethod
     def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
-        """Small blocks for small Grams, so that they still reach every multiprocessor."""
+        """About two programs a multiprocessor, each thread with a few independent loads."""
         del dtype, positions
-        small = channels * channels < 256 * gpu.multiprocessors
-        return cls(num_warps=4, num_stages=2, block_e=64 if small else 256, block_s=16)
+        share = channels * channels // (2 * gpu.multiprocessors)
+        block_e = 1 << max(6, min(9, share.bit_length() - 1))
+        return cls(num_warps=4, num_stages=2, block_e=block_e, block_s=2048 // block_e)
 
 
 @dataclass(frozen=True)
@@ -146,11 +149,31 @@ def _stages(step: int, gpu: Gpu) -> int:
     return max(2, min(4, gpu.shared_memory * 3 // 4 // step))
 
 
-@cache
+_assumed: Gpu | None = None
+
+
+@contextmanager
+def assuming(gpu: Gpu) -> Iterator[None]:
+    """Plan launches on meta tensors for a GPU that is not there."""
+    global _assumed
+    _assumed = gpu
+    try:
+        yield
+    finally:
+        _assumed = None
+
+
 def gpu_of(device: torch.device) -> Gpu:
     """Describe `device`; a CPU stands for the interpreter and gets a toy GPU."""
-    if device.type != "cuda":
-        return Gpu("interpreter", 0, 2, 64 << 10)
+    if device.type == "cuda":
+        return _present(device)
+    if device.type == "meta" and _assumed is not None:
+        return _assumed
+    return Gpu("interpreter", 0, 2, 64 << 10)
+
+
+@cache
+def _present(device: torch.device) -> Gpu:
     found = torch.cuda.get_device_properties(device)
     shared = getattr(found, "shared_memory_per_block_optin", 0) or 64 << 10
     arch = 10 * found.major + found.minor
@@ -173,6 +196,15 @@ def measured(gpu_name: str) -> tuple[dict[str, Any], ...]:
     if not path.is_file():
         return ()
     return parse(path.read_text(encoding="utf-8"), file_name(gpu_name))
+
+
+def shipped_gpus() -> list[Gpu]:
+    """Return the GPU models that ship with measurements."""
+    folder = files("stylekernels") / "configs"
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.name.endswith(".json")]
+    return [Gpu(**json.loads(path.read_text(encoding="utf-8"))["gpu"]) for path in found]
 
 
 def parse(text: str, name: str) -> tuple[dict[str, Any], ...]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylekernels import dispatch
+from stylekernels import config, dispatch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NATIVE = torch.cuda.is_available() and not INTERPRETED
@@ -25,6 +25,24 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
         return
     with dispatch.interpreted():
         yield torch.device("cpu")
+
+
+@pytest.fixture
+def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the interpreter, which pays by the program, run few programs of large blocks."""
+    rows = []
+    for dtype in ("float32", "float16"):
+        for channels in (64, 128, 256, 512):
+            size = {"dtype": dtype, "channels": channels, "positions": 1024}
+            warps = {"num_warps": 4, "num_stages": 2}
+            rows += [
+                {"kernel": "gram", "block_m": 1024, "block_c": 64, "split": 3, "one_load": True},
+                {"kernel": "backward", "block_m": 1024, "block_n": 64, "block_k": 64},
+                {"kernel": "finish", "block_e": 4096, "block_s": 4},
+            ]
+            for row in rows[-3:]:
+                row |= size | warps
+    monkeypatch.setattr(config, "measured", lambda name: rows if name == "interpreter" else ())
 
 
 @pytest.fixture(params=["fp32", "fp16", "bf16"])
@@ -66,7 +84,7 @@ def activation(device: torch.device) -> Callable[..., Tensor]:
 
 @pytest.fixture(autouse=True)
 def poisoned() -> Iterator[None]:
-    """Fill what is allocated with NaN (integers: the largest), so that an unwritten element shows."""
+    """Fill what is allocated with NaN, so that an element never written shows."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     assert torch.empty(1).isnan().all()

@@ -24,9 +24,7 @@ def gradients(loss, x):
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 13, 21), (2, 130, 5, 6), (1, 24, 1, 1)], ids=str)
-def test_style_loss_and_gradient_err_no_more_than_autograd(
-    shape, dtype, activation, no_worse_than
-):
+def test_style_loss_and_gradient_err_no_more_than_autograd(shape, dtype, activation, no_worse_than):
     x = activation(shape, dtype).requires_grad_()
     target, weight = gram_like(x), 0.25
     found = gradients(stylekernels.style_loss(x, target, weight), x)

@@ -35,9 +35,7 @@ def check(z, above, arguments, no_worse_than):
     found = run(stylekernels.style_tap, z, above, *arguments)
     plain = run(plain_tap, z, above, *arguments)
     wide = z.detach().double().cpu().requires_grad_()
-    wide_arguments = [
-        a.double().cpu() if isinstance(a, torch.Tensor) else a for a in arguments
-    ]
+    wide_arguments = [a.double().cpu() if isinstance(a, torch.Tensor) else a for a in arguments]
     oracle = run(plain_tap, wide, above.double().cpu(), *wide_arguments)
     assert torch.equal(found[0], plain[0])
     no_worse_than(found[1], plain[1], oracle[1], ulps=16)
@@ -69,7 +67,7 @@ VGG = [(64, 1), (128, 2), (256, 4), (512, 8), (512, 16)]
 @pytest.mark.parametrize(("size", "kind"), [(64, torch.float32), (300, torch.float16)], ids=str)
 @pytest.mark.parametrize(("channels", "factor"), VGG, ids=[f"relu{i}_1" for i in range(1, 6)])
 def test_style_tap_is_right_at_every_vgg_shape(
-    channels, factor, size, kind, activation, no_worse_than
+    channels, factor, size, kind, activation, no_worse_than, large_blocks
 ):
     shape = (1, channels, size // factor, size // factor)
     z = activation(shape, kind)
@@ -90,9 +88,9 @@ def test_style_tap_is_right_at_every_vgg_shape(
 
 
 def test_style_tap_in_place_gives_the_same_bits(layout, activation):
-    z = activation((2, 130, 6, 7), torch.float16, layout)
+    z = activation((2, 70, 6, 7), torch.float32, layout)  # more than one tile: they read in turn
     target, content = targets_for(z)
-    above = activation((2, 130, 6, 7), torch.float16, layout)
+    above = activation((2, 70, 6, 7), torch.float32, layout)
     y, losses, s = stylekernels.style_tap_forward(z, target, 0.5, content, 0.1)
     expected = stylekernels.style_tap_backward(above, y, s, None, content, 0.1)
     losses_, s_ = stylekernels.style_tap_forward_(z, target, 0.5, content, 0.1)

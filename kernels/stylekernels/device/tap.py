@@ -122,9 +122,8 @@ def forward_launches(
     programs = [b * s * t for b, s, t in zip(batches, splits, tiles, strict=True)]
     first = _first(programs)
     end = finish or select(FinishConfig, xs[0].dtype, max(channels), max(positions), gpu_of(device))
-    finishers = [
-        b * t * blocks.block_c**2 // end.block_e for b, t in zip(batches, tiles, strict=True)
-    ]
+    block_e = min(end.block_e, blocks.block_c**2)
+    finishers = [b * t * blocks.block_c**2 // block_e for b, t in zip(batches, tiles, strict=True)]
 
     def scratch(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=device)
@@ -188,7 +187,7 @@ def forward_launches(
         {
             "LAYERS": len(xs),
             "BLOCK_C": blocks.block_c,
-            "BLOCK_E": end.block_e,
+            "BLOCK_E": block_e,
             "BLOCK_S": end.block_s,
             "STYLE": style,
             "CONTENT": contents is not None,

@@ -13,10 +13,10 @@ from stylekernels.device.stream import total_launch
 
 @triton.jit
 def slope(d, SQUARED: tl.constexpr):
-    """Return the derivative of |d| (0 at 0, NaN at NaN) or of d^2."""
+    """Return the derivative of |d| (torch's: 0 at 0 and at NaN) or of d^2."""
     if SQUARED:
         return 2.0 * d
-    return tl.where(d > 0, 1.0, tl.where(d < 0, -1.0, d * 0.0))
+    return tl.where(d > 0, 1.0, tl.where(d < 0, -1.0, 0.0))
 
 
 @triton.jit
