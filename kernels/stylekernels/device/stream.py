@@ -1,0 +1,124 @@
+"""Kernels that only stream: content loss and its gradient, and the sum of partial losses."""
+
+from math import ceil
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from stylekernels.config import PointwiseConfig, gpu_of, select
+from stylekernels.device.finish import ordered_total
+from stylekernels.device.launch import Launch
+
+STEPS = 8
+"""Blocks a program of a summing kernel takes: fewer partials than elements by far."""
+
+
+@triton.jit
+def total_fwd_kernel(partials, output, count, weight, BLOCK: tl.constexpr):
+    """Write weight * the sum of the partials, in one program."""
+    total = ordered_total(partials, 0, count, BLOCK)
+    tl.store(output, total * weight)
+
+
+@triton.jit
+def content_fwd_kernel(x, target, partials, count, BLOCK: tl.constexpr, STEPS: tl.constexpr):
+    """Leave the sum of (x - target)^2 over STEPS blocks."""
+    program = tl.program_id(0)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for step in range(STEPS):
+        at = (program.to(tl.int64) * STEPS + step) * BLOCK + tl.arange(0, BLOCK)
+        inside = at < count
+        d = tl.load(x + at, inside, other=0.0).to(tl.float32)
+        d -= tl.load(target + at, inside, other=0.0).to(tl.float32)
+        total += d * d
+    tl.store(partials + program, tl.sum(total))
+
+
+@triton.jit
+def content_bwd_kernel(
+    x,
+    target,
+    incoming,
+    loss_gradient,
+    output,
+    count,
+    factor,
+    BLOCK: tl.constexpr,
+    INCOMING: tl.constexpr,
+    LOSS_GRADIENT: tl.constexpr,
+):
+    """Write incoming + factor * (x - target); `output` may be `incoming`."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    d = tl.load(x + at, inside, other=0.0).to(tl.float32)
+    d -= tl.load(target + at, inside, other=0.0).to(tl.float32)
+    if LOSS_GRADIENT:
+        factor = factor * tl.load(loss_gradient).to(tl.float32)
+    d *= factor
+    if INCOMING:
+        d += tl.load(incoming + at, inside, other=0.0).to(tl.float32)
+    tl.store(output + at, d.to(output.dtype.element_ty), inside)
+
+
+def total_launch(partials: Tensor, output: Tensor, weight: float) -> Launch:
+    """Plan output = weight * partials.sum()."""
+    arguments = {
+        "partials": partials,
+        "output": output,
+        "count": partials.numel(),
+        "weight": weight,
+    }
+    return Launch(total_fwd_kernel, (1,), arguments, {"BLOCK": 1024}, 4, 2)
+
+
+def content_forward_launches(
+    x: Tensor, target: Tensor, loss: Tensor, weight: float, config: PointwiseConfig | None = None
+) -> list[Launch]:
+    """Plan the content loss of two dense tensors that lie in the same order."""
+    blocks = config or select(PointwiseConfig, x.dtype, 1, x.numel(), gpu_of(x.device))
+    programs = ceil(x.numel() / (blocks.block * STEPS))
+    partials = loss.new_empty((programs,))
+    launch = Launch(
+        content_fwd_kernel,
+        (programs,),
+        {"x": x, "target": target, "partials": partials, "count": x.numel()},
+        {"BLOCK": blocks.block, "STEPS": STEPS},
+        blocks.num_warps,
+        blocks.num_stages,
+    )
+    return [launch, total_launch(partials, loss, weight)]
+
+
+def content_backward_launches(
+    x: Tensor,
+    target: Tensor,
+    output: Tensor,
+    weight: float,
+    incoming: Tensor | None = None,
+    loss_gradient: Tensor | None = None,
+    config: PointwiseConfig | None = None,
+) -> list[Launch]:
+    """Plan output = incoming + loss_gradient * 2 weight (x - target), all in the same order."""
+    blocks = config or select(PointwiseConfig, x.dtype, 1, x.numel(), gpu_of(x.device))
+    launch = Launch(
+        content_bwd_kernel,
+        (ceil(x.numel() / blocks.block),),
+        {
+            "x": x,
+            "target": target,
+            "incoming": x if incoming is None else incoming,
+            "loss_gradient": x if loss_gradient is None else loss_gradient,
+            "output": output,
+            "count": x.numel(),
+            "factor": 2.0 * weight,
+        },
+        {
+            "BLOCK": blocks.block,
+            "INCOMING": incoming is not None,
+            "LOSS_GRADIENT": loss_gradient is not None,
+        },
+        blocks.num_warps,
+        blocks.num_stages,
+    )
+    return [launch]

@@ -1,0 +1,116 @@
+"""Fixtures of the kernel tests: where they run, random activations, oracles in fp64.
+
+The same files run three ways: on the plain-torch twins (a CPU), on the kernels natively (where a
+GPU exists), and on the kernels in Triton's interpreter (under TRITON_INTERPRET=1, which
+`test_interpreter.py` sets for a second Python).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from stylekernels import config, dispatch
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+NATIVE = torch.cuda.is_available() and not INTERPRETED
+
+
+@pytest.fixture(params=["native"] if NATIVE else ["interpreter"] if INTERPRETED else ["twin"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    if request.param != "interpreter":
+        yield torch.device("cuda" if request.param == "native" else "cpu")
+        return
+    with dispatch.interpreted():
+        yield torch.device("cpu")
+
+
+@pytest.fixture
+def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the interpreter, which pays by the program, run few programs of large blocks."""
+    rows = []
+    for dtype in ("float32", "float16"):
+        for channels in (64, 128, 256, 512):
+            size = {"dtype": dtype, "channels": channels, "positions": 1024}
+            warps = {"num_warps": 4, "num_stages": 2}
+            rows += [
+                {"kernel": "gram", "block_m": 1024, "block_c": 64, "split": 3, "one_load": True},
+                {"kernel": "backward", "block_m": 1024, "block_n": 64, "block_k": 64},
+                {"kernel": "finish", "block_e": 4096, "block_s": 4},
+            ]
+            for row in rows[-3:]:
+                row |= size | warps
+    monkeypatch.setattr(config, "measured", lambda name: rows if name == "interpreter" else ())
+
+
+@pytest.fixture(params=["fp32", "fp16", "bf16"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    if request.param == "bf16" and INTERPRETED:
+        pytest.skip("the interpreter's tl.dot returns garbage for bf16")
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[request.param]
+
+
+@pytest.fixture(params=["channels-last", "contiguous", "sliced", "permuted"])
+def layout(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def activation(device: torch.device) -> Callable[..., Tensor]:
+    """Random activations about zero, in the layout asked for."""
+    generator = torch.Generator().manual_seed(7)
+
+    def make(
+        shape: tuple[int, ...], dtype: torch.dtype = torch.float32, layout: str = "channels-last"
+    ) -> Tensor:
+        batch, channels, height, width = shape
+        if layout == "sliced":
+            whole = torch.randn((batch, channels + 2, height, width + 3), generator=generator)
+            x = whole.to(device, dtype)[:, 1:-1, :, 2:-1]
+        elif layout == "permuted":
+            whole = torch.randn((width, batch, height, channels), generator=generator)
+            x = whole.to(device, dtype).permute(1, 3, 2, 0)
+        else:
+            x = torch.randn(shape, generator=generator).to(device, dtype)
+            if layout == "channels-last":
+                x = x.contiguous(memory_format=torch.channels_last)
+        assert x.shape == shape
+        return x
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def poisoned() -> Iterator[None]:
+    """Fill what is allocated with NaN, so that an element never written shows."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(1).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+def relative(value: Tensor, oracle: Tensor) -> float:
+    """Norm-wise error against an fp64 oracle."""
+    value, oracle = value.detach().double().cpu(), oracle.detach().double().cpu()
+    assert value.shape == oracle.shape
+    assert value.isfinite().all()
+    return float((value - oracle).norm() / oracle.norm().clamp_min(1e-30))
+
+
+@pytest.fixture
+def no_worse_than() -> Callable[..., None]:
+    """Assert the project's tolerance: at most twice plain torch's error at the same precision.
+
+    The floor covers results on which plain torch happens to be exact: one unit in the last place
+    of the result, and for a scalar, whose error is a single draw, `ulps` of them.
+    """
+
+    def check(value: Tensor, plain: Tensor, oracle: Tensor, ulps: float = 1.0) -> None:
+        allowed = max(2 * relative(plain, oracle), ulps * torch.finfo(value.dtype).eps)
+        found = relative(value, oracle)
+        assert found <= allowed, f"error {found:.2e}, allowed {allowed:.2e}"
+
+    return check

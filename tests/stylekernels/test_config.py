@@ -1,0 +1,71 @@
+import json
+
+import pytest
+import torch
+
+from stylekernels import config
+from stylekernels.config import BackwardConfig, Gpu, GramConfig, select
+
+H200 = Gpu("NVIDIA H200", 90, 132, 227 << 10)
+
+
+def rows(*positions):
+    measured = GramConfig(num_warps=8, num_stages=2, block_m=32, block_c=64, split=0)
+    return tuple(
+        config.as_row(measured, torch.bfloat16, 64, m) | {"split": m // 1000} for m in positions
+    )
+
+
+def test_the_measured_row_nearest_in_size_is_taken(monkeypatch):
+    monkeypatch.setattr(config, "measured", lambda _: rows(4_000, 64_000))
+    near = [select(GramConfig, torch.bfloat16, 64, m, H200).split for m in (10, 15_000, 17_000)]
+    assert near == [4, 4, 64]
+
+
+def test_rows_of_another_kernel_dtype_or_width_are_not_taken(monkeypatch):
+    monkeypatch.setattr(config, "measured", lambda _: rows(4_000))
+    default = GramConfig.default(torch.float32, 64, 4_000, H200)
+    assert select(GramConfig, torch.float32, 64, 4_000, H200) == default
+    assert select(GramConfig, torch.bfloat16, 128, 4_000, H200).block_m != 32
+    assert isinstance(select(BackwardConfig, torch.bfloat16, 64, 4_000, H200), BackwardConfig)
+
+
+def test_a_gpu_without_a_file_gets_the_default():
+    unknown = Gpu("Some GPU of 2040", 170, 300, 512 << 10)
+    assert config.measured(unknown.name) == ()
+    found = select(GramConfig, torch.bfloat16, 64, 512 * 512, unknown)
+    assert found == GramConfig.default(torch.bfloat16, 64, 512 * 512, unknown)
+
+
+@pytest.mark.parametrize("positions", [1, 100, 512 * 512, 8192 * 8192])
+@pytest.mark.parametrize("channels", [1, 3, 64, 100, 512, 2048])
+def test_a_default_is_sane_at_every_size(channels, positions):
+    found = GramConfig.default(torch.float32, channels, positions, H200)
+    assert found.block_c in {16, 32, 64, 128}
+    assert 1 <= found.split <= max(1, positions)
+    assert found.split * found.block_c**2 * 4 <= 64 << 20  # the workspace stays small
+
+
+def test_a_file_is_named_after_the_gpu_in_letters_that_any_system_takes():
+    assert config.file_name("NVIDIA GeForce RTX 4090") == "nvidia_geforce_rtx_4090.json"
+    assert config.file_name("Tesla V100-SXM2/32GB") == "tesla_v100_sxm2_32gb.json"
+
+
+def test_a_broken_file_is_named_with_its_fault():
+    with pytest.raises(ValueError, match=r"gpu\.json is not"):
+        config.parse("{", "gpu.json")
+    with pytest.raises(ValueError, match=r"gpu\.json: kernel must be one of .*'warp'"):
+        config.parse(json.dumps({"rows": [{"kernel": "warp"}]}), "gpu.json")
+    row = {name: value for name, value in rows(100)[0].items() if name != "split"}
+    with pytest.raises(ValueError, match=r"gpu\.json: \['split'\] missing"):
+        config.parse(json.dumps({"rows": [row]}), "gpu.json")
+
+
+def test_what_is_written_is_what_is_read():
+    text = json.dumps({"rows": rows(100, 200)})
+    assert config.parse(text, "gpu.json") == rows(100, 200)
+
+
+def test_every_shipped_file_parses():
+    for gpu in config.shipped_gpus():
+        assert config.measured(gpu.name)
