@@ -120,8 +120,8 @@ def dots_plain(
     n, stride = grad.numel(), previous.numel()
     vectors = previous.new_zeros(2, stride)  # [2, stride]: g and y
     vectors[0, :n] = grad
-    # A gradient that is not finite is rolled back; it must not stay in the history, where a
-    # coefficient of zero would not silence it.
+    # A gradient that is not finite is rolled back; in the history it must not stay, where a
+    # coefficient of zero does not silence it.
     y = torch.nan_to_num(vectors[0] - previous, 0.0, 0.0, 0.0).to(history.dtype)
     history[:, 1].index_copy_(0, ring[HEAD : HEAD + 1], y[None])
     vectors[1] = y
@@ -164,9 +164,9 @@ def recursion_plain(
     gg, g_norm1 = products[-1].unbind()
 
     loss = loss.to(scalars.dtype).reshape(())
-    finite = torch.isfinite(gg) & torch.isfinite(loss)
-    improved = finite & (loss <= scalars[BEST_LOSS])
     ys = sy.gather(0, head[None]).squeeze(0)
+    finite = torch.isfinite(gg) & torch.isfinite(ys) & torch.isfinite(loss)
+    improved = finite & (loss <= scalars[BEST_LOSS])
     kept = finite & (age > 0) & (ys > CURVATURE)
     next_head = torch.where(kept, (head + 1) % slots, head)
 
@@ -240,11 +240,12 @@ def apply_plain(
             part = rows[:, start : min(start + _CONVERT, n)].to(image.dtype)
             step[start : start + _CONVERT].addmv_(part.T, weights)
     step = step.to(history.dtype)
-    stored = torch.nan_to_num(step, 0.0, 0.0, 0.0)  # as for y in lbfgs_dots
-    history[:, 0, :n].index_copy_(0, ring[HEAD : HEAD + 1], stored[None])
+    undo = ring[ACTION] == ROLL_BACK
+    stored = torch.nan_to_num(step, 0.0, 0.0, 0.0)  # as for y in dots_plain
+    history[:, 0, :n].index_copy_(0, ring[HEAD : HEAD + 1], torch.where(undo, 0, stored)[None])
     best.copy_(torch.where(ring[ACTION] == STEP_AND_SAVE, image, best))
-    image.copy_(torch.where(ring[ACTION] == ROLL_BACK, best, image + step))
-    previous[:n] = grad
+    image.copy_(torch.where(undo, best, image + step))
+    previous[:n] = torch.where(undo, 0, grad)
 
 
 lbfgs_dots = torch.library.custom_op(
@@ -253,7 +254,7 @@ lbfgs_dots = torch.library.custom_op(
 lbfgs_recursion = torch.library.custom_op(
     "stylekernels::lbfgs_recursion",
     recursion_plain,
-    mutates_args=("gram", "ring", "scalars", "coefficients"),
+    mutates_args=("partials", "gram", "ring", "scalars", "coefficients"),
 )
 lbfgs_apply = torch.library.custom_op(
     "stylekernels::lbfgs_apply",

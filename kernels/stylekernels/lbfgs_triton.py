@@ -23,6 +23,7 @@ GAMMA = tl.constexpr(lbfgs.GAMMA)
 BEST_LOSS = tl.constexpr(lbfgs.BEST_LOSS)
 LR = tl.constexpr(lbfgs.LR)
 CURVATURE = tl.constexpr(lbfgs.CURVATURE)
+INF = tl.constexpr(float("inf"))
 
 ROWS = 8  # rows of the history in flight in one block
 COLUMNS = 512  # divides the padding of a row, so the history is read without a mask
@@ -105,7 +106,7 @@ def lbfgs_dots_kernel(
 
 @triton.jit
 def lbfgs_recursion_kernel(
-    partials,  # [splits, 2 slots + 1, 2]
+    partials,  # [splits, 2 slots + 1, 2]; the sums are left in its first split
     loss,  # []
     gram,  # [2, slots, slots]
     ring,  # [5]
@@ -113,22 +114,23 @@ def lbfgs_recursion_kernel(
     coefficients,  # [2 slots + 1]
     splits,
     slots,
-    SLOTS: tl.constexpr,
-    SPLITS: tl.constexpr,
+    SLOTS: tl.constexpr,  # slots rounded up to a power of two
+    TILE: tl.constexpr,  # rows of a matrix at a time, divides SLOTS
+    SPLITS: tl.constexpr,  # splits at a time
 ):
-    """One block. SLOTS is `slots` rounded up to a power of two; the matrices fit its registers."""
-    i = tl.arange(0, SLOTS)
+    """One block. Between the passes over the matrices, vectors travel through memory."""
+    j = tl.arange(0, SLOTS)
     p = tl.arange(0, SPLITS)
+    k = tl.arange(0, 2)
     sg = tl.zeros([SLOTS], tl.float64)
     sy = tl.zeros([SLOTS], tl.float64)
     yg = tl.zeros([SLOTS], tl.float64)
     yy = tl.zeros([SLOTS], tl.float64)
     norms = tl.zeros([2], tl.float64)
-    k = tl.arange(0, 2)
     for start in range(0, splits, SPLITS):
         line = (start + p) * (4 * slots + 2)
-        at = partials + line[:, None] + 4 * i[None, :]
-        mask = ((start + p) < splits)[:, None] & (i < slots)[None, :]
+        at = partials + line[:, None] + 4 * j[None, :]
+        mask = ((start + p) < splits)[:, None] & (j < slots)[None, :]
         sg += tl.sum(tl.load(at, mask=mask, other=0.0), axis=0)
         sy += tl.sum(tl.load(at + 1, mask=mask, other=0.0), axis=0)
         yg += tl.sum(tl.load(at + 2, mask=mask, other=0.0), axis=0)
@@ -146,51 +148,74 @@ def lbfgs_recursion_kernel(
     best_loss = tl.load(scalars + BEST_LOSS)
     lr = tl.load(scalars + LR)
     f = tl.load(loss).to(tl.float64)
-    entry = i[:, None] * slots + i[None, :]
-    inside = (i < slots)[:, None] & (i < slots)[None, :]
-    inverse = tl.load(gram + entry, mask=inside, other=0.0)
-    # All threads have read the state before one of them replaces it.
+    # All threads have read what one of them is going to replace.
+    tl.debug_barrier()
+    tl.store(partials + 4 * j + 2, yg, mask=j < slots)
+    tl.store(partials + 4 * j + 3, yy, mask=j < slots)
+
+    # Comparisons with NaN are false, so these are tests for finite numbers. (By way of an integer:
+    # the interpreter forgets that a comparison of floats is a truth value.)
+    ys = tl.sum(tl.where(j == head, sy, 0.0), axis=0)
+    finite = (tl.abs(gg) < INF) & (tl.abs(ys) < INF) & (tl.abs(f) < INF)
+    finite = tl.where(finite, 1, 0) != 0
+    improved = finite & (f <= best_loss)
+    y_norm2 = tl.sum(tl.where(j == head, yy, 0.0), axis=0)
+    kept = (age > 0) & finite & (ys > CURVATURE)
+    next_head = tl.where(kept, (head + 1) % slots, head)
+    new_j = (j == head) & kept
+    gone_j = (j == next_head) & kept
+    gamma = tl.where(kept, ys / y_norm2, gamma)
+    gamma = tl.where(finite, gamma, 1.0)
+
+    for start in range(0, SLOTS, TILE):
+        i = start + tl.arange(0, TILE)
+        at = gram + i[:, None] * slots + j[None, :]
+        inside = (i < slots)[:, None] & (j < slots)[None, :]
+        inverse = tl.load(at, mask=inside, other=0.0)
+        column = tl.where(i == head, 1.0, -tl.sum(inverse * sy[None, :], axis=1)) / ys
+        inverse = tl.where(new_j[None, :], column[:, None], inverse)
+        gone_i = ((i == next_head) & kept) | (finite == 0)
+        inverse = tl.where(gone_i[:, None] | gone_j[None, :], 0.0, inverse)
+        tl.store(at, inverse, mask=inside)
+        alpha = -tl.sum(inverse * sg[None, :], axis=1)
+        diagonal = tl.sum(tl.where(i[:, None] == j[None, :], inverse, 0.0), axis=1)
+        d_alpha = tl.where(diagonal > 0.0, alpha / diagonal, 0.0)
+        tl.store(coefficients + 2 * i, d_alpha, mask=i < slots)
+        tl.store(coefficients + 2 * i + 1, alpha, mask=i < slots)
     tl.debug_barrier()
 
-    # Comparisons with NaN are false, so these are tests for a finite number.
-    finite = (tl.abs(gg) < float("inf")) & (tl.abs(f) < float("inf"))
-    improved = finite & (f <= best_loss)
-    new = i == head
-    ys = tl.sum(tl.where(new, sy, 0.0), axis=0)
-    yy_new = tl.sum(tl.where(new, yy, 0.0), axis=0)
-    kept = finite & (age > 0) & (ys > CURVATURE)
-    next_head = tl.where(kept, (head + 1) % slots, head)
-    gone = kept & (i == next_head)
-    gone = gone[:, None] | gone[None, :] | (finite == 0)
+    alpha = tl.load(coefficients + 2 * j + 1, mask=j < slots, other=0.0)
+    for start in range(0, SLOTS, TILE):
+        i = start + tl.arange(0, TILE)
+        at = gram + slots * slots + i[:, None] * slots + j[None, :]
+        inside = (i < slots)[:, None] & (j < slots)[None, :]
+        y_gram = tl.load(at, mask=inside, other=0.0)
+        yg_i = tl.load(partials + 4 * i + 2, mask=i < slots, other=0.0)
+        yy_i = tl.load(partials + 4 * i + 3, mask=i < slots, other=0.0)
+        y_gram = tl.where(((i == head) & kept)[:, None], yy[None, :], y_gram)
+        y_gram = tl.where(new_j[None, :], yy_i[:, None], y_gram)
+        gone_i = ((i == next_head) & kept) | (finite == 0)
+        y_gram = tl.where(gone_i[:, None] | gone_j[None, :], 0.0, y_gram)
+        tl.store(at, y_gram, mask=inside)
+        w = gamma * (yg_i + tl.sum(y_gram * alpha[None, :], axis=1))
+        w += tl.load(coefficients + 2 * i, mask=i < slots, other=0.0)
+        tl.store(coefficients + 2 * i, w, mask=i < slots)
+    tl.debug_barrier()
 
-    column = tl.where(new, 1.0, -tl.sum(inverse * sy[None, :], axis=1)) / ys
-    inverse = tl.where(kept & new[None, :], column[:, None], inverse)
-    inverse = tl.where(gone, 0.0, inverse)
-    tl.store(gram + entry, inverse, mask=inside)
-    alpha = -tl.sum(inverse * sg[None, :], axis=1)
-    diagonal = tl.sum(tl.where(i[:, None] == i[None, :], inverse, 0.0), axis=1)
-    d = tl.where(diagonal > 0.0, 1.0 / diagonal, 0.0)
+    c = tl.zeros([SLOTS], tl.float64)
+    for start in range(0, SLOTS, TILE):
+        i = start + tl.arange(0, TILE)
+        at = gram + i[:, None] * slots + j[None, :]
+        inside = (i < slots)[:, None] & (j < slots)[None, :]
+        w = tl.load(coefficients + 2 * i, mask=i < slots, other=0.0)
+        c += tl.sum(tl.load(at, mask=inside, other=0.0) * w[:, None], axis=0)
+    tl.debug_barrier()
 
-    y_entry = entry + slots * slots
-    y_gram = tl.load(gram + y_entry, mask=inside, other=0.0)
-    crossed = tl.where(new[:, None], yy[None, :], y_gram)
-    crossed = tl.where(new[None, :], yy[:, None], crossed)
-    y_gram = tl.where(kept, crossed, y_gram)
-    y_gram = tl.where(gone, 0.0, y_gram)
-    tl.store(gram + y_entry, y_gram, mask=inside)
-
-    gamma = tl.where(kept, ys / yy_new, gamma)
-    gamma = tl.where(finite, gamma, 1.0)
     lr = tl.where(finite, lr, 0.5 * lr)
     t = tl.where(age > 0, lr, lr * tl.minimum(1.0 / norm1, 1.0))
-    w = d * alpha + gamma * (yg + tl.sum(y_gram * alpha[None, :], axis=1))
-    # Read back rather than held: two matrices at once do not fit the registers.
-    inverse = tl.load(gram + entry, mask=inside, other=0.0)
-    c = tl.sum(inverse * w[:, None], axis=0)
-    tl.store(coefficients + 2 * i, t * c, mask=i < slots)
-    tl.store(coefficients + 2 * i + 1, -t * gamma * alpha, mask=i < slots)
+    tl.store(coefficients + 2 * j, t * c, mask=j < slots)
+    tl.store(coefficients + 2 * j + 1, -t * gamma * alpha, mask=j < slots)
     tl.store(coefficients + 2 * slots, -t * gamma)
-
     tl.store(scalars + GAMMA, gamma)
     tl.store(scalars + BEST_LOSS, tl.where(improved, f, best_loss))
     tl.store(scalars + LR, lr)
@@ -227,8 +252,12 @@ def lbfgs_apply_kernel(
     used = 2 * (tl.load(ring + COUNT) + 1)
     action = tl.load(ring + ACTION)
     g = tl.load(grad + at, mask=inside, other=0.0)
+    s_line = history + 2 * head * stride
     if action == ROLL_BACK:
+        # The history is empty, but the next lbfgs_dots takes products with these two.
         tl.store(image + at, tl.load(best + at, mask=inside), mask=inside)
+        tl.store(s_line + at, tl.zeros([COLUMNS], history.dtype.element_ty))
+        tl.store(previous + at, tl.zeros([COLUMNS], tl.float32))
     else:
         x = tl.load(image + at, mask=inside)
         if action == STEP_AND_SAVE:
@@ -243,15 +272,19 @@ def lbfgs_apply_kernel(
             total += c[:, None] * h.to(tl.float32)
         c = tl.load(coefficients + 2 * slots).to(tl.float32)
         step = (tl.sum(total, axis=0) + c * g).to(history.dtype.element_ty)
-        tl.store(history + 2 * head * stride + at, step)
+        tl.store(s_line + at, step)
         tl.store(image + at, x + step.to(tl.float32), mask=inside)
-    tl.store(previous + at, g)
+        tl.store(previous + at, g)
 
 
-def recursion_shape(slots: int) -> tuple[int, int, int]:
-    """SLOTS, SPLITS and warps of `lbfgs_recursion_kernel` for a number of slots up to 128."""
+def recursion_shape(slots: int) -> dict[str, int]:
+    """Compile-time sizes of `lbfgs_recursion_kernel` for up to 128 slots: no more than a block's
+    registers hold.
+    """
     size = max(16, triton.next_power_of_2(slots))
-    return size, 2048 // size, max(1, size * size // 1024)
+    warps = 4 if size <= 32 else 16
+    tile = min(size, 128 * warps // size)
+    return {"SLOTS": size, "TILE": tile, "SPLITS": 64 * warps // size, "num_warps": warps}
 
 
 def dots(grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor) -> None:
@@ -272,6 +305,7 @@ def dots(grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials
         ROWS=ROWS,
         COLUMNS=COLUMNS,
         num_warps=WARPS,
+        enable_fp_fusion=True,
     )
 
 
@@ -285,7 +319,6 @@ def recursion(
 ) -> None:
     """Launch `lbfgs_recursion_kernel`; as `lbfgs.recursion_plain`."""
     slots = gram.shape[1]
-    size, splits, warps = recursion_shape(slots)
     lbfgs_recursion_kernel[(1,)](
         partials,
         loss,
@@ -295,9 +328,8 @@ def recursion(
         coefficients,
         partials.shape[0],
         slots,
-        SLOTS=size,
-        SPLITS=splits,
-        num_warps=warps,
+        **recursion_shape(slots),
+        enable_fp_fusion=True,
     )
 
 
@@ -326,4 +358,5 @@ def apply(
         ROWS=ROWS,
         COLUMNS=COLUMNS,
         num_warps=WARPS,
+        enable_fp_fusion=True,
     )
