@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """The three L-BFGS operators as Triton kernels: fp32 image, history in fp32 or bf16.
 
 Beside `lbfgs.py`, whose plain functions define what each kernel computes and whose `LBFGSState`
@@ -278,9 +279,7 @@ def lbfgs_apply_kernel(
 
 
 def recursion_shape(slots: int) -> dict[str, int]:
-    """Compile-time sizes of `lbfgs_recursion_kernel` for up to 128 slots: no more than a block's
-    registers hold.
-    """
+    """Compile-time sizes of `lbfgs_recursion_kernel`: tiles that spill no registers anywhere."""
     size = max(16, triton.next_power_of_2(slots))
     warps = 4 if size <= 32 else 16
     tile = min(size, 128 * warps // size)
