@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from stylekernels.lbfgs import REGAIN
+
 _BEST_LOSS, _ROLLBACKS = 1, 3  # places among count, lowest loss, learning rate, rollbacks
 
 
@@ -11,7 +13,8 @@ class Adam:
 
     The step count lives on the device, so `step` can be captured in a CUDA graph. A loss or
     gradient that is not finite rolls the image back to the one of the lowest loss, forgets the
-    moments, and halves the learning rate, as `stylebench.lbfgs.LBFGS` does.
+    moments, and halves the learning rate, which the next eight steps regain, as
+    `stylebench.lbfgs.LBFGS` does.
 
     Example:
         >>> x = torch.tensor([3.0, -4.0])
@@ -48,6 +51,7 @@ class Adam:
         if not eps >= 0.0:
             raise ValueError(f"eps is {eps}; expected at least 0")
         self.image = image
+        self.lr = lr
         self.betas = betas
         self.eps = eps
         self._x = image.detach()
@@ -99,7 +103,7 @@ class Adam:
                 (
                     torch.where(finite, count, 0.0),
                     torch.where(improved, loss, best_loss),
-                    torch.where(finite, lr, 0.5 * lr),
+                    torch.where(finite, torch.clamp(REGAIN * lr, max=self.lr), 0.5 * lr),
                     torch.where(finite, rollbacks, rollbacks + 1),
                 )
             )

@@ -30,8 +30,8 @@ class LBFGS:
     """Moves an image down its gradient: one call an iteration, one gradient a call.
 
     A step that leads to a loss or gradient that is not finite is rolled back: the image returns to
-    the one of the lowest loss, the history is emptied, steps are half as long from there on, and
-    `rollbacks` counts it. A finite loss may rise, as it does in torch: without a line search
+    the one of the lowest loss, the history is emptied, the learning rate is halved (the next eight
+    steps regain it), and `rollbacks` counts it. A finite loss may rise, as it does in torch: without a line search
     L-BFGS climbs now and then, and comes back.
 
     Every buffer is allocated here and none moves, so `step` can be captured in a CUDA graph; it

@@ -27,13 +27,16 @@ from torch import Tensor
 CURVATURE = 1e-10
 """A pair is kept only if y . s exceeds this (the constant of torch.optim.LBFGS)."""
 
+REGAIN = 2.0**0.125
+"""After a rollback has halved the learning rate, each step makes it this much longer again."""
+
 HEAD, COUNT, AGE, ROLLBACKS, ACTION = range(5)
 """Places in `LBFGSState.ring`."""
 
 STEP, STEP_AND_SAVE, ROLL_BACK = range(3)
 """Values of `ring[ACTION]`: what `lbfgs_apply` is to do."""
 
-GAMMA, BEST_LOSS, LR = range(3)
+GAMMA, BEST_LOSS, LR, FULL_LR = range(4)
 """Places in `LBFGSState.scalars`."""
 
 ROW = 1024
@@ -60,7 +63,7 @@ class LBFGSState:
             the gradient and with y; in the last row g . g and the 1-norm of g. Summed over splits.
         coefficients: [2 slots + 1] fp64; the step as a combination of the history's rows and g.
         ring: [5] int64; head, count, gradients seen since the start or rollback, rollbacks, action.
-        scalars: [3] fp64; gamma, lowest loss, learning rate.
+        scalars: [4] fp64; gamma, lowest loss, learning rate now, learning rate asked for.
     """
 
     history: Tensor
@@ -94,7 +97,7 @@ def lbfgs_state(image: Tensor, history: int, lr: float, history_dtype: torch.dty
         partials=torch.zeros(splits, rows, 2, dtype=small, device=device),
         coefficients=torch.zeros(rows, dtype=small, device=device),
         ring=torch.zeros(5, dtype=torch.int64, device=device),
-        scalars=torch.tensor([1.0, float("inf"), lr], dtype=small, device=device),
+        scalars=torch.tensor([1.0, float("inf"), lr, lr], dtype=small, device=device),
     )
 
 
@@ -155,7 +158,8 @@ def recursion_plain(
     """Keep or reject the new pair, update the Gram and the ring, and solve for the coefficients.
 
     `loss` [] is the loss whose gradient the partials are from. A loss or gradient that is not
-    finite empties the history and asks `lbfgs_apply` for a rollback, and halves the steps to come.
+    finite (for the kernel: nor its sum of squares) empties the history, halves the learning rate
+    and asks `lbfgs_apply` for a rollback.
     """
     head, age = ring[HEAD], ring[AGE]
     slots = gram.shape[1]
@@ -197,7 +201,7 @@ def recursion_plain(
     coefficients[:-1] = (t * torch.stack((c, -gamma * alpha), 1)).flatten()
     coefficients[-1] = -t * gamma
 
-    scalars[LR] = lr
+    scalars[LR] = torch.where(finite, torch.minimum(REGAIN * lr, scalars[FULL_LR]), lr)
     scalars[GAMMA] = gamma
     scalars[BEST_LOSS] = torch.where(improved, loss, scalars[BEST_LOSS])
     count = torch.clamp(ring[COUNT] + kept.to(ring.dtype), max=slots - 1)

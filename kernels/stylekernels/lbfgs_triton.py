@@ -23,6 +23,8 @@ ROLL_BACK = tl.constexpr(lbfgs.ROLL_BACK)
 GAMMA = tl.constexpr(lbfgs.GAMMA)
 BEST_LOSS = tl.constexpr(lbfgs.BEST_LOSS)
 LR = tl.constexpr(lbfgs.LR)
+FULL_LR = tl.constexpr(lbfgs.FULL_LR)
+REGAIN = tl.constexpr(lbfgs.REGAIN)
 CURVATURE = tl.constexpr(lbfgs.CURVATURE)
 INF = tl.constexpr(float("inf"))
 
@@ -111,7 +113,7 @@ def lbfgs_recursion_kernel(
     loss,  # []
     gram,  # [2, slots, slots]
     ring,  # [5]
-    scalars,  # [3]
+    scalars,  # [4]
     coefficients,  # [2 slots + 1]
     splits,
     slots,
@@ -148,6 +150,7 @@ def lbfgs_recursion_kernel(
     gamma = tl.load(scalars + GAMMA)
     best_loss = tl.load(scalars + BEST_LOSS)
     lr = tl.load(scalars + LR)
+    full_lr = tl.load(scalars + FULL_LR)
     f = tl.load(loss).to(tl.float64)
     # All threads have read what one of them is going to replace.
     tl.debug_barrier()
@@ -219,7 +222,7 @@ def lbfgs_recursion_kernel(
     tl.store(coefficients + 2 * slots, -t * gamma)
     tl.store(scalars + GAMMA, gamma)
     tl.store(scalars + BEST_LOSS, tl.where(improved, f, best_loss))
-    tl.store(scalars + LR, lr)
+    tl.store(scalars + LR, tl.where(finite, tl.minimum(REGAIN * lr, full_lr), lr))
     count = tl.minimum(count + kept.to(tl.int64), slots - 1)
     tl.store(ring + HEAD, tl.where(finite, next_head, 0))
     tl.store(ring + COUNT, tl.where(finite, count, 0))
