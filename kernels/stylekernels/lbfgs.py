@@ -1,0 +1,323 @@
+"""L-BFGS on the device: three operators over one ring buffer of curvature pairs.
+
+An iteration is `lbfgs_dots`, `lbfgs_recursion`, `lbfgs_apply`, in this order. They are the compact,
+"vector-free" form of the two-loop recursion (Chen, Wang, Zhou, "Large-scale L-BFGS using
+MapReduce", NIPS 2014): the history is read twice, once for its inner products with the new
+gradient and gradient change, once for the step; everything between is algebra on m x m matrices.
+
+With S and Y the kept pairs in order of age, R the upper triangle of S^T Y, D its diagonal and gamma
+the scale of H0, the two loops are two triangular systems (alpha and c are the loops' coefficients):
+
+    R alpha = -S^T g        R^T c = D alpha + gamma (Y^T g + Y^T Y alpha)
+    direction = -gamma g - gamma Y alpha + S c
+
+so of all inner products only S^T y, Y^T y, S^T g and Y^T g are ever needed, none with the new s.
+The inverse of R is kept instead of R: a new pair appends one column to it, and dropping the oldest
+pair deletes its row and column, so both solves are matrix-vector products with nothing sequential.
+
+Nothing is decided on the host, every buffer is fixed: an iteration can be captured as a CUDA graph.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CURVATURE = 1e-10
+"""A pair is kept only if y . s exceeds this (the constant of torch.optim.LBFGS)."""
+
+REGAIN = 2.0**0.125
+"""After a rollback has halved the learning rate, each step makes it this much longer again."""
+
+HEAD, COUNT, AGE, ROLLBACKS, ACTION = range(5)
+"""Places in `LBFGSState.ring`."""
+
+STEP, STEP_AND_SAVE, ROLL_BACK = range(3)
+"""Values of `ring[ACTION]`: what `lbfgs_apply` is to do."""
+
+GAMMA, BEST_LOSS, LR, FULL_LR = range(4)
+"""Places in `LBFGSState.scalars`."""
+
+ROW = 1024
+"""Rows are padded to a multiple of this: aligned vector loads for every n."""
+
+_EXACT = 16384  # up to this n the plain path takes its inner products in fp64: it costs nothing
+_CONVERT = 32768  # columns of a bf16 history converted at a time: 40 rows of them stay in the cache
+
+
+@dataclass(frozen=True)
+class LBFGSState:
+    """Every buffer of the optimiser, allocated once. `slots` is the history length m plus one.
+
+    The spare slot, `ring[HEAD]`, holds the pair being formed: keeping it moves the head, rejecting
+    it does not, and no pair is ever copied. Slots 0 .. `ring[COUNT]` are in use.
+
+    Attributes:
+        history: [slots, 2, stride] fp32, bf16 or fp64; s then y of each slot, zero beyond n.
+        previous: [stride] dtype of the image; the gradient before this one.
+        best: [n] dtype of the image; the image of the lowest finite loss.
+        gram: [2, slots, slots] fp64; the inverse of R, then Y^T Y, by slot. Rows and columns of
+            the inverse that belong to no kept pair are zero, which masks them everywhere.
+        partials: [splits, 2 slots + 1, 2] fp64; inner products of every row of the history with
+            the gradient and with y; in the last row g . g and the 1-norm of g. Summed over splits.
+        coefficients: [2 slots + 1] fp64; the step as a combination of the history's rows and g.
+        ring: [5] int64; head, count, gradients seen since the start or rollback, rollbacks, action.
+        scalars: [4] fp64; gamma, lowest loss, learning rate now, learning rate asked for.
+    """
+
+    history: Tensor
+    previous: Tensor
+    best: Tensor
+    gram: Tensor
+    partials: Tensor
+    coefficients: Tensor
+    ring: Tensor
+    scalars: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in all buffers."""
+        return sum(t.nbytes for t in vars(self).values())
+
+
+def lbfgs_state(image: Tensor, history: int, lr: float, history_dtype: torch.dtype) -> LBFGSState:
+    """Buffers for minimising over `image` [n] with up to `history` pairs, on its device."""
+    device, n, slots = image.device, image.numel(), history + 1
+    stride = -(-n // ROW) * ROW
+    # Apple's GPUs have no fp64; the small algebra is fp32 there.
+    small = torch.float32 if device.type == "mps" else torch.float64
+    splits = -(-stride // split_length(stride)) if device.type == "cuda" else 1
+    rows = 2 * slots + 1
+    return LBFGSState(
+        history=torch.zeros(slots, 2, stride, dtype=history_dtype, device=device),
+        previous=torch.zeros(stride, dtype=image.dtype, device=device),
+        best=image.detach().clone(),
+        gram=torch.zeros(2, slots, slots, dtype=small, device=device),
+        partials=torch.zeros(splits, rows, 2, dtype=small, device=device),
+        coefficients=torch.zeros(rows, dtype=small, device=device),
+        ring=torch.zeros(5, dtype=torch.int64, device=device),
+        scalars=torch.tensor([1.0, float("inf"), lr, lr], dtype=small, device=device),
+    )
+
+
+def split_length(stride: int) -> int:
+    """Columns of one partial sum: enough splits to fill a GPU, few enough for one block to add."""
+    return max(8 * ROW, -(-stride // (512 * ROW)) * ROW)
+
+
+def _rows_in_use(history: Tensor, ring: Tensor) -> Tensor:
+    """The rows [2 used, stride] worth reading: all of them where asking would be a host sync."""
+    used = int(ring[COUNT]) + 1 if ring.device.type == "cpu" else history.shape[0]
+    return history[:used].flatten(0, 1)
+
+
+def dots_plain(
+    grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor
+) -> None:
+    """Write y = grad - previous to the spare slot, and all inner products with grad [n] and y.
+
+    One read of the history; see `LBFGSState` for shapes. y is rounded to the history's dtype before
+    its products are taken, so that they belong to the vectors that are stored.
+    """
+    n, stride = grad.numel(), previous.numel()
+    vectors = previous.new_zeros(2, stride)  # [2, stride]: g and y
+    vectors[0, :n] = grad
+    # A gradient that is not finite is rolled back; in the history it must not stay, where a
+    # coefficient of zero does not silence it.
+    y = torch.nan_to_num(vectors[0] - previous, 0.0, 0.0, 0.0).to(history.dtype)
+    history[:, 1].index_copy_(0, ring[HEAD : HEAD + 1], y[None])
+    vectors[1] = y
+
+    rows = _rows_in_use(history, ring)
+    partials.zero_()
+    products = partials[0, : rows.shape[0]].T
+    if n <= _EXACT:
+        products.copy_(vectors.double() @ rows.double().T)
+    else:
+        columns = stride if rows.dtype == vectors.dtype else _CONVERT
+        for start in range(0, stride, columns):
+            part = rows[:, start : start + columns].to(vectors.dtype)
+            # Batches of short sums, added in fp64: one pass over the rows at the speed of the
+            # memory, and more accurate than one long fp32 sum.
+            a = vectors[:, start : start + columns].unflatten(1, (-1, ROW)).transpose(0, 1)
+            b = part.unflatten(1, (-1, ROW)).permute(1, 2, 0)
+            products += torch.bmm(a, b).sum(0, dtype=products.dtype)
+    partials[0, -1, 0] = torch.sum(grad.to(products.dtype) ** 2)
+    partials[0, -1, 1] = torch.sum(grad.abs(), dtype=products.dtype)
+
+
+def recursion_plain(
+    partials: Tensor,
+    loss: Tensor,
+    gram: Tensor,
+    ring: Tensor,
+    scalars: Tensor,
+    coefficients: Tensor,
+) -> None:
+    """Keep or reject the new pair, update the Gram and the ring, and solve for the coefficients.
+
+    `loss` [] is the loss whose gradient the partials are from. A loss or gradient that is not
+    finite (for the kernel: nor its sum of squares) empties the history, halves the learning rate
+    and asks `lbfgs_apply` for a rollback.
+    """
+    head, age = ring[HEAD], ring[AGE]
+    slots = gram.shape[1]
+    products = partials.sum(0)
+    sg, sy, yg, yy = products[:-1].view(slots, 4).unbind(1)
+    gg, g_norm1 = products[-1].unbind()
+
+    loss = loss.to(scalars.dtype).reshape(())
+    ys = sy.gather(0, head[None]).squeeze(0)
+    finite = torch.isfinite(gg) & torch.isfinite(ys) & torch.isfinite(loss)
+    improved = finite & (loss <= scalars[BEST_LOSS])
+    kept = finite & (age > 0) & (ys > CURVATURE)
+    next_head = torch.where(kept, (head + 1) % slots, head)
+
+    slot = torch.arange(slots, device=ring.device)
+    new = slot == head
+    # The slot that comes next is the spare one: if a pair was in it, that was the oldest.
+    gone = kept & (slot == next_head)
+    gone = gone[:, None] | gone[None, :]
+    inverse, y_gram = gram.unbind(0)
+    column = torch.where(new, 1.0, -(inverse @ sy)) / ys
+    appended = torch.where(kept & new[None, :], column[:, None], inverse)
+    inverse = torch.where(gone | ~finite, 0.0, appended)
+    crossed = torch.where(new[None, :], yy[:, None], torch.where(new[:, None], yy, y_gram))
+    y_gram = torch.where(kept, crossed, y_gram)
+    y_gram = torch.where(gone | ~finite, 0.0, y_gram)
+    gram[0], gram[1] = inverse, y_gram
+
+    gamma = torch.where(kept, ys / yy.gather(0, head[None]).squeeze(0), scalars[GAMMA])
+    gamma = torch.where(finite, gamma, 1.0)
+    rollbacks = ring[ROLLBACKS] + (~finite).to(ring.dtype)
+    lr = torch.where(finite, scalars[LR], 0.5 * scalars[LR])
+    t = torch.where(age > 0, lr, lr * torch.clamp(1.0 / g_norm1, max=1.0))
+
+    diagonal = inverse.diagonal()
+    d = torch.where(diagonal > 0.0, 1.0 / diagonal, 0.0)
+    alpha = -(inverse @ sg)
+    c = inverse.T @ (d * alpha + gamma * (yg + y_gram @ alpha))
+    coefficients[:-1] = (t * torch.stack((c, -gamma * alpha), 1)).flatten()
+    coefficients[-1] = -t * gamma
+
+    scalars[LR] = torch.where(finite, torch.minimum(REGAIN * lr, scalars[FULL_LR]), lr)
+    scalars[GAMMA] = gamma
+    scalars[BEST_LOSS] = torch.where(improved, loss, scalars[BEST_LOSS])
+    count = torch.clamp(ring[COUNT] + kept.to(ring.dtype), max=slots - 1)
+    action = torch.where(improved, STEP_AND_SAVE, STEP)
+    ring.copy_(
+        torch.stack(
+            (
+                torch.where(finite, next_head, 0),
+                torch.where(finite, count, 0),
+                torch.where(finite, age + 1, 0),
+                rollbacks,
+                torch.where(finite, action, ROLL_BACK),
+            )
+        )
+    )
+
+
+def apply_plain(
+    grad: Tensor,
+    coefficients: Tensor,
+    ring: Tensor,
+    image: Tensor,
+    best: Tensor,
+    previous: Tensor,
+    history: Tensor,
+) -> None:
+    """Move image [n] by the step and file the step as s of the spare slot, or roll back to best.
+
+    One read of the history. The step is rounded to the history's dtype before it is taken, so the
+    stored s is the way that the image really went.
+    """
+    n = grad.numel()
+    rows = _rows_in_use(history, ring)
+    weights = coefficients[: rows.shape[0]].to(image.dtype)
+    step = grad * coefficients[-1].to(image.dtype)
+    if rows.dtype == image.dtype:
+        step.addmv_(rows[:, :n].T, weights)
+    else:
+        for start in range(0, n, _CONVERT):
+            part = rows[:, start : min(start + _CONVERT, n)].to(image.dtype)
+            step[start : start + _CONVERT].addmv_(part.T, weights)
+    step = step.to(history.dtype)
+    undo = ring[ACTION] == ROLL_BACK
+    stored = torch.nan_to_num(step, 0.0, 0.0, 0.0)  # as for y in dots_plain
+    history[:, 0, :n].index_copy_(0, ring[HEAD : HEAD + 1], torch.where(undo, 0, stored)[None])
+    best.copy_(torch.where(ring[ACTION] == STEP_AND_SAVE, image, best))
+    image.copy_(torch.where(undo, best, image + step))
+    previous[:n] = torch.where(undo, 0, grad)
+
+
+lbfgs_dots = torch.library.custom_op(
+    "stylekernels::lbfgs_dots", dots_plain, mutates_args=("history", "partials")
+)
+lbfgs_recursion = torch.library.custom_op(
+    "stylekernels::lbfgs_recursion",
+    recursion_plain,
+    mutates_args=("partials", "gram", "ring", "scalars", "coefficients"),
+)
+lbfgs_apply = torch.library.custom_op(
+    "stylekernels::lbfgs_apply",
+    apply_plain,
+    mutates_args=("image", "best", "previous", "history"),
+)
+for _op in (lbfgs_dots, lbfgs_recursion, lbfgs_apply):
+    _op.register_fake(lambda *_: None)  # all outputs are arguments
+
+
+def _triton_takes(slots: int, *dtypes: torch.dtype) -> bool:
+    """True where the Triton kernels apply; the plain path on the same device takes the rest."""
+    return (
+        all(dtype in (torch.float32, torch.bfloat16) for dtype in dtypes)
+        and slots <= 128  # one block holds a slots x slots matrix in its registers
+        and importlib.util.find_spec("triton") is not None
+    )
+
+
+@lbfgs_dots.register_kernel("cuda")
+def _(grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor) -> None:
+    if _triton_takes(history.shape[0], grad.dtype, history.dtype):
+        from stylekernels.lbfgs_triton import dots
+
+        dots(grad, previous, history, ring, partials)
+    else:
+        dots_plain(grad, previous, history, ring, partials)
+
+
+@lbfgs_recursion.register_kernel("cuda")
+def _(
+    partials: Tensor,
+    loss: Tensor,
+    gram: Tensor,
+    ring: Tensor,
+    scalars: Tensor,
+    coefficients: Tensor,
+) -> None:
+    if _triton_takes(gram.shape[1]):
+        from stylekernels.lbfgs_triton import recursion
+
+        recursion(partials, loss, gram, ring, scalars, coefficients)
+    else:
+        recursion_plain(partials, loss, gram, ring, scalars, coefficients)
+
+
+@lbfgs_apply.register_kernel("cuda")
+def _(
+    grad: Tensor,
+    coefficients: Tensor,
+    ring: Tensor,
+    image: Tensor,
+    best: Tensor,
+    previous: Tensor,
+    history: Tensor,
+) -> None:
+    if _triton_takes(history.shape[0], grad.dtype, history.dtype):
+        from stylekernels.lbfgs_triton import apply
+
+        apply(grad, coefficients, ring, image, best, previous, history)
+    else:
+        apply_plain(grad, coefficients, ring, image, best, previous, history)
