@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from stylebench.problem import choose_device, choose_dtype, choose_engine
+from stylebench.problem import choose_device, choose_engine, choose_precision
 from stylebench.settings import Settings
 from stylebench.weights import CAFFE_FILES, caffe_file, checkpoint_folder, imagenet_file
 
@@ -35,11 +35,12 @@ def report() -> str:
         "  random: always",
     ]
     settings = Settings()
-    dtype = str(choose_dtype(settings)).removeprefix("torch.")
+    device = choose_device(None)
+    engine = choose_engine(settings, device)
     weights = "imagenet" if imagenet.is_file() else "imagenet if it can be downloaded, else random"
     lines += [
         "a run would use",
-        f"  engine {choose_engine(settings)}, {dtype}, on {choose_device(None)}",
+        f"  engine {engine}, {choose_precision(settings, engine, device)}, on {device}",
         f"  weights {weights}",
     ]
     return "\n".join(lines)

@@ -13,6 +13,8 @@ from torch import Tensor
 from stylebench.engines import Engine
 from stylebench.optimisers import Optimiser
 
+_PATIENCE = 3  # evaluations in a row that are not finite, where the optimiser recovers
+
 
 @dataclass(frozen=True)
 class Step:
@@ -77,6 +79,13 @@ class NonFinite(FloatingPointError):
         self.iteration = iteration
 
 
+def _fault(values: dict[str, float], gradient: Tensor, iteration: int) -> NonFinite | None:
+    for name, value in values.items():
+        if not isfinite(value):
+            return NonFinite(f"the loss term {name!r}", iteration)
+    return None if gradient.isfinite().all() else NonFinite("the gradient", iteration)
+
+
 def optimise(
     engine: Engine,
     image: Tensor,
@@ -97,19 +106,21 @@ def optimise(
         picture: turns the image into what a callback may look at.
         callback: called after every evaluation.
 
+    An optimiser that recovers is given a few evaluations to do so before the run ends.
+
     Raises:
         NonFinite: naming the iteration and the term, which names its layer.
     """
     start = perf_counter()
+    failures = 0
     for iteration in range(1, iterations + 1):
         terms, gradient = engine.loss_and_grad(image)
         values = dict(zip(terms.names, terms.values.tolist(), strict=True))
         loss = sum(values.values())
-        for name, value in values.items():
-            if not isfinite(value):
-                raise NonFinite(f"the loss term {name!r}", iteration)
-        if not gradient.isfinite().all():
-            raise NonFinite("the gradient", iteration)
+        fault = _fault(values, gradient, iteration)
+        failures = failures + 1 if fault else 0
+        if fault and not (optimiser.recovers and 0 < trace.best_iteration and failures <= _PATIENCE):
+            raise fault
         seconds = perf_counter() - start
         if loss < trace.best_loss:
             trace.best.copy_(image)

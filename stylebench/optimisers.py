@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 
 class Optimiser(Protocol):
-    """Moves an image in place."""
+    """Moves an image in place.
 
-    def step(self, gradient: Tensor, loss: Tensor) -> bool:
+    Attributes:
+        recovers: whether a loss or gradient that is not finite is rolled back by ``step``, with
+            shorter steps after it, and so need not end the run.
+    """
+
+    recovers: ClassVar[bool]
+
+    def step(self, gradient: Tensor, loss: Tensor, /) -> bool | None:
         """Take one step from where ``gradient`` and ``loss`` were evaluated.
 
         Args:
@@ -37,6 +44,8 @@ class TorchLBFGS:
         tolerance_grad: converged when no gradient component is larger; negative never.
         tolerance_change: converged when the image or the loss changes less; negative never.
     """
+
+    recovers: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -82,6 +91,8 @@ class TorchAdam:
         image: [1, 3, H, W], moved in place.
         learning_rate: length of a step, in units of the image as given.
     """
+
+    recovers: ClassVar[bool] = False
 
     def __init__(self, image: Tensor, learning_rate: float) -> None:
         self._image = image

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from stylebench.engines import ENGINES, Engine
+from stylebench.engines import DTYPES, ENGINES, Engine
 from stylebench.images import ImageError, ImageSource, Picture, fit, load_image, resize
 from stylebench.network import VGG19, Preprocessing
 from stylebench.normalise import normalised
@@ -19,7 +19,6 @@ from stylebench.weights import load_weights
 
 Styles: TypeAlias = "ImageSource | Sequence[ImageSource]"
 
-_DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 _NOISE_SPREAD = 0.25  # standard deviation of the noise, of the image's range
 
 
@@ -55,7 +54,11 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
         ValueError: an image or weights that cannot be used, or a size too small for the layers.
     """
     variant = settings.variant()
-    device, dtype = choose_device(settings.device), choose_dtype(settings)
+    device = choose_device(settings.device)
+    engine_name = choose_engine(settings, device)
+    precision = choose_precision(settings, engine_name, device)
+    # The image and the optimiser are never narrower than fp32, whatever the engine computes in.
+    dtype = torch.promote_types(DTYPES[precision], torch.float32)
     photo = load_image(content)
     paintings = [load_image(source) for source in _several(style)]
     blend = settings.blend(len(paintings))
@@ -77,8 +80,8 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
     if variant.normalise:
         weights = normalised(weights, [target, *styles], variant.deepest_layer, variant.pooling)
     network = VGG19(weights, variant.deepest_layer, variant.pooling).to(device, dtype)
-    engine = ENGINES[choose_engine(settings)](
-        network, variant.objective(*size), target, styles, blend
+    engine = ENGINES[engine_name](
+        network, variant.objective(*size), target, styles, blend, DTYPES[precision]
     )
     if variant.init == "noise":
         image = weights.preprocessing.apply(_noise(size, settings.seed).to(device, dtype))
@@ -95,7 +98,7 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
         "style_weights": blend,
         "weights": weights.name,
         "engine": engine.name,
-        "precision": next(name for name, value in _DTYPES.items() if value == dtype),
+        "precision": precision,
         "device": str(device),
     }
     alpha = None if photo.alpha is None else resize(photo.alpha, size)
@@ -120,14 +123,32 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-def choose_dtype(settings: Settings) -> torch.dtype:
-    """The dtype to compute in: fp32 unless told otherwise."""
-    return _DTYPES["fp32" if settings.precision == "auto" else settings.precision]
+def choose_engine(settings: Settings, device: torch.device) -> str:
+    """The engine asked for; ``auto`` is the fastest that is right on ``device``."""
+    if settings.engine != "auto":
+        return settings.engine
+    return "reference" if device.type == "mps" or settings.precision == "fp64" else "fused"
 
 
-def choose_engine(settings: Settings) -> str:
-    """The engine asked for; ``auto`` is the fastest that is right."""
-    return next(iter(ENGINES)) if settings.engine == "auto" else settings.engine
+def choose_precision(settings: Settings, engine: str, device: torch.device) -> str:
+    """The precision asked for, if the engine has it; ``auto`` is bf16 where it is fast."""
+    offered = ENGINES[engine].precisions
+    if settings.precision == "auto":
+        return "bf16" if "bf16" in offered and multiplies_bf16(device) else offered[0]
+    if settings.precision not in offered:
+        raise ValueError(
+            f"engine {engine!r} does not compute in {settings.precision}: "
+            f"expected one of {', '.join(offered)}"
+        )
+    return settings.precision
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether ``device`` has instructions that multiply bf16 matrices; else it only slows down."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _several(style: Styles) -> list[ImageSource]:

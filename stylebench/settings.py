@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from stylebench.engines import ENGINES
+from stylebench.engines import DTYPES, ENGINES
 from stylebench.network import Pooling, Weights
 from stylebench.objective import Preset, layer_weights, preset
 
 OPTIMIZERS = ("lbfgs", "adam")
 INITS = ("content", "noise", "style")
-PRECISIONS = ("auto", "fp32", "fp64")
+PRECISIONS = ("auto", *DTYPES)
 
 Layers = str | Iterable[str] | Mapping[str, float]
 
@@ -38,8 +38,9 @@ class Settings:
         pooling: ``average`` or ``max``.
         normalise: rescale the network to mean activation 1 on the given images, as the paper did.
         weights: ``auto``, ``imagenet``, ``gatys``, ``random``, ``random:SEED`` or a file.
-        engine: ``auto`` or an engine's name.
-        precision: ``auto``, ``fp32`` or ``fp64``.
+        engine: ``reference``, ``compiled``, ``fused``, or ``auto``, the fastest that is right.
+        precision: of features and weights: ``fp32``, ``bf16``, ``fp64``, or ``auto``, which is bf16
+            on CPUs that multiply it and fp32 elsewhere. Losses and the image are at least fp32.
         optimizer: ``lbfgs`` or ``adam``.
         history: pairs that L-BFGS keeps, each 24 bytes a pixel.
         learning_rate: 1 for L-BFGS; 0.02 for Adam, in units of the [0, 1] range of the image.

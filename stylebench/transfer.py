@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stylebench.adam import Adam
 from stylebench.images import ImageSource
+from stylebench.lbfgs import LBFGS
 from stylebench.loop import NonFinite, Step, Trace, optimise
-from stylebench.network import Pooling, Preprocessing, Weights
+from stylebench.network import Pooling, Weights
 from stylebench.optimisers import Optimiser, TorchAdam, TorchLBFGS
 from stylebench.output import atomic_path, check_writable, save_image, to_pil
 from stylebench.problem import Problem, Styles, pose
@@ -171,7 +173,7 @@ def run(problem: Problem, settings: Settings, callback: Callback | None = None) 
         optimise(
             problem.engine,
             image,
-            _optimiser(settings, image, problem.preprocessing),
+            _optimiser(settings, problem, image),
             problem.variant.iterations,
             trace,
             lambda x: to_pil(problem.rgb(x), problem.alpha),
@@ -186,14 +188,15 @@ def run(problem: Problem, settings: Settings, callback: Callback | None = None) 
     return result()
 
 
-def _optimiser(settings: Settings, image: Tensor, preprocessing: Preprocessing) -> Optimiser:
+def _optimiser(settings: Settings, problem: Problem, image: Tensor) -> Optimiser:
+    """Torch's own for the reference; elsewhere the ones that never leave the device."""
+    plain = problem.engine.name == "reference"
     if settings.optimizer == "adam":
-        scale = sum(preprocessing.scale) / len(preprocessing.scale)
-        return TorchAdam(image, (settings.learning_rate or _ADAM_RATE) * scale)
-    return TorchLBFGS(
-        image,
-        settings.history,
-        settings.learning_rate or 1.0,
-        settings.tolerance_grad,
-        settings.tolerance_change,
-    )
+        scale = sum(problem.preprocessing.scale) / len(problem.preprocessing.scale)
+        rate = (settings.learning_rate or _ADAM_RATE) * scale
+        return TorchAdam(image, rate) if plain else Adam(image, rate)
+    rate = settings.learning_rate or 1.0
+    tolerances = settings.tolerance_grad, settings.tolerance_change
+    if plain or max(tolerances) >= 0:  # testing for convergence takes the host
+        return TorchLBFGS(image, settings.history, rate, *tolerances)
+    return LBFGS(image, settings.history, rate)

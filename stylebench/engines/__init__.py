@@ -4,10 +4,16 @@ Every engine is bound to a network, an objective and targets, and does one thing
 ``loss_and_grad(image)``. ``reference`` is the one that the others are measured against.
 """
 
-from stylebench.engines.contract import Engine, LossTerms, Targets
+from stylebench.engines.compiled import Compiled
+from stylebench.engines.contract import DTYPES, Engine, LossTerms, Targets
+from stylebench.engines.fused import Fused
 from stylebench.engines.reference import Reference
 
-#: Engine name -> class, in the order that ``auto`` prefers them.
-ENGINES: dict[str, type[Reference]] = {"reference": Reference}
+#: Engine name -> class.
+ENGINES: dict[str, type[Reference | Compiled | Fused]] = {
+    "reference": Reference,
+    "compiled": Compiled,
+    "fused": Fused,
+}
 
-__all__ = ["ENGINES", "Engine", "LossTerms", "Reference", "Targets"]
+__all__ = ["DTYPES", "ENGINES", "Compiled", "Engine", "Fused", "LossTerms", "Reference", "Targets"]

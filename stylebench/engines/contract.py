@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
+
+#: Precision as a user names it -> dtype of features and weights.
+DTYPES: Mapping[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp64": torch.float64,
+}
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,16 @@ class LossTerms:
 
 
 class Engine(Protocol):
-    """Bound to a network, an objective and targets."""
+    """Bound to a network, an objective and targets.
 
-    name: str
+    Attributes:
+        name: as the user names it.
+        precisions: keys of ``DTYPES`` that it computes in, its choice without a wish first.
+        targets: captured by its own network at its own precision.
+    """
+
+    name: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]]
     targets: Targets
 
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:

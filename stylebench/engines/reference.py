@@ -6,6 +6,7 @@ It is what every other engine is compared with, so it is kept plain and is never
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,14 +22,16 @@ class Reference:
     """Gatys' loss and its gradient by autograd.
 
     Args:
-        network: VGG-19 in the precision to compute in (fp32, or fp64 for the oracle).
+        network: VGG-19; it is converted to ``dtype`` in place.
         objective: the coefficients of the loss.
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
         blend: one weight a style image, adding up to 1.
+        dtype: fp32, or fp64 for the oracle; the images are in it too.
     """
 
-    name = "reference"
+    name: ClassVar[str] = "reference"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp64")
 
     def __init__(
         self,
@@ -37,8 +40,9 @@ class Reference:
         content: Tensor,
         styles: Sequence[Tensor],
         blend: Sequence[float],
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.network = network
+        self.network = network.to(dtype)
         self.objective = objective
         self.targets = self.capture(content, styles, blend)
 

@@ -125,9 +125,7 @@ def test_the_inverse_is_kept_without_error_building_up(
 
 @DTYPES
 @pytest.mark.parametrize("iterations", [0, 3, 9])
-def test_opcheck_passes(
-    iterations: int, dtype: torch.dtype, history_dtype: torch.dtype
-) -> None:
+def test_opcheck_passes(iterations: int, dtype: torch.dtype, history_dtype: torch.dtype) -> None:
     state, x, grad = descend(1500, 4, iterations, dtype, history_dtype)
     loss = torch.zeros((), device=DEVICE)
     torch.library.opcheck(

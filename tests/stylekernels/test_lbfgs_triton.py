@@ -170,9 +170,7 @@ def resources(kernel: Any, types: dict[str, str], constants: dict[str, int], sm:
     warps = constants.pop("num_warps")
     names = kernel.arg_names
     signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in names}
-    aligned = [
-        i for i, n in enumerate(names) if signature[n][0] == "*" or n in ("stride", "split")
-    ]
+    aligned = [i for i, n in enumerate(names) if signature[n][0] == "*" or n in ("stride", "split")]
     source = ASTSource(
         kernel,
         signature,

@@ -1,0 +1,90 @@
+"""The compiled engine: the reference's losses under torch.compile, precision and layout chosen.
+
+Nothing is rewritten by hand: this is what PyTorch's own compiler makes of the plain formulation,
+and so the baseline that the fused engine has to beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from stylebench.engines.contract import LossTerms, Targets
+from stylebench.losses import content_loss, gram, style_loss, tv_loss
+from stylebench.network import VGG19
+from stylebench.objective import Objective
+from stylebench.precision import exact_arithmetic
+
+
+class Compiled:
+    """Gatys' loss and gradient as two graphs, forward and backward, compiled at the first call.
+
+    Args:
+        network: VGG-19 in fp32; it is converted in place.
+        objective: the coefficients of the loss.
+        content: preprocessed content image [1, 3, H, W].
+        styles: preprocessed style images [1, 3, H', W'], of any sizes.
+        blend: one weight a style image, adding up to 1.
+        dtype: precision of features and weights; losses and Gram matrices are at least fp32.
+    """
+
+    name: ClassVar[str] = "compiled"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
+
+    def __init__(
+        self,
+        network: VGG19,
+        objective: Objective,
+        content: Tensor,
+        styles: Sequence[Tensor],
+        blend: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.network = network.to(dtype).to(memory_format=torch.channels_last)
+        self.objective = objective
+        self.dtype = dtype
+        self._held = torch.promote_types(dtype, torch.float32)
+        self.targets = self._capture(content, styles, blend)
+        self._terms = torch.compile(self._plain_terms, fullgraph=True, dynamic=False)
+
+    def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
+        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], both fp32."""
+        x = image.detach().requires_grad_()
+        with exact_arithmetic():
+            terms = self._terms(x)
+            (gradient,) = torch.autograd.grad(terms.sum(), x)
+        return LossTerms(self.objective.terms, terms.detach()), gradient.contiguous()
+
+    def _plain_terms(self, x: Tensor) -> Tensor:
+        """The reference's loss terms, features in ``dtype``, everything after them wider."""
+        features = self._features(x, self.objective.taps)
+        losses = [
+            content_loss(features[layer], self.targets.content[layer], weight)
+            for layer, weight in self.objective.content.items()
+        ]
+        losses += [
+            style_loss(features[layer], self.targets.style[layer], weight)
+            for layer, weight in self.objective.style.items()
+        ]
+        if self.objective.tv:
+            losses.append(tv_loss(x, self.objective.tv, self.objective.tv_kind))
+        return torch.stack(losses)
+
+    def _features(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        x = x.to(self.dtype, memory_format=torch.channels_last)
+        return {name: F.to(self._held) for name, F in self.network(x, layers).items()}
+
+    @torch.no_grad()
+    def _capture(
+        self, content: Tensor, styles: Sequence[Tensor], blend: Sequence[float]
+    ) -> Targets:
+        with exact_arithmetic():
+            P = self._features(content, list(self.objective.content))
+            A: dict[str, Tensor] = {}
+            for style, weight in zip(styles, blend, strict=True):
+                for layer, features in self._features(style, list(self.objective.style)).items():
+                    A[layer] = A.get(layer, 0) + weight * gram(features)
+        return Targets(P, A)

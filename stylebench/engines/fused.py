@@ -1,0 +1,242 @@
+"""The fused engine: forward and backward written out over VGG's chain, without autograd.
+
+Channels-last, in the precision chosen, with stylekernels at the taps: on CUDA their Triton kernels,
+elsewhere their plain-torch twins. It mirrors ``reference`` term by term. Only activations after
+ReLU are kept between the passes: they are the masks, the inputs of the poolings and the taps.
+Gram matrices, losses, targets and the image's gradient are fp32 whatever the precision is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import stylekernels as sk
+import torch
+from torch import Tensor
+
+from stylebench.engines.contract import LossTerms, Targets
+from stylebench.engines.convolution import Convolution
+from stylebench.network import VGG19
+from stylebench.objective import Objective
+from stylebench.precision import exact_arithmetic
+
+_POOL = {"average": sk.relu_avg_pool2d, "max": sk.relu_max_pool2d}
+_POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}
+_POOL_BACKWARD_ = {"average": sk.relu_avg_pool2d_backward_, "max": sk.relu_max_pool2d_backward_}
+
+
+@dataclass
+class _Tap:
+    """The losses taken at one layer, and what their gradient needs until the backward pass."""
+
+    style: tuple[Tensor, float] | None  # A [1, N, N], k
+    content: tuple[Tensor, float] | None  # P [1, N, H, W], c
+    slope: Tensor | None = None  # S = (4 k / M) (G - A), [1, N, N]
+
+    def losses(self, x: Tensor) -> list[Tensor]:
+        """Content and style loss of the features ``x``, those there are, in that order."""
+        losses = []
+        if self.content is not None:
+            losses.append(sk.content_loss(x, *self.content))
+        if self.style is not None:
+            loss, self.slope = sk.style_loss_forward(x, *self.style)
+            losses.append(loss)
+        return losses
+
+    def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool) -> Tensor:
+        """Gradient from ``above`` plus the losses', masked where a ReLU made ``x``; in place."""
+        gradient = torch.zeros_like(x) if above is None else above
+        P, c = self.content or (None, 0.0)
+        if self.slope is not None and relu:
+            sk.style_tap_backward_(gradient, x, self.slope, P, c)
+            return gradient
+        if self.slope is not None:
+            gradient += sk.style_loss_backward(self.slope.new_ones(()), x, self.slope)
+        if P is not None:
+            sk.content_loss_backward_(gradient, x, P, c)
+        return _masked(gradient, x) if relu else gradient
+
+
+@dataclass
+class _Stage:
+    """A convolution with its ReLU, and the pooling after it where a block ends."""
+
+    name: str  # "3_1" for conv3_1 and relu3_1
+    convolution: Convolution
+    pool: str | None  # "pool3"
+    before: _Tap | None = None  # at the convolution
+    after: _Tap | None = None  # at the ReLU
+    pooled: _Tap | None = None  # at the pooling
+    kept: dict[str, Tensor] = field(default_factory=dict)  # features for the backward pass
+
+
+class Fused:
+    """Gatys' loss and gradient as one explicit pass down and one back up.
+
+    Args:
+        network: VGG-19 in fp32; its weights are converted once and the network is not kept.
+        objective: the coefficients of the loss.
+        content: preprocessed content image [1, 3, H, W].
+        styles: preprocessed style images [1, 3, H', W'], of any sizes.
+        blend: one weight a style image, adding up to 1.
+        dtype: precision of features and weights: fp32, bf16 or (as an oracle) fp64.
+
+    The targets are captured by the same network at the same precision, and held in fp32: captured
+    by a more precise one, they would pull the image towards what this network cannot see.
+    """
+
+    name: ClassVar[str] = "fused"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
+
+    def __init__(
+        self,
+        network: VGG19,
+        objective: Objective,
+        content: Tensor,
+        styles: Sequence[Tensor],
+        blend: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.objective = objective
+        self.dtype = dtype
+        self._pooling = network.pooling
+        self._stages = _stages(network, dtype, content)
+        self.targets = self._capture(content, styles, blend)
+        self._attach_taps()
+
+    @torch.no_grad()
+    def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
+        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], both fp32."""
+        with exact_arithmetic():
+            losses = self._forward(image)
+            gradient = self._backward(image)
+            if self.objective.tv:
+                kind = self.objective.tv_kind
+                losses["tv"] = sk.tv_loss(image, self.objective.tv, kind)
+                sk.tv_loss_backward_(gradient, image, self.objective.tv, kind)
+        values = torch.stack([losses[name] for name in self.objective.terms])
+        return LossTerms(self.objective.terms, values), gradient
+
+    def _forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Run down the chain, keep what the way back needs, return the losses by term."""
+        losses: dict[str, Tensor] = {}
+
+        def take(tap: _Tap, layer: str, x: Tensor) -> None:
+            names = [f"content {layer}"] * bool(tap.content) + [f"style {layer}"] * bool(tap.style)
+            losses.update(zip(names, tap.losses(x), strict=True))
+
+        x = self._enter(image)
+        for stage in self._stages:
+            if stage.before:
+                z = stage.convolution(x)
+                take(stage.before, f"conv{stage.name}", z)
+                stage.kept["before"] = z
+                x = z.relu()
+            else:
+                x = stage.convolution.relu(x)
+            stage.kept["after"] = x
+            if stage.after:
+                take(stage.after, f"relu{stage.name}", x)
+            if stage.pool:
+                x = _POOL[self._pooling](x)
+            if stage.pooled and stage.pool:
+                take(stage.pooled, stage.pool, x)
+                stage.kept["pooled"] = x
+        return losses
+
+    def _backward(self, image: Tensor) -> Tensor:
+        """Run back up, adding each tap's gradient, to the gradient of the image."""
+        gradient: Tensor | None = None
+        for stage in reversed(self._stages):
+            kept = stage.kept
+            if stage.pooled:
+                gradient = stage.pooled.add_gradient(gradient, kept.pop("pooled"), relu=False)
+            x = kept.pop("after")
+            if stage.pool and gradient is not None:
+                if stage.after:
+                    gradient = _POOL_BACKWARD[self._pooling](gradient, x)
+                else:
+                    _POOL_BACKWARD_[self._pooling](gradient, x)
+                    gradient = x  # masked already, and written over what it does not need any more
+            elif not stage.after and gradient is not None:
+                gradient = _masked(gradient, x)
+            if stage.after:
+                gradient = stage.after.add_gradient(gradient, x, relu=True)
+            if stage.before:
+                gradient = stage.before.add_gradient(gradient, kept.pop("before"), relu=False)
+            if gradient is not None:
+                gradient = stage.convolution.backward(gradient)
+        if gradient is None:
+            return torch.zeros_like(image)
+        return gradient.to(image.dtype, memory_format=torch.contiguous_format)
+
+    def _enter(self, image: Tensor) -> Tensor:
+        return image.to(self.dtype, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _capture(
+        self, content: Tensor, styles: Sequence[Tensor], blend: Sequence[float]
+    ) -> Targets:
+        held = torch.promote_types(self.dtype, torch.float32)
+        with exact_arithmetic():
+            P = {
+                layer: features.to(held)
+                for layer, features in self._features(content, self.objective.content)
+            }
+            A: dict[str, Tensor] = {}
+            for style, weight in zip(styles, blend, strict=True):
+                for layer, features in self._features(style, self.objective.style):
+                    A[layer] = A.get(layer, 0) + weight * sk.gram(features)
+        return Targets(P, A)
+
+    def _features(self, image: Tensor, layers: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """Features of ``image`` at the named layers, one at a time."""
+        x = self._enter(image)
+        for stage in self._stages:
+            x = stage.convolution(x)
+            if f"conv{stage.name}" in layers:
+                yield f"conv{stage.name}", x
+            x = x.relu()
+            if f"relu{stage.name}" in layers:
+                yield f"relu{stage.name}", x
+            if stage.pool:
+                x = _POOL[self._pooling](x)
+                if stage.pool in layers:
+                    yield stage.pool, x
+
+    def _attach_taps(self) -> None:
+        def tap(layer: str | None) -> _Tap | None:
+            k, c = self.objective.style.get(layer or ""), self.objective.content.get(layer or "")
+            if layer is None or (k is None and c is None):
+                return None
+            return _Tap(
+                None if k is None else (self.targets.style[layer], k),
+                None if c is None else (self.targets.content[layer], c),
+            )
+
+        for stage in self._stages:
+            stage.before = tap(f"conv{stage.name}")
+            stage.after = tap(f"relu{stage.name}")
+            stage.pooled = tap(stage.pool)
+
+
+def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[_Stage]:
+    """The network's layers, convolution by convolution, with weights in ``dtype``."""
+    stages: list[_Stage] = []
+    height, width = content.shape[-2:]
+    for name, layer in network.layers.items():
+        if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
+            weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
+            convolution = Convolution(weight, bias, (height, width))
+            stages.append(_Stage(name.removeprefix("conv"), convolution, pool=None))
+        elif name.startswith("pool"):
+            stages[-1].pool = name
+            height, width = height // 2, width // 2
+    return stages
+
+
+def _masked(gradient: Tensor, x: Tensor) -> Tensor:
+    """Zero ``gradient`` in place where the ReLU that made ``x`` was off."""
+    return torch.ops.aten.threshold_backward.grad_input(gradient, x, 0, grad_input=gradient)
