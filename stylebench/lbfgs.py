@@ -31,13 +31,13 @@ class LBFGS:
 
     A step that leads to a loss or gradient that is not finite is rolled back: the image returns to
     the one of the lowest loss, the history is emptied, the learning rate is halved (the next eight
-    steps regain it), and `rollbacks` counts it. A finite loss may rise, as it does in torch: without a line search
-    L-BFGS climbs now and then, and comes back.
+    steps regain it), and `rollbacks` counts it. A finite loss may rise, as it does in torch:
+    without a line search L-BFGS climbs now and then, and comes back.
 
     Every buffer is allocated here and none moves, so `step` can be captured in a CUDA graph; it
     never waits for the device. Memory is 2 (history + 1) vectors of the image's size in
-    `history_dtype` and two in the image's: for 512 x 512 pixels and 20 pairs 138 MB with fp32,
-    72 MB with bf16. In bf16 the step itself is rounded, so s stays exactly the way the image went.
+    `history_dtype` and three in the image's: for 512 x 512 pixels and 20 pairs 142 MB with fp32,
+    76 MB with bf16. In bf16 the step itself is rounded, so s stays exactly the way the image went.
 
     Example:
         >>> x = torch.tensor([3.0, -4.0])

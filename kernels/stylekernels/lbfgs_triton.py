@@ -36,7 +36,7 @@ WARPS = 4
 @triton.jit
 def lbfgs_dots_kernel(
     grad,  # [n]
-    previous,  # [stride]
+    previous,  # [2, stride], of which the first row
     history,  # [slots, 2, stride]
     ring,  # [5]
     partials,  # [splits, 2 slots + 1, 2]
@@ -239,7 +239,7 @@ def lbfgs_apply_kernel(
     ring,  # [5]
     image,  # [n]
     best,  # [n]
-    previous,  # [stride]
+    previous,  # [2, stride], of which the first row
     history,  # [slots, 2, stride]
     n,
     stride,

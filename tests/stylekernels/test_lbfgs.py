@@ -59,7 +59,7 @@ def test_the_inner_products_are_those_of_the_stored_vectors(
     n: int, iterations: int, dtype: torch.dtype, history_dtype: torch.dtype
 ) -> None:
     state, _, grad = descend(n, 4, iterations, dtype, history_dtype)
-    y = (grad - state.previous[:n]).to(history_dtype)
+    y = (grad - state.previous[0, :n]).to(history_dtype)
     state = replace(state, partials=torch.full_like(state.partials, float("nan")))
     lbfgs.lbfgs_dots(grad, state.previous, state.history, state.ring, state.partials)
     head, count = state.ring[:2].tolist()
@@ -125,9 +125,7 @@ def test_the_inverse_is_kept_without_error_building_up(
 
 @DTYPES
 @pytest.mark.parametrize("iterations", [0, 3, 9])
-def test_opcheck_passes(
-    iterations: int, dtype: torch.dtype, history_dtype: torch.dtype
-) -> None:
+def test_opcheck_passes(iterations: int, dtype: torch.dtype, history_dtype: torch.dtype) -> None:
     state, x, grad = descend(1500, 4, iterations, dtype, history_dtype)
     loss = torch.zeros((), device=DEVICE)
     torch.library.opcheck(
@@ -164,7 +162,7 @@ def test_the_gpu_path_of_the_plain_functions_reads_all_slots_and_gives_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, x, _ = descend(1500, 4, 3, torch.float64, torch.float64)
-    monkeypatch.setattr(lbfgs, "_rows_in_use", lambda history, ring: history.flatten(0, 1))
+    monkeypatch.setattr(lbfgs, "_rows_in_use", lambda history, _: history.flatten(0, 1))
     second, y, _ = descend(1500, 4, 3, torch.float64, torch.float64)
     torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
     assert torch.equal(first.ring, second.ring)
