@@ -114,6 +114,37 @@ def differences(
     return {**largest, "count": int(state.ring[1]), "rollbacks": int(state.ring[3])}
 
 
+def far_rows() -> dict[str, float]:
+    """Errors of the two passes on rows that begin at element 2^31 of the history.
+
+    The history is 8 GiB of addresses; only the few pages that are touched become memory.
+    """
+    from stylekernels import lbfgs_triton
+
+    n, stride = 1024, 2**30
+    generator = torch.Generator().manual_seed(0)
+    history = torch.empty(2, 2, stride, dtype=torch.bfloat16)
+    history[1, :, :n] = torch.randn(2, n, generator=generator).bfloat16()
+    grad = torch.randn(n, generator=generator)
+    previous, image, best = torch.zeros(2, n), torch.zeros(n), torch.zeros(n)
+    ring = torch.tensor([0, 1, 3, 0, 0])
+    partials = torch.full((1, 5, 2), float("nan"), dtype=torch.float64)
+    sizes = {"ROWS": lbfgs_triton.ROWS, "COLUMNS": lbfgs_triton.COLUMNS}
+    lbfgs_triton.lbfgs_dots_kernel[(2, 1)](
+        grad, previous, history, ring, partials, n, stride, 2, n, **sizes
+    )
+    rows = history[1, :, :n].double()
+    coefficients = torch.tensor([0.0, 0.0, 2.0, 3.0, 0.0], dtype=torch.float64)
+    lbfgs_triton.lbfgs_apply_kernel[(n // sizes["COLUMNS"],)](
+        grad, coefficients, ring, image, best, previous, history, n, stride, 2, **sizes
+    )
+    step = coefficients[2:4] @ rows
+    return {
+        "dots": float((partials[0, 2:4, 0] - rows @ grad.double()).abs().max()),
+        "apply": float((image - step).norm() / step.norm()),
+    }
+
+
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, dict[str, float]]:
     import numpy as np
@@ -158,6 +189,16 @@ def test_in_the_interpreter_the_kernels_agree_with_plain_torch(
     assert found.pop("gram") <= 1e-12
     assert found.pop("scalars") <= 1e-12
     assert max(found.values()) <= (2.0**-7 if truncated else 1e-5), found
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the tests of this file choose the interpreter themselves")
+def test_in_the_interpreter_rows_beyond_2_31_elements_are_found(
+    interpreted: dict[str, dict[str, float]],
+) -> None:
+    offset = torch.tensor(2, dtype=torch.int32) * 2**30
+    assert int(offset) < 0, "in 32 bits the row would begin before the history"
+    assert interpreted["far rows"]["dots"] < 1e-4
+    assert interpreted["far rows"]["apply"] < 2.0**-7
 
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
@@ -247,4 +288,5 @@ def test_every_number_of_slots_has_a_shape_whose_tiles_divide_it() -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps({case: differences(**settings) for case, settings in CASES.items()}))  # type: ignore[arg-type]  # noqa: T201
+    measured = {case: differences(**settings) for case, settings in CASES.items()}  # type: ignore[arg-type]
+    print(json.dumps({**measured, "far rows": far_rows()}))  # noqa: T201
