@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from stylekernels import lbfgs
-from stylekernels.lbfgs import LBFGSState, lbfgs_state
+from stylekernels.lbfgs_state import ACTION, COUNT, HEAD, ROLL_BACK, LBFGSState, lbfgs_state
 
 triton = pytest.importorskip("triton") if __name__ != "__main__" else None
 
@@ -52,7 +52,7 @@ def differences(
     Both start every iteration from the same state, so that no difference is multiplied; the
     kernels go on from their own. What they must write is poisoned with NaN first.
     """
-    from stylekernels import lbfgs_triton
+    from stylekernels import lbfgs_recursion_triton, lbfgs_triton
 
     generator = torch.Generator().manual_seed(n)
     scale = torch.logspace(0, -2, n)
@@ -84,17 +84,17 @@ def differences(
         lbfgs.dots_plain(grad, plain.previous, plain.history, plain.ring, plain.partials)
         if not (i and i == bad):
             compare("partials", state.partials.sum(0), plain.partials.sum(0))
-            used = int(state.ring[lbfgs.COUNT]) + 1  # what lies beyond is never read
+            used = int(state.ring[COUNT]) + 1  # what lies beyond is never read
             compare("y", state.history[:used], plain.history[:used])
         plain.partials.zero_()[0] = state.partials.sum(0)
-        lbfgs_triton.recursion(
+        lbfgs_recursion_triton.recursion(
             state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
         )
         lbfgs.recursion_plain(
             plain.partials, loss, plain.gram, plain.ring, plain.scalars, plain.coefficients
         )
         compare("ring", state.ring, plain.ring)
-        rolled_back = int(plain.ring[lbfgs.ACTION]) == lbfgs.ROLL_BACK
+        rolled_back = int(plain.ring[ACTION]) == ROLL_BACK
         if not rolled_back:
             compare("coefficients", state.coefficients, plain.coefficients)
         compare("gram", state.gram, plain.gram)
@@ -109,7 +109,7 @@ def differences(
         compare("image", x, plain_x)
         compare("best", state.best, plain.best)
         compare("previous", state.previous[0], plain.previous[0])
-        head = int(state.ring[lbfgs.HEAD])
+        head = int(state.ring[HEAD])
         compare("s", state.history[head, 0], plain.history[head, 0])
     return {**largest, "count": int(state.ring[1]), "rollbacks": int(state.ring[3])}
 
@@ -267,20 +267,20 @@ def test_aot_the_passes_over_the_history_load_wide_and_spill_nothing(
 @pytest.mark.parametrize("sm", ARCHITECTURES)
 @pytest.mark.parametrize("slots", [2, 21, 51, 101])
 def test_aot_the_recursion_spills_nothing(slots: int, sm: int) -> None:
-    from stylekernels import lbfgs_triton
+    from stylekernels import lbfgs_recursion_triton
 
-    constants = lbfgs_triton.recursion_shape(slots)
-    found = resources(lbfgs_triton.lbfgs_recursion_kernel, POINTERS, constants, sm)
+    constants = lbfgs_recursion_triton.recursion_shape(slots)
+    found = resources(lbfgs_recursion_triton.lbfgs_recursion_kernel, POINTERS, constants, sm)
     assert found["STACK"] == 0
     assert found["LOCAL"] == 0
     assert found["SHARED"] <= 99 * 1024
 
 
 def test_every_number_of_slots_has_a_shape_whose_tiles_divide_it() -> None:
-    from stylekernels import lbfgs_triton
+    from stylekernels import lbfgs_recursion_triton
 
     for slots in range(2, 129):
-        shape = lbfgs_triton.recursion_shape(slots)
+        shape = lbfgs_recursion_triton.recursion_shape(slots)
         assert slots <= shape["SLOTS"] < max(2 * slots, 17)
         assert shape["SLOTS"] % shape["TILE"] == 0
         # A tile smaller than the block would be held, and replaced, by several threads at once.
