@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from stylekernels.lbfgs import REGAIN
+from stylekernels.lbfgs_state import REGAIN
 
 _BEST_LOSS, _ROLLBACKS = 1, 3  # places among count, lowest loss, learning rate, rollbacks
 

@@ -19,97 +19,44 @@ Nothing is decided on the host, every buffer is fixed: an iteration can be captu
 """
 
 import importlib.util
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-CURVATURE = 1e-10
-"""A pair is kept only if y . s exceeds this (the constant of torch.optim.LBFGS)."""
-
-REGAIN = 2.0**0.125
-"""After a rollback has halved the learning rate, each step makes it this much longer again."""
-
-HEAD, COUNT, AGE, ROLLBACKS, ACTION = range(5)
-"""Places in `LBFGSState.ring`."""
-
-STEP, STEP_AND_SAVE, ROLL_BACK = range(3)
-"""Values of `ring[ACTION]`: what `lbfgs_apply` is to do."""
-
-GAMMA, BEST_LOSS, LR, FULL_LR = range(4)
-"""Places in `LBFGSState.scalars`."""
-
-ROW = 1024
-"""Rows are padded to a multiple of this: aligned vector loads for every n."""
+from stylekernels.lbfgs_state import (
+    ACTION,
+    AGE,
+    BEST_LOSS,
+    COUNT,
+    CURVATURE,
+    FULL_LR,
+    GAMMA,
+    HEAD,
+    LR,
+    REGAIN,
+    ROLL_BACK,
+    ROLLBACKS,
+    ROW,
+    STEP,
+    STEP_AND_SAVE,
+)
 
 _EXACT = 16384  # up to this n the plain path takes its inner products in fp64: it costs nothing
 _CONVERT = 32768  # columns of a bf16 history converted at a time: 40 rows of them stay in the cache
-
-
-@dataclass(frozen=True)
-class LBFGSState:
-    """Every buffer of the optimiser, allocated once. `slots` is the history length m plus one.
-
-    The spare slot, `ring[HEAD]`, holds the pair being formed: keeping it moves the head, rejecting
-    it does not, and no pair is ever copied. Slots 0 .. `ring[COUNT]` are in use.
-
-    Attributes:
-        history: [slots, 2, stride] fp32, bf16 or fp64; s then y of each slot, zero beyond n.
-        previous: [stride] dtype of the image; the gradient before this one.
-        best: [n] dtype of the image; the image of the lowest finite loss.
-        gram: [2, slots, slots] fp64; the inverse of R, then Y^T Y, by slot. Rows and columns of
-            the inverse that belong to no kept pair are zero, which masks them everywhere.
-        partials: [splits, 2 slots + 1, 2] fp64; inner products of every row of the history with
-            the gradient and with y; in the last row g . g and the 1-norm of g. Summed over splits.
-        coefficients: [2 slots + 1] fp64; the step as a combination of the history's rows and g.
-        ring: [5] int64; head, count, gradients seen since the start or rollback, rollbacks, action.
-        scalars: [4] fp64; gamma, lowest loss, learning rate now, learning rate asked for.
-    """
-
-    history: Tensor
-    previous: Tensor
-    best: Tensor
-    gram: Tensor
-    partials: Tensor
-    coefficients: Tensor
-    ring: Tensor
-    scalars: Tensor
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in all buffers."""
-        return sum(t.nbytes for t in vars(self).values())
-
-
-def lbfgs_state(image: Tensor, history: int, lr: float, history_dtype: torch.dtype) -> LBFGSState:
-    """Buffers for minimising over `image` [n] with up to `history` pairs, on its device."""
-    device, n, slots = image.device, image.numel(), history + 1
-    stride = -(-n // ROW) * ROW
-    # Apple's GPUs have no fp64; the small algebra is fp32 there.
-    small = torch.float32 if device.type == "mps" else torch.float64
-    splits = -(-stride // split_length(stride)) if device.type == "cuda" else 1
-    rows = 2 * slots + 1
-    return LBFGSState(
-        history=torch.zeros(slots, 2, stride, dtype=history_dtype, device=device),
-        previous=torch.zeros(stride, dtype=image.dtype, device=device),
-        best=image.detach().clone(),
-        gram=torch.zeros(2, slots, slots, dtype=small, device=device),
-        partials=torch.zeros(splits, rows, 2, dtype=small, device=device),
-        coefficients=torch.zeros(rows, dtype=small, device=device),
-        ring=torch.zeros(5, dtype=torch.int64, device=device),
-        scalars=torch.tensor([1.0, float("inf"), lr, lr], dtype=small, device=device),
-    )
-
-
-def split_length(stride: int) -> int:
-    """Columns of one partial sum: enough splits to fill a GPU, few enough for one block to add."""
-    return max(8 * ROW, -(-stride // (512 * ROW)) * ROW)
 
 
 def _rows_in_use(history: Tensor, ring: Tensor) -> Tensor:
     """The rows [2 used, stride] worth reading: all of them where asking would be a host sync."""
     used = int(ring[COUNT]) + 1 if ring.device.type == "cpu" else history.shape[0]
     return history[:used].flatten(0, 1)
+
+
+def _storable(vector: Tensor, history: Tensor) -> Tensor:
+    """`vector` in the history's dtype.
+
+    Without NaN: a coefficient of zero would not silence one that stayed in an unused slot.
+    """
+    return torch.nan_to_num(vector.to(history.dtype), 0.0, 0.0, 0.0)
 
 
 def dots_plain(
@@ -120,31 +67,31 @@ def dots_plain(
     One read of the history; see `LBFGSState` for shapes. y is rounded to the history's dtype before
     its products are taken, so that they belong to the vectors that are stored.
     """
-    n, stride = grad.numel(), previous.numel()
-    vectors = previous.new_zeros(2, stride)  # [2, stride]: g and y
-    vectors[0, :n] = grad
-    # A gradient that is not finite is rolled back; in the history it must not stay, where a
-    # coefficient of zero does not silence it.
-    y = torch.nan_to_num(vectors[0] - previous, 0.0, 0.0, 0.0).to(history.dtype)
-    history[:, 1].index_copy_(0, ring[HEAD : HEAD + 1], y[None])
-    vectors[1] = y
+    n, stride = grad.numel(), previous.shape[1]
+    g, y = previous[0, :n], previous[1, :n]
+    torch.sub(grad, g, out=y)
+    g.copy_(grad)
+    stored = _storable(y, history)
+    history[:, 1, :n].index_copy_(0, ring[HEAD : HEAD + 1], stored[None])
+    if stored.dtype != y.dtype:
+        y.copy_(stored)
 
     rows = _rows_in_use(history, ring)
     partials.zero_()
     products = partials[0, : rows.shape[0]].T
     if n <= _EXACT:
-        products.copy_(vectors.double() @ rows.double().T)
+        products.copy_(previous.to(products.dtype) @ rows.to(products.dtype).T)
     else:
-        columns = stride if rows.dtype == vectors.dtype else _CONVERT
+        columns = stride if rows.dtype == previous.dtype else _CONVERT
         for start in range(0, stride, columns):
-            part = rows[:, start : start + columns].to(vectors.dtype)
+            part = rows[:, start : start + columns].to(previous.dtype)
             # Batches of short sums, added in fp64: one pass over the rows at the speed of the
             # memory, and more accurate than one long fp32 sum.
-            a = vectors[:, start : start + columns].unflatten(1, (-1, ROW)).transpose(0, 1)
+            a = previous[:, start : start + columns].unflatten(1, (-1, ROW)).transpose(0, 1)
             b = part.unflatten(1, (-1, ROW)).permute(1, 2, 0)
             products += torch.bmm(a, b).sum(0, dtype=products.dtype)
-    partials[0, -1, 0] = torch.sum(grad.to(products.dtype) ** 2)
-    partials[0, -1, 1] = torch.sum(grad.abs(), dtype=products.dtype)
+    partials[0, -1, 0] = torch.dot(grad, grad)
+    partials[0, -1, 1] = grad.abs().sum()
 
 
 def recursion_plain(
@@ -236,24 +183,25 @@ def apply_plain(
     n = grad.numel()
     rows = _rows_in_use(history, ring)
     weights = coefficients[: rows.shape[0]].to(image.dtype)
-    step = grad * coefficients[-1].to(image.dtype)
+    undo = ring[ACTION] == ROLL_BACK
+    step = torch.mul(grad, coefficients[-1].to(image.dtype), out=previous[1, :n])
     if rows.dtype == image.dtype:
         step.addmv_(rows[:, :n].T, weights)
     else:
         for start in range(0, n, _CONVERT):
             part = rows[:, start : min(start + _CONVERT, n)].to(image.dtype)
             step[start : start + _CONVERT].addmv_(part.T, weights)
-    step = step.to(history.dtype)
-    undo = ring[ACTION] == ROLL_BACK
-    stored = torch.nan_to_num(step, 0.0, 0.0, 0.0)  # as for y in dots_plain
-    history[:, 0, :n].index_copy_(0, ring[HEAD : HEAD + 1], torch.where(undo, 0, stored)[None])
-    best.copy_(torch.where(ring[ACTION] == STEP_AND_SAVE, image, best))
-    image.copy_(torch.where(undo, best, image + step))
-    previous[:n] = torch.where(undo, 0, grad)
+    step.masked_fill_(undo, 0.0)
+    stored = _storable(step, history)
+    history[:, 0, :n].index_copy_(0, ring[HEAD : HEAD + 1], stored[None])
+    torch.where(ring[ACTION] == STEP_AND_SAVE, image, best, out=best)
+    image.add_(stored)
+    torch.where(undo, best, image, out=image)
+    previous[0].masked_fill_(undo, 0.0)
 
 
 lbfgs_dots = torch.library.custom_op(
-    "stylekernels::lbfgs_dots", dots_plain, mutates_args=("history", "partials")
+    "stylekernels::lbfgs_dots", dots_plain, mutates_args=("previous", "history", "partials")
 )
 lbfgs_recursion = torch.library.custom_op(
     "stylekernels::lbfgs_recursion",
@@ -298,7 +246,7 @@ def _(
     coefficients: Tensor,
 ) -> None:
     if _triton_takes(gram.shape[1]):
-        from stylekernels.lbfgs_triton import recursion
+        from stylekernels.lbfgs_recursion_triton import recursion
 
         recursion(partials, loss, gram, ring, scalars, coefficients)
     else:

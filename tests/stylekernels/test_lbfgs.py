@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stylekernels import lbfgs
-from stylekernels.lbfgs import LBFGSState, lbfgs_state
+from stylekernels.lbfgs_state import ROLL_BACK, ROW, LBFGSState, lbfgs_state, split_length
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPES = pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_inner_products_are_those_of_the_stored_vectors(
     n: int, iterations: int, dtype: torch.dtype, history_dtype: torch.dtype
 ) -> None:
     state, _, grad = descend(n, 4, iterations, dtype, history_dtype)
-    y = (grad - state.previous[:n]).to(history_dtype)
+    y = (grad - state.previous[0, :n]).to(history_dtype)
     state = replace(state, partials=torch.full_like(state.partials, float("nan")))
     lbfgs.lbfgs_dots(grad, state.previous, state.history, state.ring, state.partials)
     head, count = state.ring[:2].tolist()
@@ -150,7 +150,7 @@ def test_what_a_bad_gradient_leaves_behind_never_reaches_the_image(
     state, x, grad = descend(1500, 4, iterations, dtype, history_dtype)
     loss = torch.zeros((), device=DEVICE)
     advance(state, x, torch.full_like(grad, float("nan")), loss)
-    assert state.ring.tolist() == [0, 0, 0, 1, lbfgs.ROLL_BACK]
+    assert state.ring.tolist() == [0, 0, 0, 1, ROLL_BACK]
     assert torch.equal(x, state.best)
     for _ in range(8):
         advance(state, x, 0.1 * x, loss)
@@ -162,7 +162,7 @@ def test_the_gpu_path_of_the_plain_functions_reads_all_slots_and_gives_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, x, _ = descend(1500, 4, 3, torch.float64, torch.float64)
-    monkeypatch.setattr(lbfgs, "_rows_in_use", lambda history, ring: history.flatten(0, 1))
+    monkeypatch.setattr(lbfgs, "_rows_in_use", lambda history, _: history.flatten(0, 1))
     second, y, _ = descend(1500, 4, 3, torch.float64, torch.float64)
     torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
     assert torch.equal(first.ring, second.ring)
@@ -170,8 +170,8 @@ def test_the_gpu_path_of_the_plain_functions_reads_all_slots_and_gives_the_same(
 
 def test_splits_of_a_history_cover_every_column_at_every_size() -> None:
     for stride in (1024, 8192, 9216, 3 * 512**2, 3 * 4096**2):
-        length = lbfgs.split_length(stride)
+        length = split_length(stride)
         splits = -(-stride // length)
-        assert length % lbfgs.ROW == 0
+        assert length % ROW == 0
         assert splits <= 512
         assert (splits - 1) * length < stride <= splits * length

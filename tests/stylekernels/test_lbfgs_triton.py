@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from stylekernels import lbfgs
-from stylekernels.lbfgs import LBFGSState, lbfgs_state
+from stylekernels.lbfgs_state import ACTION, COUNT, HEAD, ROLL_BACK, LBFGSState, lbfgs_state
 
 triton = pytest.importorskip("triton") if __name__ != "__main__" else None
 
@@ -52,7 +52,7 @@ def differences(
     Both start every iteration from the same state, so that no difference is multiplied; the
     kernels go on from their own. What they must write is poisoned with NaN first.
     """
-    from stylekernels import lbfgs_triton
+    from stylekernels import lbfgs_recursion_triton, lbfgs_triton
 
     generator = torch.Generator().manual_seed(n)
     scale = torch.logspace(0, -2, n)
@@ -84,16 +84,17 @@ def differences(
         lbfgs.dots_plain(grad, plain.previous, plain.history, plain.ring, plain.partials)
         if not (i and i == bad):
             compare("partials", state.partials.sum(0), plain.partials.sum(0))
-            compare("y", state.history, plain.history)
-        plain.partials.copy_(state.partials.sum(0))
-        lbfgs_triton.recursion(
+            used = int(state.ring[COUNT]) + 1  # what lies beyond is never read
+            compare("y", state.history[:used], plain.history[:used])
+        plain.partials.zero_()[0] = state.partials.sum(0)
+        lbfgs_recursion_triton.recursion(
             state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
         )
         lbfgs.recursion_plain(
             plain.partials, loss, plain.gram, plain.ring, plain.scalars, plain.coefficients
         )
         compare("ring", state.ring, plain.ring)
-        rolled_back = int(plain.ring[lbfgs.ACTION]) == lbfgs.ROLL_BACK
+        rolled_back = int(plain.ring[ACTION]) == ROLL_BACK
         if not rolled_back:
             compare("coefficients", state.coefficients, plain.coefficients)
         compare("gram", state.gram, plain.gram)
@@ -107,18 +108,49 @@ def differences(
         )
         compare("image", x, plain_x)
         compare("best", state.best, plain.best)
-        compare("previous", state.previous, plain.previous)
-        head = int(state.ring[lbfgs.HEAD])
+        compare("previous", state.previous[0], plain.previous[0])
+        head = int(state.ring[HEAD])
         compare("s", state.history[head, 0], plain.history[head, 0])
     return {**largest, "count": int(state.ring[1]), "rollbacks": int(state.ring[3])}
 
 
+def far_rows() -> dict[str, float]:
+    """Errors of the two passes on rows that begin at element 2^31 of the history.
+
+    The history is 8 GiB of addresses; only the few pages that are touched become memory.
+    """
+    from stylekernels import lbfgs_triton
+
+    n, stride = 1024, 2**30
+    generator = torch.Generator().manual_seed(0)
+    history = torch.empty(2, 2, stride, dtype=torch.bfloat16)
+    history[1, :, :n] = torch.randn(2, n, generator=generator).bfloat16()
+    grad = torch.randn(n, generator=generator)
+    previous, image, best = torch.zeros(2, n), torch.zeros(n), torch.zeros(n)
+    ring = torch.tensor([0, 1, 3, 0, 0])
+    partials = torch.full((1, 5, 2), float("nan"), dtype=torch.float64)
+    sizes = {"ROWS": lbfgs_triton.ROWS, "COLUMNS": lbfgs_triton.COLUMNS}
+    lbfgs_triton.lbfgs_dots_kernel[(2, 1)](
+        grad, previous, history, ring, partials, n, stride, 2, n, **sizes
+    )
+    rows = history[1, :, :n].double()
+    coefficients = torch.tensor([0.0, 0.0, 2.0, 3.0, 0.0], dtype=torch.float64)
+    lbfgs_triton.lbfgs_apply_kernel[(n // sizes["COLUMNS"],)](
+        grad, coefficients, ring, image, best, previous, history, n, stride, 2, **sizes
+    )
+    step = coefficients[2:4] @ rows
+    return {
+        "dots": float((partials[0, 2:4, 0] - rows @ grad.double()).abs().max()),
+        "apply": float((image - step).norm() / step.norm()),
+    }
+
+
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, dict[str, float]]:
-    import numpy
+    import numpy as np
 
     old_triton = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9)
-    if old_triton and tuple(map(int, numpy.__version__.split(".")[:2])) >= (2, 4):
+    if old_triton and tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4):
         pytest.skip("this Triton's interpreter cannot loop to a loaded bound under numpy >= 2.4")
     root = Path(__file__).parents[2]
     paths = [str(root), str(root / "kernels"), os.environ.get("PYTHONPATH", "")]
@@ -150,13 +182,23 @@ def test_in_the_interpreter_the_kernels_agree_with_plain_torch(
         expected = iterations - 1
     assert found.pop("count") == min(settings["history"], expected)
     assert found.pop("ring") == 0.0
-    # One rounding to bf16 may fall to either side of a tie.
-    rounding = 2.0**-8 if settings.get("history_dtype") else 1e-6
-    assert found.pop("y") == 0.0
-    assert found.pop("s") <= rounding
+    # The interpreter truncates to bf16 where torch, and a GPU, rounds to nearest.
+    truncated = "history_dtype" in settings
+    assert found.pop("y") <= (2.0**-7 if truncated else 0.0)
+    assert found.pop("s") <= (2.0**-7 if truncated else 1e-6)
     assert found.pop("gram") <= 1e-12
     assert found.pop("scalars") <= 1e-12
-    assert max(found.values()) <= 1e-5, found
+    assert max(found.values()) <= (2.0**-7 if truncated else 1e-5), found
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the tests of this file choose the interpreter themselves")
+def test_in_the_interpreter_rows_beyond_2_31_elements_are_found(
+    interpreted: dict[str, dict[str, float]],
+) -> None:
+    offset = torch.tensor(2, dtype=torch.int32) * 2**30
+    assert int(offset) < 0, "in 32 bits the row would begin before the history"
+    assert interpreted["far rows"]["dots"] < 1e-4
+    assert interpreted["far rows"]["apply"] < 2.0**-7
 
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
@@ -225,20 +267,20 @@ def test_aot_the_passes_over_the_history_load_wide_and_spill_nothing(
 @pytest.mark.parametrize("sm", ARCHITECTURES)
 @pytest.mark.parametrize("slots", [2, 21, 51, 101])
 def test_aot_the_recursion_spills_nothing(slots: int, sm: int) -> None:
-    from stylekernels import lbfgs_triton
+    from stylekernels import lbfgs_recursion_triton
 
-    constants = lbfgs_triton.recursion_shape(slots)
-    found = resources(lbfgs_triton.lbfgs_recursion_kernel, POINTERS, constants, sm)
+    constants = lbfgs_recursion_triton.recursion_shape(slots)
+    found = resources(lbfgs_recursion_triton.lbfgs_recursion_kernel, POINTERS, constants, sm)
     assert found["STACK"] == 0
     assert found["LOCAL"] == 0
     assert found["SHARED"] <= 99 * 1024
 
 
 def test_every_number_of_slots_has_a_shape_whose_tiles_divide_it() -> None:
-    from stylekernels import lbfgs_triton
+    from stylekernels import lbfgs_recursion_triton
 
     for slots in range(2, 129):
-        shape = lbfgs_triton.recursion_shape(slots)
+        shape = lbfgs_recursion_triton.recursion_shape(slots)
         assert slots <= shape["SLOTS"] < max(2 * slots, 17)
         assert shape["SLOTS"] % shape["TILE"] == 0
         # A tile smaller than the block would be held, and replaced, by several threads at once.
@@ -246,4 +288,5 @@ def test_every_number_of_slots_has_a_shape_whose_tiles_divide_it() -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps({case: differences(**settings) for case, settings in CASES.items()}))  # type: ignore[arg-type]  # noqa: T201
+    measured = {case: differences(**settings) for case, settings in CASES.items()}  # type: ignore[arg-type]
+    print(json.dumps({**measured, "far rows": far_rows()}))  # noqa: T201
