@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.resources import files
 from typing import Any, ClassVar, Self, TypeVar
@@ -258,8 +258,3 @@ def as_row(config: Config, dtype: torch.dtype, channels: int, positions: int) ->
         "positions": positions,
     }
     return size | asdict(config)
-
-
-def with_split(config: GramConfig, split: int) -> GramConfig:
-    """Return `config` with its positions shared out over `split` programs a tile."""
-    return replace(config, split=split)

@@ -82,16 +82,14 @@ def gradient_twin(
     content_rows = None if content is None else rows(content)
     batch, positions, channels = x_rows.shape
     for b in range(batch):
-        for run in chunks(channels, positions):
-            here = x_rows[b, run]
+        for run in chunks(channels, positions, widened=working != x.dtype):
+            here, into = x_rows[b, run], output_rows[b, run]
             wide = here.to(working)
-            into = output_rows[b, run]
+            total = into if into.dtype == working else torch.empty_like(into, dtype=working)
             if incoming_rows is None:
-                total = torch.mm(wide, s[b])
+                torch.mm(wide, s[b], out=total)
             else:
-                above = incoming_rows[b, run].to(working)
-                in_place = above.data_ptr() == into.data_ptr()
-                total = above.addmm_(wide, s[b]) if in_place else torch.addmm(above, wide, s[b])
+                torch.addmm(incoming_rows[b, run].to(working), wide, s[b], out=total)
             if content_rows is not None:
                 total += factor * (wide - content_rows[b, run])
             if relu:

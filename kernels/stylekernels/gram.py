@@ -47,7 +47,7 @@ def products(x: Tensor) -> Tensor:
         if x.dtype == kind:
             torch.mm(x[b].mT, x[b], out=total[b])
             continue
-        for run in chunks(channels, positions):
+        for run in chunks(channels, positions, widened=True):
             part = x[b, run].to(kind)
             total[b].addmm_(part.mT, part)
     return total

@@ -13,8 +13,8 @@ from torch import Tensor
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-CHUNK = 1 << 17
-"""Elements that a plain-torch twin takes at a time: in fp32 they stay in a core's cache."""
+CHUNK = 1 << 20
+"""Elements that a plain-torch twin widens to fp32 at a time: 4 MiB, not far from a core."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def chunks(channels: int, positions: int) -> Iterator[slice]:
-    """Cut positions into runs that stay in cache while more than one pass goes over them."""
-    step = max(256, CHUNK // channels)
+def chunks(channels: int, positions: int, widened: bool) -> Iterator[slice]:
+    """Cut positions into runs: what is widened to fp32 and used again should stay in cache."""
+    step = max(256, CHUNK // channels) if widened else positions
     return (slice(i, min(i + step, positions)) for i in range(0, positions, step))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylekernels.dispatch import uses_triton
-from stylekernels.layout import empty_like, output_format, require_activation, require_device
+from stylekernels.layout import CHUNK, empty_like, output_format, require_activation, require_device
 from stylekernels.operators import fake_like, fake_nothing, refuse_second_derivative
 
 
@@ -80,9 +80,20 @@ def _require_gradient(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def pool_twin(x: Tensor, maximum: bool) -> Tensor:
-    """Compute the pooling in plain torch; a maximum commutes with the ReLU, which then is small."""
-    y = F.max_pool2d(x, 2).relu_() if maximum else F.avg_pool2d(F.relu(x), 2)
-    return y.contiguous(memory_format=output_format(x))
+    """Compute the pooling in plain torch."""
+    kind = output_format(x)
+    if maximum:  # which commutes with the ReLU, and leaves it a quarter of the work
+        return F.max_pool2d(x, 2).relu_().contiguous(memory_format=kind)
+    if x.shape[0] > 1 or kind == torch.contiguous_format:
+        return F.avg_pool2d(F.relu(x), 2).contiguous(memory_format=kind)
+    y = torch.empty(_pooled(x), dtype=x.dtype, device=x.device, memory_format=kind)
+    _, channels, height, width = x.shape
+    band = max(2, CHUNK // (channels * width) // 2 * 2)  # rows whose ReLU stays in cache
+    for top in range(0, height - 1, band):
+        rows = F.relu(x[:, :, top : min(top + band, height // 2 * 2)])
+        into = y[:, :, top // 2 : (top + rows.shape[2]) // 2]
+        torch.ops.aten.avg_pool2d.out(rows, [2, 2], [2, 2], out=into)
+    return y
 
 
 def pool_backward_twin(grad: Tensor, x: Tensor, output: Tensor, maximum: bool) -> None:

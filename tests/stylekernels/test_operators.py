@@ -70,6 +70,8 @@ def test_every_registered_operator_is_checked():
     assert registered - others == set(NAMES)
 
 
+# torch 2.11's compiler warns of its own torch.jit
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a C++ compiler set up")
 def test_everything_compiles_into_one_graph_forward_and_backward(activation):
     z = activation((1, 8, 6, 6))
