@@ -119,7 +119,9 @@ def optimise(
         loss = sum(values.values())
         fault = _fault(values, gradient, iteration)
         failures = failures + 1 if fault else 0
-        if fault and not (optimiser.recovers and 0 < trace.best_iteration and failures <= _PATIENCE):
+        if fault and not (
+            optimiser.recovers and trace.best_iteration > 0 and failures <= _PATIENCE
+        ):
             raise fault
         seconds = perf_counter() - start
         if loss < trace.best_loss:

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import stylekernels as sk
 import torch
 from torch import Tensor
 
+import stylekernels as sk
 from stylebench.engines.contract import LossTerms, Targets
 from stylebench.engines.convolution import Convolution
 from stylebench.network import VGG19

@@ -31,6 +31,8 @@ class Bowl:
 class Descent:
     """Plain gradient steps; ``jumps`` maps a step to a factor on the image instead."""
 
+    recovers = False
+
     def __init__(self, image, jumps=None, stop_at=None):
         self.image, self.jumps, self.stop_at, self.steps = image, jumps or {}, stop_at, 0
 
@@ -128,3 +130,36 @@ def test_what_was_good_before_is_still_there():
     assert error.value.iteration == 4
     assert trace.best_iteration == 3
     assert trace.best.isfinite().all()
+
+
+class Recovering(Descent):
+    recovers = True
+
+    def step(self, gradient, loss):
+        return None if not loss.isfinite() else super().step(gradient, loss)
+
+
+def test_an_optimiser_that_recovers_is_given_the_chance():
+    image = torch.ones(1, 3, 2, 2)
+    trace = Trace(best=image.clone())
+    engine = Bowl(spoil={4: ("term", float("nan")), 5: ("term", float("inf"))})
+    optimise(engine, image, Recovering(image), 10, trace, lambda x: None)
+    assert len(trace.rows) == 10
+    assert trace.best_iteration == 10
+
+
+def test_but_not_for_ever():
+    image = torch.ones(1, 3, 2, 2)
+    trace = Trace(best=image.clone())
+    engine = Bowl(spoil={i: ("term", float("nan")) for i in range(4, 11)})
+    with pytest.raises(NonFinite) as error:
+        optimise(engine, image, Recovering(image), 10, trace, lambda x: None)
+    assert error.value.iteration == 7
+    assert trace.best_iteration == 3
+
+
+def test_and_not_before_there_is_a_good_image():
+    image = torch.ones(1, 3, 2, 2)
+    engine = Bowl(spoil={1: ("term", float("nan"))})
+    with pytest.raises(NonFinite, match="at iteration 1"):
+        optimise(engine, image, Recovering(image), 10, Trace(best=image.clone()), lambda x: None)

@@ -17,7 +17,9 @@ from stylebench.output import read_parameters
 from stylebench.problem import pose
 from stylebench.weights import random_weights
 
-QUICK = {"weights": "random", "size": 32, "iterations": 3, "device": "cpu"}
+QUICK = {
+    "weights": "random", "size": 32, "iterations": 3, "device": "cpu", "engine": "reference"
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,31 @@ def test_transparency_is_carried_to_the_output(photo, painting):
     assert stylize(photo, content, **QUICK).mode == "RGB"
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_fused_follows_the_reference(photo, painting, optimizer):
+    """The same losses at first, and as low at the end; rounding parts the trajectories between."""
+    settings = QUICK | {"iterations": 40, "optimizer": optimizer, "pooling": "average"}
+    ours, theirs = (
+        style_transfer(photo, painting, Settings(**settings | {"engine": engine})).losses["loss"]
+        for engine in ("fused", "reference")
+    )
+    np.testing.assert_allclose(ours[:6], theirs[:6], rtol=1e-3)
+    assert ours.min() == pytest.approx(theirs.min(), rel=0.1)
+
+
+def test_auto_chooses_fused_in_the_precision_that_the_processor_multiplies(photo, painting):
+    problem = pose(photo, painting, Settings(**QUICK | {"engine": "auto"}))
+    fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    assert (problem.engine.name, problem.parameters["precision"]) == (
+        "fused", "bf16" if fast else "fp32"
+    )  # fmt: skip
+
+
+def test_a_precision_that_an_engine_lacks_is_refused(photo, painting):
+    with pytest.raises(ValueError, match="engine 'reference' does not compute in bf16: expected"):
+        pose(photo, painting, Settings(**QUICK, precision="bf16"))
+
+
 def test_fp64_runs_in_fp64(photo, painting):
     problem = pose(photo, painting, Settings(**QUICK, precision="fp64"))
     terms, gradient = problem.engine.loss_and_grad(problem.image)
@@ -177,6 +204,13 @@ def test_interrupt_gives_the_best_image_so_far(photo, painting):
     assert isinstance(interrupt.value, KeyboardInterrupt)
     assert len(interrupt.value.result.history) == 4
     assert interrupt.value.result.image.size == (32, 21)
+
+
+def test_fused_rolls_a_divergence_back_and_goes_on(photo, painting):
+    settings = Settings(**QUICK | {"engine": "fused", "iterations": 30}, learning_rate=30.0)
+    result = style_transfer(photo, painting, settings)
+    assert result.rgb.isfinite().all()
+    assert result.parameters["loss"] < result.history[0]["loss"]
 
 
 def test_divergence_gives_the_last_good_image_and_names_the_term(photo, painting):
