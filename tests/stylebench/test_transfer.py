@@ -125,9 +125,9 @@ def test_style_images_are_sized_as_the_preset_says(photo, painting, monkeypatch)
     seen = []
 
     class Spy(Reference):
-        def __init__(self, network, objective, content, styles, blend):
+        def __init__(self, network, objective, content, styles, *more):
             seen.append([tuple(style.shape[-2:]) for style in styles])
-            super().__init__(network, objective, content, styles, blend)
+            super().__init__(network, objective, content, styles, *more)
 
     monkeypatch.setitem(__import__("stylebench.engines").engines.ENGINES, "reference", Spy)
     pose(photo, painting, Settings(**QUICK))
