@@ -71,7 +71,7 @@ def stylize(
     weights: Annotated[
         str, _option("auto, imagenet, gatys, random[:SEED] or a .pth or .safetensors file.")
     ] = "auto",
-    engine: Annotated[str, _option("auto, fused, compiled or reference.")] = "auto",
+    engine: Annotated[str, _option("auto, fused, compiled, plain or reference.")] = "auto",
     precision: Annotated[str, _option("auto, fp32, bf16 or fp64.")] = "auto",
     optimizer: Annotated[str, _option("lbfgs or adam.")] = "lbfgs",
     history: Annotated[int, _option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")] = 100,
@@ -130,6 +130,42 @@ def demo(
     from stylebench.demo import run_demo
 
     run_demo(output, size, iterations, weights)
+
+
+@app.command()
+def compare(
+    content: Annotated[
+        Path | None, typer.Argument(help="As for stylize; drawn if absent.", show_default=False)
+    ] = None,
+    style: Annotated[
+        Path | None, typer.Argument(help="As for stylize; drawn if absent.", show_default=False)
+    ] = None,
+    engines: Annotated[str, _option("Engines to hold against the reference.")] = "fused",
+    precision: Annotated[str, _option("As for stylize.")] = "auto",
+    preset: Annotated[str, _option("As for stylize.")] = "gatys-pytorch",
+    weights: Annotated[str, _option("As for stylize.")] = "auto",
+    size: Annotated[int, _option("Longest side, px.", "--size", "-s")] = 256,
+    iterations: Annotated[int, _option("Evaluations.", "--iterations", "-n")] = 100,
+    device: Annotated[
+        str | None, _option("As for stylize.", show_default="the best there is")
+    ] = None,
+    output: Annotated[
+        Path, _option("Folder for strip.png and compare.json.", "--output", "-o")
+    ] = Path("out/compare"),
+    quick: Annotated[bool, _option("128 px, 30 iterations.", "--quick")] = False,
+) -> None:
+    """Hold engines against the fp64 reference; exit code 1 outside the tolerance."""
+    from stylebench.comparison import compare_visibly
+    from stylebench.settings import Settings
+
+    if quick:
+        size, iterations = 128, 30
+    settings = Settings(
+        preset=preset, weights=weights, size=size, iterations=iterations, precision=precision,
+        device=device,
+    )  # fmt: skip
+    names = [name.strip() for name in engines.split(",")]
+    raise typer.Exit(0 if compare_visibly(content, style, settings, names, output) else 1)
 
 
 @app.command()

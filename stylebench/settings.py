@@ -38,7 +38,8 @@ class Settings:
         pooling: ``average`` or ``max``.
         normalise: rescale the network to mean activation 1 on the given images, as the paper did.
         weights: ``auto``, ``imagenet``, ``gatys``, ``random``, ``random:SEED`` or a file.
-        engine: ``reference``, ``compiled``, ``fused``, or ``auto``, the fastest that is right.
+        engine: ``reference``, ``plain`` (eager at any precision), ``compiled``, ``fused``, or
+            ``auto``, the fastest that is right.
         precision: of features and weights: ``fp32``, ``bf16``, ``fp64``, or ``auto``, which is bf16
             on CPUs that multiply it and fp32 elsewhere. Losses and the image are at least fp32.
         optimizer: ``lbfgs`` or ``adam``.

@@ -173,7 +173,7 @@ def run(problem: Problem, settings: Settings, callback: Callback | None = None) 
         optimise(
             problem.engine,
             image,
-            _optimiser(settings, problem, image),
+            optimiser_for(settings, problem, image),
             problem.variant.iterations,
             trace,
             lambda x: to_pil(problem.rgb(x), problem.alpha),
@@ -188,7 +188,7 @@ def run(problem: Problem, settings: Settings, callback: Callback | None = None) 
     return result()
 
 
-def _optimiser(settings: Settings, problem: Problem, image: Tensor) -> Optimiser:
+def optimiser_for(settings: Settings, problem: Problem, image: Tensor) -> Optimiser:
     """Torch's own for the reference; elsewhere the ones that never leave the device."""
     plain = problem.engine.name == "reference"
     if settings.optimizer == "adam":

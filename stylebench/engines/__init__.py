@@ -4,16 +4,27 @@ Every engine is bound to a network, an objective and targets, and does one thing
 ``loss_and_grad(image)``. ``reference`` is the one that the others are measured against.
 """
 
-from stylebench.engines.compiled import Compiled
+from stylebench.engines.compiled import Compiled, Plain
 from stylebench.engines.contract import DTYPES, Engine, LossTerms, Targets
 from stylebench.engines.fused import Fused
 from stylebench.engines.reference import Reference
 
 #: Engine name -> class.
-ENGINES: dict[str, type[Reference | Compiled | Fused]] = {
+ENGINES: dict[str, type[Reference | Plain | Fused]] = {
     "reference": Reference,
+    "plain": Plain,
     "compiled": Compiled,
     "fused": Fused,
 }
 
-__all__ = ["DTYPES", "ENGINES", "Compiled", "Engine", "Fused", "LossTerms", "Reference", "Targets"]
+__all__ = [
+    "DTYPES",
+    "ENGINES",
+    "Compiled",
+    "Engine",
+    "Fused",
+    "LossTerms",
+    "Plain",
+    "Reference",
+    "Targets",
+]

@@ -1,0 +1,217 @@
+"""Engines compared: terms and gradients with an fp64 oracle, whole runs with the reference.
+
+What is held to what:
+
+- At three images of the reference's trajectory (start, middle, end) an engine's loss terms and
+  gradient are compared with the fp64 reference. Its error may be twice that of plain PyTorch at
+  the same precision, plus a floor where both are luck.
+- The engine runs by itself, and the fp32 reference, with its own targets, judges the image it ends
+  with: the loss may be 0.5 % above the reference's after 300 iterations, and in proportion more
+  after fewer, when trajectories have not come together yet. Lower is no fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from math import log10
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stylebench.engines import Engine
+from stylebench.images import ImageSource
+from stylebench.loop import Trace, optimise
+from stylebench.output import to_pil
+from stylebench.problem import Problem, Styles, pose
+from stylebench.settings import Settings
+from stylebench.transfer import optimiser_for
+
+FACTOR = 2.0  # an engine's error over plain PyTorch's
+FLOOR = 2e-6  # relative gradient error that is luck in fp32
+# A maximum of two inputs that differ by less than a rounding sends its gradient elsewhere, in every
+# implementation alike: a few such positions change the gradient by up to this much.
+MAX_POOLING_FLOOR = 1e-2
+LOSS_EXCESS, AT_ITERATIONS = 0.005, 300
+_POINTS = ("start", "middle", "end")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: what, the value found, the limit, and whether it holds."""
+
+    what: str
+    value: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """NaN does not pass."""
+        return self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One engine held against the reference.
+
+    Attributes:
+        engine: its name.
+        precision: what it computed in.
+        checks: what decides.
+        losses: of its run, an entry an iteration, by its own account.
+        final_loss: of its last image, by the fp32 reference's account.
+        psnr: of its picture against the reference's, dB; infinite for equal pictures.
+        ssim: structural similarity of the two pictures, at most 1.
+        largest_difference: between the two pictures, of the range [0, 1].
+        picture: [3, H, W] in [0, 1].
+    """
+
+    engine: str
+    precision: str
+    checks: list[Check]
+    losses: list[float]
+    final_loss: float
+    psnr: float
+    ssim: float
+    largest_difference: float
+    picture: Tensor
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the picture, ready for JSON."""
+        record = {**vars(self), "passed": self.passed}
+        record.pop("picture")
+        record["checks"] = [{**asdict(check), "passed": check.passed} for check in self.checks]
+        return record
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The reference's run in fp32, and its fp64 self at three points of it.
+
+    Attributes:
+        problem: the fp32 reference's.
+        losses: of its run.
+        final_loss: the lowest of them.
+        picture: [3, H, W] in [0, 1].
+        points: preprocessed images [1, 3, H, W] at start, middle and end.
+        exact: fp64 loss terms and gradient at each.
+    """
+
+    problem: Problem
+    losses: list[float]
+    final_loss: float
+    picture: Tensor
+    points: list[Tensor]
+    exact: list[tuple[Tensor, Tensor]]
+
+
+def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baseline:
+    """Run the reference in fp32 and evaluate the fp64 oracle along its way."""
+    single = replace(settings, engine="reference", precision="fp32")
+    problem = pose(content, style, single)
+    total = problem.variant.iterations
+    trace, points = _run(problem, single, marks=(1, (total + 1) // 2, total))
+    oracle = pose(content, style, replace(single, precision="fp64")).engine
+    exact = [_evaluate(oracle, point.double()) for point in points]
+    losses = [row["loss"] for row in trace.rows]
+    return Baseline(problem, losses, trace.best_loss, problem.rgb(trace.best), points, exact)
+
+
+def compare(content: ImageSource, style: Styles, settings: Settings, base: Baseline) -> Comparison:
+    """Hold the engine and precision that ``settings`` name against ``base``."""
+    problem = pose(content, style, settings)
+    precision = problem.parameters["precision"]
+    plain_settings = replace(settings, engine="plain", precision=precision)
+    plain = pose(content, style, plain_settings).engine
+    floor = MAX_POOLING_FLOOR if problem.variant.pooling == "max" else FLOOR
+    checks = []
+    for name, point, exact in zip(_POINTS, base.points, base.exact, strict=True):
+        loss, gradient = _errors(problem.engine, point, exact)
+        plain_loss, plain_gradient = _errors(plain, point, exact)
+        checks.append(Check(f"loss at the {name}", loss, FACTOR * plain_loss + FLOOR))
+        limit = FACTOR * plain_gradient + floor
+        checks.append(Check(f"gradient at the {name}", gradient, limit))
+    trace, _ = _run(problem, settings)
+    judged, _ = base.problem.engine.loss_and_grad(trace.best.to(base.problem.image))
+    final_loss = judged.total.item()
+    allowed = LOSS_EXCESS * max(1.0, AT_ITERATIONS / problem.variant.iterations)
+    checks.append(Check("final loss above", final_loss / base.final_loss - 1, allowed))
+    picture = problem.rgb(trace.best)
+    return Comparison(
+        engine=problem.engine.name,
+        precision=precision,
+        checks=checks,
+        losses=[row["loss"] for row in trace.rows],
+        final_loss=final_loss,
+        psnr=psnr(picture, base.picture),
+        ssim=ssim(picture, base.picture),
+        largest_difference=(picture - base.picture).abs().max().item(),
+        picture=picture,
+    )
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of two images in [0, 1]."""
+    error = (a - b).double().square().mean().item()
+    return float("inf") if error == 0 else -10 * log10(error)
+
+
+def ssim(a: Tensor, b: Tensor) -> float:
+    """Mean structural similarity of [C, H, W] images in [0, 1] (Wang et al. 2004).
+
+    The window is their 11 x 11 Gaussian of deviation 1.5, and the images are not padded.
+    """
+    distance = torch.arange(11, dtype=torch.float64) - 5
+    bell = torch.exp(-(distance**2) / (2 * 1.5**2))
+    bell /= bell.sum()
+
+    def blur(x: Tensor) -> Tensor:
+        rows = F.conv2d(x[:, None], bell.view(1, 1, -1, 1))
+        return F.conv2d(rows, bell.view(1, 1, 1, -1))
+
+    a, b = a.double(), b.double()
+    mean_a, mean_b = blur(a), blur(b)
+    variance_a, variance_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
+    covariance = blur(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    likeness = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return float(
+        (likeness / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))).mean()
+    )
+
+
+def _run(
+    problem: Problem, settings: Settings, marks: tuple[int, ...] = ()
+) -> tuple[Trace, list[Tensor]]:
+    """Run a problem; return its trace and the images that the marked iterations evaluated."""
+    image = problem.image.clone()
+    trace = Trace(best=image.clone())
+    marked: list[Tensor] = []
+    optimise(
+        problem.engine,
+        image,
+        optimiser_for(settings, problem, image),
+        problem.variant.iterations,
+        trace,
+        lambda x: to_pil(problem.rgb(x)),
+        lambda step: marked.extend([image.clone()] * marks.count(step.iteration)),
+    )
+    return trace, marked
+
+
+def _evaluate(engine: Engine, image: Tensor) -> tuple[Tensor, Tensor]:
+    terms, gradient = engine.loss_and_grad(image)
+    return terms.values.double(), gradient.double()
+
+
+def _errors(engine: Engine, point: Tensor, exact: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """Largest error of a loss term, of the loss; error of the gradient, of its norm."""
+    terms, gradient = _evaluate(engine, point)
+    loss = ((terms - exact[0]).abs().max() / exact[0].sum()).item()
+    return loss, ((gradient - exact[1]).norm() / exact[1].norm()).item()

@@ -1,0 +1,132 @@
+"""Parity as a library and as a command, and that it bites."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from stylebench.engines import fused
+from stylebench.parity import Check, baseline, compare, psnr, ssim
+from stylebench.settings import Settings
+
+QUICK = Settings(weights="random", size=32, iterations=6, device="cpu", engine="fused")
+
+
+@pytest.fixture(scope="module")
+def base(photo, painting):
+    return baseline(photo, painting, QUICK)
+
+
+def failures(comparison):
+    return [check.what for check in comparison.checks if not check.passed]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fused_is_within_tolerance(photo, painting, base, precision):
+    comparison = compare(photo, painting, replace(QUICK, precision=precision), base)
+    assert failures(comparison) == []
+    assert comparison.passed
+    assert (comparison.engine, comparison.precision) == ("fused", precision)
+    assert [check.what for check in comparison.checks] == [
+        "loss at the start", "gradient at the start", "loss at the middle",
+        "gradient at the middle", "loss at the end", "gradient at the end", "final loss above",
+    ]  # fmt: skip
+    assert len(comparison.losses) == 6
+    assert comparison.ssim > 0.5
+
+
+def test_the_reference_is_within_its_own_tolerance(photo, painting, base):
+    comparison = compare(photo, painting, replace(QUICK, engine="reference"), base)
+    assert comparison.passed
+    assert comparison.final_loss == pytest.approx(base.final_loss)
+    assert comparison.psnr > 100
+
+
+def test_a_wrong_loss_is_caught(photo, painting, base, monkeypatch):
+    original = fused.sk.style_loss_forward
+
+    def wrong(x, target, weight):
+        loss, slope = original(x, target, weight)
+        return loss * 1.0001, slope
+
+    monkeypatch.setattr(fused.sk, "style_loss_forward", wrong)
+    found = failures(compare(photo, painting, QUICK, base))
+    assert "loss at the start" in found
+    assert "gradient at the start" not in found
+
+
+def test_a_wrong_gradient_is_caught(photo, painting, base, monkeypatch):
+    original = fused.Fused._backward
+    monkeypatch.setattr(fused.Fused, "_backward", lambda self, x: original(self, x) * 1.1)
+    found = failures(compare(photo, painting, QUICK, base))
+    assert "gradient at the start" in found
+    assert "loss at the start" not in found
+
+
+def test_a_check_fails_on_nan():
+    assert Check("x", 0.5, 0.5).passed
+    assert not Check("x", 0.6, 0.5).passed
+    assert not Check("x", float("nan"), 0.5).passed
+
+
+def test_psnr_by_hand():
+    a = torch.zeros(3, 4, 4)
+    assert psnr(a, a + 0.1) == pytest.approx(20.0, abs=1e-5)
+    assert psnr(a, a) == float("inf")
+
+
+def test_ssim_by_hand():
+    a = torch.rand(3, 16, 16, generator=torch.manual_seed(0))
+    assert ssim(a, a) == pytest.approx(1.0)
+    flat = torch.full((3, 16, 16), 0.5)
+    darker = torch.full((3, 16, 16), 0.25)
+    # no structure: only the means count
+    assert ssim(flat, darker) == pytest.approx((2 * 0.5 * 0.25 + 1e-4) / (0.25 + 0.0625 + 1e-4))
+    assert ssim(a, 1 - a) < 0
+
+
+@pytest.fixture
+def arguments(tmp_path, photo, painting, monkeypatch):
+    photo.save(tmp_path / "photo.png")
+    painting.save(tmp_path / "painting.png")
+    monkeypatch.chdir(tmp_path)
+    return [
+        "compare", "photo.png", "painting.png", "--weights", "random", "--size", "32",
+        "--iterations", "4", "--device", "cpu", "-o", "parity",
+    ]  # fmt: skip
+
+
+def test_compare_is_a_command(arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "stylebench", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "within tolerance" in done.stdout
+    record = json.loads((tmp_path / "parity" / "compare.json").read_text())
+    assert record["passed"]
+    assert record["comparisons"][0]["engine"] == "fused"
+    with Image.open(tmp_path / "parity" / "strip.png") as strip:
+        assert strip.size == (3 * 32 + 2 * 8, 21)
+
+
+def test_compare_fails_with_a_broken_engine(arguments, tmp_path):
+    breakage = (
+        "from stylebench.engines import fused\n"
+        "original = fused.Fused._backward\n"
+        "fused.Fused._backward = lambda self, image: -original(self, image)\n"
+        "from stylebench.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", breakage, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "OUTSIDE the tolerance" in done.stdout
+    assert not json.loads((tmp_path / "parity" / "compare.json").read_text())["passed"]
