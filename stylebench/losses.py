@@ -5,9 +5,12 @@ F is a layer's features [B, N, H, W]: N channels at M = H W positions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor
 
-from stylebench.objective import TotalVariation
+from stylebench.objective import Objective, TotalVariation
 
 
 def gram(F: Tensor) -> Tensor:
@@ -33,3 +36,26 @@ def tv_loss(x: Tensor, weight: float, kind: TotalVariation) -> Tensor:
     if kind == "l1":
         return weight * (dx.abs().sum() + dy.abs().sum())
     return weight * (dx.square().sum() + dy.square().sum())
+
+
+def loss_terms(
+    x: Tensor,
+    F: Mapping[str, Tensor],
+    objective: Objective,
+    P: Mapping[str, Tensor],
+    A: Mapping[str, Tensor],
+) -> Tensor:
+    """Every term of the loss, [terms], in the order of ``objective.terms``; the loss is their sum.
+
+    Args:
+        x: the image, preprocessed [1, 3, H, W].
+        F: its features by layer.
+        objective: the coefficients.
+        P: the content image's features by layer.
+        A: the style images' Gram matrices by layer.
+    """
+    terms = [content_loss(F[layer], P[layer], c) for layer, c in objective.content.items()]
+    terms += [style_loss(F[layer], A[layer], k) for layer, k in objective.style.items()]
+    if objective.tv:
+        terms.append(tv_loss(x, objective.tv, objective.tv_kind))
+    return torch.stack(terms)

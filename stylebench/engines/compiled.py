@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stylebench.engines.contract import LossTerms, Targets
-from stylebench.losses import content_loss, gram, style_loss, tv_loss
+from stylebench.losses import gram, loss_terms
 from stylebench.network import VGG19
 from stylebench.objective import Objective
 from stylebench.precision import exact_arithmetic
@@ -49,7 +49,7 @@ class Plain:
         self.dtype = dtype
         self._held = torch.promote_types(dtype, torch.float32)
         self.targets = self._capture(content, styles, blend)
-        self._terms: Callable[[Tensor], Tensor] = self._loss_terms
+        self._terms = self._formulation()
 
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
         """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], both fp32."""
@@ -59,20 +59,13 @@ class Plain:
             (gradient,) = torch.autograd.grad(terms.sum(), x)
         return LossTerms(self.objective.terms, terms.detach()), gradient.contiguous()
 
+    def _formulation(self) -> Callable[[Tensor], Tensor]:
+        """The loss terms as a function of the image."""
+        return self._loss_terms
+
     def _loss_terms(self, x: Tensor) -> Tensor:
-        """The reference's loss terms, features in ``dtype``, everything after them wider."""
         features = self._features(x, self.objective.taps)
-        losses = [
-            content_loss(features[layer], self.targets.content[layer], weight)
-            for layer, weight in self.objective.content.items()
-        ]
-        losses += [
-            style_loss(features[layer], self.targets.style[layer], weight)
-            for layer, weight in self.objective.style.items()
-        ]
-        if self.objective.tv:
-            losses.append(tv_loss(x, self.objective.tv, self.objective.tv_kind))
-        return torch.stack(losses)
+        return loss_terms(x, features, self.objective, self.targets.content, self.targets.style)
 
     def _features(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         x = x.to(self.dtype, memory_format=torch.channels_last)
@@ -96,14 +89,5 @@ class Compiled(Plain):
 
     name: ClassVar[str] = "compiled"
 
-    def __init__(
-        self,
-        network: VGG19,
-        objective: Objective,
-        content: Tensor,
-        styles: Sequence[Tensor],
-        blend: Sequence[float],
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(network, objective, content, styles, blend, dtype)
-        self._terms = torch.compile(self._loss_terms, fullgraph=True, dynamic=False)
+    def _formulation(self) -> Callable[[Tensor], Tensor]:
+        return torch.compile(self._loss_terms, fullgraph=True, dynamic=False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stylebench.engines.contract import LossTerms, Targets
-from stylebench.losses import content_loss, gram, style_loss, tv_loss
+from stylebench.losses import gram, loss_terms
 from stylebench.network import VGG19
 from stylebench.objective import Objective
 from stylebench.precision import exact_arithmetic
@@ -65,16 +65,7 @@ class Reference:
         x = image.detach().requires_grad_()
         with exact_arithmetic():
             features = self.network(x, self.objective.taps)
-            losses = [
-                content_loss(features[layer], self.targets.content[layer], weight)
-                for layer, weight in self.objective.content.items()
-            ]
-            losses += [
-                style_loss(features[layer], self.targets.style[layer], weight)
-                for layer, weight in self.objective.style.items()
-            ]
-            if self.objective.tv:
-                losses.append(tv_loss(x, self.objective.tv, self.objective.tv_kind))
-            terms = torch.stack(losses)
+            P, A = self.targets.content, self.targets.style
+            terms = loss_terms(x, features, self.objective, P, A)
             (gradient,) = torch.autograd.grad(terms.sum(), x)
         return LossTerms(self.objective.terms, terms.detach()), gradient

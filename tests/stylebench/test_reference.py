@@ -21,9 +21,11 @@ def images(dtype=torch.float64, size=32):
 def engine_for(weights, preset, size=32):
     chosen = PRESETS[preset]
     network = VGG19(weights, chosen.deepest_layer, chosen.pooling)
-    content, first, second, image = images(next(network.parameters()).dtype, size)
+    dtype = next(network.parameters()).dtype
+    content, first, second, image = images(dtype, size)
     objective = chosen.objective(size, size)
-    return Reference(network, objective, content, [first, second], [0.25, 0.75]), image
+    styles, blend = [first, second], [0.25, 0.75]
+    return Reference(network, objective, content, styles, blend, dtype), image
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -37,7 +39,8 @@ def test_gradient_agrees_with_finite_differences(weights64, preset):
     network = VGG19(weights64, chosen.deepest_layer, "average")
     content, first, second, image = images()
     objective = chosen.objective(32, 32)
-    engine = Reference(network, objective, content, [first, second], [0.25, 0.75])
+    styles, blend = [first, second], [0.25, 0.75]
+    engine = Reference(network, objective, content, styles, blend, torch.float64)
     _, gradient = engine.loss_and_grad(image)
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
@@ -112,7 +115,7 @@ def test_layers_may_be_any_and_tv_alone_is_enough(weights64):
     chosen = replace(PRESETS["neural-style-pt"], content_layers={}, style_layers={}, tv_weight=2.0)
     network = VGG19(weights64, chosen.deepest_layer)
     content, style, _, image = images()
-    engine = Reference(network, chosen.objective(32, 32), content, [style], [1.0])
+    engine = Reference(network, chosen.objective(32, 32), content, [style], [1.0], torch.float64)
     terms, gradient = engine.loss_and_grad(image)
     assert terms.names == ("tv",)
     assert gradient.abs().max() <= 8.0  # each pixel has four neighbours
