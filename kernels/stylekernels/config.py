@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, ClassVar, Self, TypeVar
@@ -70,12 +70,25 @@ class GramConfig(Config):
         )
         step = 2 * block_m * block_c * dtype.itemsize
         return cls(
-            num_warps=8 if block_c > 64 else 4,
+            num_warps=8 if block_c > 64 or wide else 4,
             num_stages=_stages(step, gpu),
             block_m=block_m,
             block_c=block_c,
             split=max(1, split),
         )
+
+
+@dataclass(frozen=True)
+class TapConfig(GramConfig):
+    """The same for the style tap, which holds a block in registers between ReLU and product."""
+
+    kernel = "tap"
+
+    @classmethod
+    def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
+        """Half the positions a step, so that nothing spills on any architecture."""
+        plain = super().default(dtype, channels, positions, gpu)
+        return replace(plain, block_m=plain.block_m // 2)
 
 
 @dataclass(frozen=True)
@@ -106,14 +119,15 @@ class BackwardConfig(Config):
 
     @classmethod
     def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
-        """All channels of a block of positions where they fit, to read X once."""
+        """Up to 128 channels of 64 positions: more would spill with a content term."""
+        del positions
         wide = dtype != torch.bfloat16  # fp16 is multiplied in TF32: see tap_bwd_kernel
         block_n = min(_power_of_two(channels), 64 if wide else 128)
-        block_m = 64 if wide or positions < 64 * gpu.multiprocessors else 128
+        block_m = 64
         block_k = min(_power_of_two(channels), 32 if wide else 64)
         step = block_m * block_k * dtype.itemsize + 4 * block_k * block_n
         return cls(
-            num_warps=8 if block_m * block_n > 64 * 64 else 4,
+            num_warps=8 if wide or block_n > 64 else 4,
             num_stages=_stages(step, gpu),
             block_m=block_m,
             block_n=block_n,
@@ -136,7 +150,8 @@ class PointwiseConfig(Config):
 
 
 KINDS: dict[str, type[Config]] = {
-    kind.kernel: kind for kind in (GramConfig, FinishConfig, BackwardConfig, PointwiseConfig)
+    kind.kernel: kind
+    for kind in (GramConfig, TapConfig, FinishConfig, BackwardConfig, PointwiseConfig)
 }
 
 
