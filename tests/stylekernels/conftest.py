@@ -18,6 +18,12 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NATIVE = torch.cuda.is_available() and not INTERPRETED
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if INTERPRETED:  # of Triton 3.6's own loops; NumPy 2.4 made it an error
+        ignored = "ignore:Conversion of an array with ndim > 0:DeprecationWarning"
+        config.addinivalue_line("filterwarnings", ignored)
+
+
 @pytest.fixture(params=["native"] if NATIVE else ["interpreter"] if INTERPRETED else ["twin"])
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     if request.param != "interpreter":
