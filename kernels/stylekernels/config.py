@@ -63,7 +63,7 @@ class GramConfig(Config):
         """About two programs a multiprocessor, each with at least four steps to amortise."""
         wide = dtype == torch.float32
         block_c = min(_power_of_two(channels), 64 if wide else 128)
-        block_m = 32 if wide else 64
+        block_m = 16 if wide else 64
         tiles = math.comb(math.ceil(channels / block_c) + 1, 2)
         split = min(
             math.ceil(2 * gpu.multiprocessors / tiles), math.ceil(positions / (4 * block_m))
@@ -71,7 +71,7 @@ class GramConfig(Config):
         step = 2 * block_m * block_c * dtype.itemsize
         return cls(
             num_warps=8 if block_c > 64 or wide else 4,
-            num_stages=_stages(step, gpu),
+            num_stages=2 if wide else _stages(step, gpu),
             block_m=block_m,
             block_c=block_c,
             split=max(1, split),
@@ -88,7 +88,7 @@ class TapConfig(GramConfig):
     def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
         """Half the positions a step, so that nothing spills on any architecture."""
         plain = super().default(dtype, channels, positions, gpu)
-        return replace(plain, block_m=plain.block_m // 2)
+        return replace(plain, block_m=max(16, plain.block_m // 2))
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class BackwardConfig(Config):
         wide = dtype != torch.bfloat16  # fp16 is multiplied in TF32: see tap_bwd_kernel
         block_n = min(_power_of_two(channels), 64 if wide else 128)
         block_m = 64
-        block_k = min(_power_of_two(channels), 32 if wide else 64)
+        block_k = min(_power_of_two(channels), 16 if wide else 32)
         step = block_m * block_k * dtype.itemsize + 4 * block_k * block_n
         return cls(
             num_warps=8 if wide or block_n > 64 else 4,
