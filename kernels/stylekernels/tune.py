@@ -214,6 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     gpu = gpu_of(device)
     folder = given.output or Path(str(files("stylekernels") / "configs"))
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / config.file_name(gpu.name)
     for size in given.size or [512, 2048]:
         for name in given.dtype or ["bfloat16", "float16", "float32"]:
