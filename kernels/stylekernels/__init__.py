@@ -10,9 +10,11 @@ from stylekernels.gram import gram, gram_backward
 from stylekernels.group import style_losses, style_losses_backward, style_losses_forward
 from stylekernels.pool import (
     relu_avg_pool2d,
+    relu_avg_pool2d_,
     relu_avg_pool2d_backward,
     relu_avg_pool2d_backward_,
     relu_max_pool2d,
+    relu_max_pool2d_,
     relu_max_pool2d_backward,
     relu_max_pool2d_backward_,
 )
@@ -33,9 +35,11 @@ __all__ = [
     "gram",
     "gram_backward",
     "relu_avg_pool2d",
+    "relu_avg_pool2d_",
     "relu_avg_pool2d_backward",
     "relu_avg_pool2d_backward_",
     "relu_max_pool2d",
+    "relu_max_pool2d_",
     "relu_max_pool2d_backward",
     "relu_max_pool2d_backward_",
     "style_loss",

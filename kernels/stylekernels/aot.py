@@ -31,8 +31,9 @@ GPUS = (
     Gpu("NVIDIA H200", 90, 132, 227 << 10),
     Gpu("NVIDIA B200", 100, 148, 227 << 10),
     Gpu("NVIDIA GeForce RTX 5090", 120, 170, 99 << 10),
+    Gpu("AMD Instinct MI300X", 942, 304, 64 << 10),
 )
-"""One GPU an architecture: name, sm_NN, multiprocessors, shared memory a block may have."""
+"""One GPU an architecture: name, sm_NN or gfxNNN, multiprocessors, shared memory of a block."""
 
 POINTERS = {
     torch.float32: "*fp32",
@@ -42,7 +43,7 @@ POINTERS = {
     torch.float64: "*fp64",
     torch.int64: "*i64",
 }
-MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync")
+MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync", "v_mfma")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Compiled:
     """What one kernel in one configuration takes of one architecture.
 
     `shared` and `limit` are bytes a block, `spilled` bytes of local memory a thread, `matrix` the
-    tensor-core instruction found in the PTX, or nothing.
+    matrix instruction found in the assembly, or nothing.
     """
 
     arch: int
@@ -117,17 +118,19 @@ def compile_launch(launch: Any, gpu: Gpu, case: str) -> Compiled:
     from triton.compiler import ASTSource
 
     found = signature(launch)
+    amd = gpu.arch > 900
     built = triton.compile(
         ASTSource(launch.kernel, found.types, found.constants, found.hints),
-        target=GPUTarget("cuda", gpu.arch, 32),
+        target=GPUTarget("hip", f"gfx{gpu.arch}", 64) if amd else GPUTarget("cuda", gpu.arch, 32),
         options={
             "num_warps": launch.num_warps,
             "num_stages": launch.num_stages,
             "enable_fp_fusion": True,
         },
     )
-    registers, spilled = resources(built.asm["cubin"])
-    matrix = [name for name in MATRIX_INSTRUCTIONS if name in built.asm["ptx"]]
+    assembly = built.asm["amdgcn" if amd else "ptx"]
+    registers, spilled = amd_resources(assembly) if amd else resources(built.asm["cubin"])
+    matrix = [name for name in MATRIX_INSTRUCTIONS if name in assembly]
     shared = built.metadata.shared
     name = launch.kernel.fn.__name__
     return Compiled(
@@ -149,6 +152,15 @@ def resources(cubin: bytes) -> tuple[int, int]:
     if match is None:
         raise RuntimeError(f"cuobjdump named no resources: {text!r}")
     return int(match[1]), int(match[2]) + int(match[3])
+
+
+def amd_resources(assembly: str) -> tuple[int, int]:
+    """Return vector registers, and spilled registers in bytes, as AMD's assembly states them."""
+    spills = re.findall(r"[sv]gpr_spill_count:\s+(\d+)", assembly)
+    registers = re.search(r"\.vgpr_count:\s+(\d+)", assembly)
+    if registers is None or len(spills) != 2:
+        raise RuntimeError("the assembly names no resources")
+    return int(registers[1]), 4 * sum(map(int, spills))
 
 
 def compile_for(gpu: Gpu, size: int, only: str) -> Iterator[Compiled]:

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, ClassVar, Self, TypeVar
@@ -63,19 +63,35 @@ class GramConfig(Config):
         """About two programs a multiprocessor, each with at least four steps to amortise."""
         wide = dtype == torch.float32
         block_c = min(_power_of_two(channels), 64 if wide else 128)
-        block_m = 32 if wide else 64
+        block_m = 16 if wide else 64
         tiles = math.comb(math.ceil(channels / block_c) + 1, 2)
         split = min(
             math.ceil(2 * gpu.multiprocessors / tiles), math.ceil(positions / (4 * block_m))
         )
         step = 2 * block_m * block_c * dtype.itemsize
         return cls(
-            num_warps=8 if block_c > 64 else 4,
-            num_stages=_stages(step, gpu),
+            num_warps=8 if block_c > 64 or wide else 4,
+            num_stages=2 if wide else _stages(step, gpu),
             block_m=block_m,
             block_c=block_c,
             split=max(1, split),
         )
+
+
+@dataclass(frozen=True)
+class TapConfig(GramConfig):
+    """The same for the style tap, which holds a block in registers between ReLU and product."""
+
+    kernel = "tap"
+
+    @classmethod
+    def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
+        """Half the positions a step, so that nothing spills on any architecture."""
+        plain = super().default(dtype, channels, positions, gpu)
+        half = replace(plain, block_m=max(16, plain.block_m // 2))
+        if dtype == torch.float32 and gpu.arch == 100:  # where ptxas spills with eight warps
+            return replace(half, num_warps=4, num_stages=4)
+        return half
 
 
 @dataclass(frozen=True)
@@ -106,14 +122,15 @@ class BackwardConfig(Config):
 
     @classmethod
     def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
-        """All channels of a block of positions where they fit, to read X once."""
+        """Up to 128 channels of 64 positions: more would spill with a content term."""
+        del positions
         wide = dtype != torch.bfloat16  # fp16 is multiplied in TF32: see tap_bwd_kernel
         block_n = min(_power_of_two(channels), 64 if wide else 128)
-        block_m = 64 if wide or positions < 64 * gpu.multiprocessors else 128
-        block_k = min(_power_of_two(channels), 32 if wide else 64)
+        block_m = 64
+        block_k = min(_power_of_two(channels), 16 if wide else 32)
         step = block_m * block_k * dtype.itemsize + 4 * block_k * block_n
         return cls(
-            num_warps=8 if block_m * block_n > 64 * 64 else 4,
+            num_warps=8 if wide or block_n > 64 else 4,
             num_stages=_stages(step, gpu),
             block_m=block_m,
             block_n=block_n,
@@ -136,7 +153,8 @@ class PointwiseConfig(Config):
 
 
 KINDS: dict[str, type[Config]] = {
-    kind.kernel: kind for kind in (GramConfig, FinishConfig, BackwardConfig, PointwiseConfig)
+    kind.kernel: kind
+    for kind in (GramConfig, TapConfig, FinishConfig, BackwardConfig, PointwiseConfig)
 }
 
 

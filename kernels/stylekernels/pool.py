@@ -35,6 +35,19 @@ def relu_max_pool2d(x: Tensor) -> Tensor:
     return pool_operator(_require(x), maximum=True)
 
 
+def relu_avg_pool2d_(x: Tensor) -> Tensor:
+    """Do `relu_avg_pool2d` for an `x` that nobody needs as it is: it may be left as relu(x).
+
+    Saves the twin the memory of the ReLU, and two thirds of the time. The backward takes either.
+    """
+    return pool_in_place_operator(_require(x), maximum=False)
+
+
+def relu_max_pool2d_(x: Tensor) -> Tensor:
+    """Do `relu_max_pool2d` for an `x` that may be left as relu(x)."""
+    return pool_in_place_operator(_require(x), maximum=True)
+
+
 def relu_avg_pool2d_backward(grad: Tensor, x: Tensor) -> Tensor:
     """Return dL/dx of `relu_avg_pool2d`, dense in the memory format of `x`.
 
@@ -88,7 +101,8 @@ def pool_twin(x: Tensor, maximum: bool) -> Tensor:
         return F.avg_pool2d(F.relu(x), 2).contiguous(memory_format=kind)
     y = torch.empty(_pooled(x), dtype=x.dtype, device=x.device, memory_format=kind)
     _, channels, height, width = x.shape
-    band = max(2, CHUNK // (channels * width) // 2 * 2)  # rows whose ReLU stays in cache
+    # bands of rows: memory for all of the ReLU would cost more to obtain than to fill
+    band = max(2, 2 * CHUNK // (channels * width) // 2 * 2)
     for top in range(0, height - 1, band):
         rows = F.relu(x[:, :, top : min(top + band, height // 2 * 2)])
         into = y[:, :, top // 2 : (top + rows.shape[2]) // 2]
@@ -136,6 +150,17 @@ def pool_fake(x: Tensor, maximum: bool) -> Tensor:
     del maximum
     kind = output_format(x)
     return torch.empty(_pooled(x), dtype=x.dtype, device=x.device, memory_format=kind)
+
+
+@torch.library.custom_op("stylekernels::relu_pool2d_", mutates_args=("x",))
+def pool_in_place_operator(x: Tensor, maximum: bool) -> Tensor:
+    """Compute the pooling; `x` may become relu(x)."""
+    if maximum or uses_triton(x):
+        return pool_operator(x, maximum)
+    return F.avg_pool2d(x.relu_(), 2).contiguous(memory_format=output_format(x))
+
+
+pool_in_place_operator.register_fake(pool_fake)
 
 
 def _write(grad: Tensor, x: Tensor, output: Tensor, maximum: bool) -> None:

@@ -23,7 +23,15 @@ from typing import Any, TypeVar
 import torch
 
 from stylekernels import config
-from stylekernels.config import BackwardConfig, Config, FinishConfig, Gpu, GramConfig, gpu_of
+from stylekernels.config import (
+    BackwardConfig,
+    Config,
+    FinishConfig,
+    Gpu,
+    GramConfig,
+    TapConfig,
+    gpu_of,
+)
 
 K = TypeVar("K", bound=Config)
 CHOICES: dict[str, tuple[int, ...]] = {
@@ -109,16 +117,16 @@ class Shape:
         self.allowed: dict[str, float] = {}
 
     def forward(self, gram: GramConfig, finish: FinishConfig) -> float:
-        """Return the milliseconds of both forward launches."""
+        """Return the milliseconds of both forward launches, of the tap or of the loss alone."""
         from stylekernels.device import tap
 
         launches = tap.forward_launches(
-            [self.z],
+            [self.z if isinstance(gram, TapConfig) else self.y],
             [self.s],
             targets=[self.target],
             weights=[1.0],
             losses=self.losses,
-            ys=[self.y],
+            ys=[self.y] if isinstance(gram, TapConfig) else None,
             config=gram,
             finish=finish,
         )
@@ -156,24 +164,28 @@ class Shape:
 def tune_shape(shape: Shape, gpu: Gpu) -> list[dict[str, Any]]:
     """Return the rows found for one layer, each with the default's and its own milliseconds."""
     given = (shape.dtype, shape.channels, shape.size**2, gpu)
-    gram, finish = GramConfig.default(*given), FinishConfig.default(*given)
-    blocks = BackwardConfig.default(*given)
-    gram_before = shape.forward(gram, finish)
-    gram, _ = descend(
+    size = given[:3]
+    tap, finish = TapConfig.default(*given), FinishConfig.default(*given)
+    default = shape.forward(tap, finish)
+    tap, _ = descend(
+        tap, lambda c: neighbours(c, gpu, shape.channels), lambda c: shape.forward(c, finish)
+    )
+    finish, best = descend(
+        finish, lambda c: neighbours(c, gpu, shape.channels), lambda c: shape.forward(tap, c)
+    )
+    rows = [
+        config.as_row(found, *size) | {"default_ms": default, "ms": best} for found in (tap, finish)
+    ]
+    gram, blocks = GramConfig.default(*given), BackwardConfig.default(*given)
+    default = shape.forward(gram, finish)
+    gram, best = descend(
         gram, lambda c: neighbours(c, gpu, shape.channels), lambda c: shape.forward(c, finish)
     )
-    finish, gram_after = descend(
-        finish, lambda c: neighbours(c, gpu, shape.channels), lambda c: shape.forward(gram, c)
-    )
-    before = shape.backward(blocks)
-    blocks, after = descend(blocks, lambda c: neighbours(c, gpu, shape.channels), shape.backward)
-    size = (shape.dtype, shape.channels, shape.size**2)
-    forward = {"default_ms": gram_before, "ms": gram_after}
-    return [
-        config.as_row(gram, *size) | forward,
-        config.as_row(finish, *size) | forward,
-        config.as_row(blocks, *size) | {"default_ms": before, "ms": after},
-    ]
+    rows.append(config.as_row(gram, *size) | {"default_ms": default, "ms": best})
+    default = shape.backward(blocks)
+    blocks, best = descend(blocks, lambda c: neighbours(c, gpu, shape.channels), shape.backward)
+    rows.append(config.as_row(blocks, *size) | {"default_ms": default, "ms": best})
+    return rows
 
 
 def write(path: Path, gpu: Gpu, rows: list[dict[str, Any]]) -> None:
@@ -202,6 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     gpu = gpu_of(device)
     folder = given.output or Path(str(files("stylekernels") / "configs"))
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / config.file_name(gpu.name)
     for size in given.size or [512, 2048]:
         for name in given.dtype or ["bfloat16", "float16", "float32"]:

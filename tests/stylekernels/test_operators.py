@@ -37,6 +37,7 @@ def operands(x):
         "content_loss_backward": ((scalar, x, content, 0.5), False),
         "content_loss_backward_": ((content, x, x.detach() + 1, 0.5), False),
         "relu_pool2d": ((x, False), True),
+        "relu_pool2d_": ((x, False), False),
         "relu_pool2d_backward": ((pooled, x, True), False),
         "relu_pool2d_backward_": ((pooled, x, False), False),
         "tv_loss": ((x, 0.5, True), True),

@@ -59,6 +59,17 @@ def test_relu_pool_gradient_in_place_gives_the_same_bits(which, layout, activati
 
 
 @which
+def test_relu_pool_in_place_gives_the_same_bits_and_leaves_what_the_backward_takes(
+    which, layout, activation
+):
+    x = activation((2, 6, 7, 9), torch.float32, layout)
+    before, expected = x.clone(), POOLS[which][0](x)
+    in_place = {"average": stylekernels.relu_avg_pool2d_, "maximum": stylekernels.relu_max_pool2d_}
+    assert torch.equal(in_place[which](x), expected)
+    assert torch.equal(torch.relu(x), torch.relu(before))
+
+
+@which
 def test_relu_pool_gradient_of_the_activation_is_that_of_what_was_before(which, activation):
     x, above = activation((1, 6, 7, 9)), activation((1, 6, 3, 4))
     fresh, _ = BACKWARDS[which]

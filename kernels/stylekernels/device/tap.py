@@ -11,6 +11,7 @@ from stylekernels.config import (
     BackwardConfig,
     FinishConfig,
     GramConfig,
+    TapConfig,
     gpu_of,
     select,
 )
@@ -63,13 +64,13 @@ def _first(counts: Sequence[int]) -> tuple[int, ...]:
 
 
 def gram_configs(
-    xs: Sequence[Tensor], config: GramConfig | None = None
+    xs: Sequence[Tensor], kind: type[GramConfig], config: GramConfig | None = None
 ) -> tuple[GramConfig, list[int]]:
-    """Return the tile that all layers share, and the split of each."""
+    """Return the blocks that all layers share, and the split of each."""
     gpu = gpu_of(xs[0].device)
     if config is not None:
         return config, [config.split] * len(xs)
-    own = [select(GramConfig, x.dtype, x.shape[1], prod(x.shape[2:]), gpu) for x in xs]
+    own = [select(kind, x.dtype, x.shape[1], prod(x.shape[2:]), gpu) for x in xs]
     if len(xs) == 1:
         return own[0], [own[0].split]
     shared = min(own, key=lambda c: c.block_c)
@@ -77,7 +78,7 @@ def gram_configs(
     for x, mine in zip(xs, own, strict=True):
         tiles, fewer = (comb(ceil(x.shape[1] / c.block_c) + 1, 2) for c in (shared, mine))
         splits.append(max(1, mine.split * fewer // tiles))
-    return replace(shared, one_load=False), splits
+    return replace(shared, one_load=False, block_m=min(32, shared.block_m)), splits
 
 
 def forward_launches(
@@ -109,7 +110,7 @@ def forward_launches(
     """
     matrices = _uniform(xs)
     device = xs[0].device
-    blocks, wanted = gram_configs(xs, config)
+    blocks, wanted = gram_configs(xs, GramConfig if ys is None else TapConfig, config)
     channels = tuple(x.shape[1] for x in xs)
     positions = tuple(prod(x.shape[2:]) for x in xs)
     batches = tuple(x.shape[0] for x in xs)
