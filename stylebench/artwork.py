@@ -53,9 +53,11 @@ def painting(width: int = 640, height: int = 480, seed: int = 3) -> Image.Image:
     )  # fmt: skip
     image = Image.new("RGB", (width, height), tuple(palette[1]))
     draw = ImageDraw.Draw(image)
-    for thickness, count in ((18, 900), (10, 2600), (5, 5200)):
+    scale = width / 640
+    for brush, count in ((18, 900), (10, 2600), (5, 5200)):
+        thickness = max(1, round(brush * scale))
         starts = random.uniform([-20, -20], [width + 20, height + 20], size=(count, 2))
-        paths = _follow(starts, centres, spins, radii, steps=11, length=thickness * 0.55)
+        paths = _follow(starts, centres, spins, radii, steps=11, length=brush * scale * 0.55)
         for start, path in zip(starts, paths, strict=True):
             nearest = np.min(np.hypot(*(centres - start).T) / radii)
             tone = np.clip(5.4 - 4.6 * nearest + random.normal(0, 0.9), 0, 6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -57,52 +57,75 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
     device = choose_device(settings.device)
     engine_name = choose_engine(settings, device)
     precision = choose_precision(settings, engine_name, device)
-    # The image and the optimiser are never narrower than fp32, whatever the engine computes in.
-    dtype = torch.promote_types(DTYPES[precision], torch.float32)
-    photo = load_image(content)
-    paintings = [load_image(source) for source in _several(style)]
+    photo, paintings = load_image(content), [load_image(source) for source in _several(style)]
     blend = settings.blend(len(paintings))
     size = fit(photo.size, variant.size)
-    _check_size(photo.name, size, variant)
+    style_sizes = [_style_size(each, size, variant, settings.style_scale) for each in paintings]
+    for picture, wanted in zip([photo, *paintings], [size, *style_sizes], strict=True):
+        _check_size(picture.name, wanted, variant)
 
     weights = load_weights(settings.weights)
-
-    def tensor(picture: Picture, size: tuple[int, int]) -> Tensor:
-        rgb = resize(picture.rgb, size)[None].to(device, dtype)
-        return weights.preprocessing.apply(rgb)
-
-    target = tensor(photo, size)
-    styles = []
-    for painting in paintings:
-        style_size = _style_size(painting, size, variant, settings.style_scale)
-        _check_size(painting.name, style_size, variant)
-        styles.append(tensor(painting, style_size))
+    # The image and the optimiser are never narrower than fp32, whatever the engine computes in.
+    dtype = torch.promote_types(DTYPES[precision], torch.float32)
+    entry = _Entry(weights.preprocessing, device, dtype)
+    target = entry.tensor(photo, size)
+    styles = [entry.tensor(*each) for each in zip(paintings, style_sizes, strict=True)]
     if variant.normalise:
         weights = normalised(weights, [target, *styles], variant.deepest_layer, variant.pooling)
     network = VGG19(weights, variant.deepest_layer, variant.pooling).to(device, dtype)
     engine = ENGINES[engine_name](
         network, variant.objective(*size), target, styles, blend, DTYPES[precision]
     )
-    if variant.init == "noise":
-        image = weights.preprocessing.apply(_noise(size, settings.seed).to(device, dtype))
-    elif variant.init == "content":
-        image = target.clone()
-    else:
-        start = paintings[0] if variant.init == "style" else load_image(variant.init)
-        image = tensor(start, size)
-    parameters = {
-        **asdict(settings),
-        **asdict(variant),
+    resolved = {
         "width": size[1],
         "height": size[0],
         "style_weights": blend,
         "weights": weights.name,
-        "engine": engine.name,
+        "engine": engine_name,
         "precision": precision,
         "device": str(device),
     }
-    alpha = None if photo.alpha is None else resize(photo.alpha, size)
-    return Problem(engine, image, weights.preprocessing, alpha, variant, parameters)
+    return Problem(
+        engine=engine,
+        image=_start(variant, settings.seed, size, target, paintings[0], entry),
+        preprocessing=weights.preprocessing,
+        alpha=None if photo.alpha is None else resize(photo.alpha, size),
+        variant=variant,
+        parameters={**vars(settings), **vars(variant), **resolved},
+    )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """How a picture becomes the network's variable."""
+
+    preprocessing: Preprocessing
+    device: torch.device
+    dtype: torch.dtype
+
+    def tensor(self, picture: Picture, size: tuple[int, int]) -> Tensor:
+        """[1, 3, H, W], resized to (height, width) and preprocessed."""
+        return self.rgb(resize(picture.rgb, size)[None])
+
+    def rgb(self, rgb: Tensor) -> Tensor:
+        """RGB [1, 3, H, W], preprocessed."""
+        return self.preprocessing.apply(rgb.to(self.device, self.dtype))
+
+
+def _start(
+    variant: Preset,
+    seed: int,
+    size: tuple[int, int],
+    target: Tensor,
+    painting: Picture,
+    entry: _Entry,
+) -> Tensor:
+    """The starting image that ``variant.init`` names."""
+    if variant.init == "content":
+        return target.clone()
+    if variant.init == "noise":
+        return entry.rgb(_noise(size, seed))
+    return entry.tensor(painting if variant.init == "style" else load_image(variant.init), size)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

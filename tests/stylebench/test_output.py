@@ -112,8 +112,8 @@ def test_impossible_outputs_are_refused_before_the_run(tmp_path):
         check_output(tmp_path / "folder.png")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_refused(tmp_path):
-    tmp_path.chmod(0o500)
+def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
+    # Denied by hand: root, as which containers run, may write anywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     with pytest.raises(ImageError, match="cannot be written to"):
         check_output(tmp_path / "a.png")
