@@ -26,12 +26,11 @@ def _row(name: str, preset: Preset) -> tuple[str, ...]:
     if preset.average_style_layers:
         style /= len(preset.style_layers)
     per = " / (N M)" if preset.content_exponent else ""
-    variation = {"l1": "|d|", "l2": "d^2"}[preset.tv_kind]
     return (
         name,
         f"{content:g}{per} at {_layers(preset.content_layers)}",
         f"{style:g} / N^{preset.style_exponent} at {_layers(preset.style_layers)}",
-        f"{preset.tv_weight:g} {variation}" if preset.tv_weight else "-",
+        f"{preset.tv_weight:g} {preset.tv_kind.upper()}" if preset.tv_weight else "-",
         preset.pooling + (", normalised" if preset.normalise else ""),
         preset.init,
         str(preset.size),

@@ -57,3 +57,8 @@ def test_shell_examples_name_real_options(line):
     assert done.returncode == 0, done.stderr
     for option in (word for word in words if word.startswith("-")):
         assert re.search(rf"(?<!\S){option}\b", done.stdout), option
+
+
+def test_tables_have_as_many_cells_in_every_row():
+    for table in re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE):
+        assert len({row.count("|") for row in table.splitlines()}) == 1, table
