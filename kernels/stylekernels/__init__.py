@@ -8,6 +8,8 @@ that end in `_` work in place.
 from stylekernels.content import content_loss, content_loss_backward, content_loss_backward_
 from stylekernels.gram import gram, gram_backward
 from stylekernels.group import style_losses, style_losses_backward, style_losses_forward
+from stylekernels.lbfgs import lbfgs_apply, lbfgs_dots, lbfgs_recursion
+from stylekernels.lbfgs_state import LBFGSState, lbfgs_state
 from stylekernels.pool import (
     relu_avg_pool2d,
     relu_avg_pool2d_,
@@ -29,11 +31,16 @@ from stylekernels.tap import (
 from stylekernels.tv import tv_loss, tv_loss_backward_
 
 __all__ = [
+    "LBFGSState",
     "content_loss",
     "content_loss_backward",
     "content_loss_backward_",
     "gram",
     "gram_backward",
+    "lbfgs_apply",
+    "lbfgs_dots",
+    "lbfgs_recursion",
+    "lbfgs_state",
     "relu_avg_pool2d",
     "relu_avg_pool2d_",
     "relu_avg_pool2d_backward",

@@ -43,6 +43,7 @@ POINTERS = {
     torch.float64: "*fp64",
     torch.int64: "*i64",
 }
+WIDE_LOADS = re.compile(r"ld\.global[.\w]*\.v[48]|(?:global|buffer)_load_dwordx4")
 MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync", "v_mfma")
 
 
@@ -51,7 +52,8 @@ class Compiled:
     """What one kernel in one configuration takes of one architecture.
 
     `shared` and `limit` are bytes a block, `spilled` bytes of local memory a thread, `matrix` the
-    matrix instruction found in the assembly, or nothing.
+    matrix instruction found in the assembly, or nothing, `wide_loads` the loads in it of at least
+    16 bytes a thread to registers.
     """
 
     arch: int
@@ -62,6 +64,7 @@ class Compiled:
     limit: int
     spilled: int
     matrix: str
+    wide_loads: int
 
     @property
     def fault(self) -> str:
@@ -131,10 +134,16 @@ def compile_launch(launch: Any, gpu: Gpu, case: str) -> Compiled:
     assembly = built.asm["amdgcn" if amd else "ptx"]
     registers, spilled = amd_resources(assembly) if amd else resources(built.asm["cubin"])
     matrix = [name for name in MATRIX_INSTRUCTIONS if name in assembly]
-    shared = built.metadata.shared
-    name = launch.kernel.fn.__name__
     return Compiled(
-        gpu.arch, case, name, registers, shared, gpu.shared_memory, spilled, "".join(matrix[:1])
+        arch=gpu.arch,
+        case=case,
+        kernel=launch.kernel.fn.__name__,
+        registers=registers,
+        shared=built.metadata.shared,
+        limit=gpu.shared_memory,
+        spilled=spilled,
+        matrix="".join(matrix[:1]),
+        wide_loads=len(WIDE_LOADS.findall(assembly)),
     )
 
 

@@ -18,11 +18,10 @@ pair deletes its row and column, so both solves are matrix-vector products with 
 Nothing is decided on the host, every buffer is fixed: an iteration can be captured as a CUDA graph.
 """
 
-import importlib.util
-
 import torch
 from torch import Tensor
 
+from stylekernels.dispatch import uses_triton
 from stylekernels.lbfgs_state import (
     ACTION,
     AGE,
@@ -40,6 +39,7 @@ from stylekernels.lbfgs_state import (
     STEP,
     STEP_AND_SAVE,
 )
+from stylekernels.operators import fake_nothing
 
 _EXACT = 16384  # up to this n the plain path takes its inner products in fp64: it costs nothing
 _CONVERT = 32768  # columns of a bf16 history converted at a time: 40 rows of them stay in the cache
@@ -200,44 +200,33 @@ def apply_plain(
     previous[0].masked_fill_(undo, 0.0)
 
 
-lbfgs_dots = torch.library.custom_op(
-    "stylekernels::lbfgs_dots", dots_plain, mutates_args=("previous", "history", "partials")
+def _kernels_take(slots: int, *tensors: Tensor) -> bool:
+    """True where the Triton kernels apply; the plain functions take the rest."""
+    # One block holds rows of a slots x slots matrix in its registers.
+    return slots <= 128 and uses_triton(*tensors)
+
+
+@torch.library.custom_op(
+    "stylekernels::lbfgs_dots", mutates_args=("previous", "history", "partials")
 )
-lbfgs_recursion = torch.library.custom_op(
+def lbfgs_dots(
+    grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor
+) -> None:
+    """Do `dots_plain`, on whichever implementation fits the operands."""
+    if not _kernels_take(history.shape[0], grad, history):
+        dots_plain(grad, previous, history, ring, partials)
+        return
+    from stylekernels.device.launch import run_all
+    from stylekernels.device.lbfgs import dots_launches
+
+    run_all(dots_launches(grad, previous, history, ring, partials))
+
+
+@torch.library.custom_op(
     "stylekernels::lbfgs_recursion",
-    recursion_plain,
     mutates_args=("partials", "gram", "ring", "scalars", "coefficients"),
 )
-lbfgs_apply = torch.library.custom_op(
-    "stylekernels::lbfgs_apply",
-    apply_plain,
-    mutates_args=("image", "best", "previous", "history"),
-)
-for _op in (lbfgs_dots, lbfgs_recursion, lbfgs_apply):
-    _op.register_fake(lambda *_: None)  # all outputs are arguments
-
-
-def _triton_takes(slots: int, *dtypes: torch.dtype) -> bool:
-    """True where the Triton kernels apply; the plain path on the same device takes the rest."""
-    return (
-        all(dtype in (torch.float32, torch.bfloat16) for dtype in dtypes)
-        and slots <= 128  # one block holds a slots x slots matrix in its registers
-        and importlib.util.find_spec("triton") is not None
-    )
-
-
-@lbfgs_dots.register_kernel("cuda")
-def _(grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor) -> None:
-    if _triton_takes(history.shape[0], grad.dtype, history.dtype):
-        from stylekernels.lbfgs_triton import dots
-
-        dots(grad, previous, history, ring, partials)
-    else:
-        dots_plain(grad, previous, history, ring, partials)
-
-
-@lbfgs_recursion.register_kernel("cuda")
-def _(
+def lbfgs_recursion(
     partials: Tensor,
     loss: Tensor,
     gram: Tensor,
@@ -245,16 +234,20 @@ def _(
     scalars: Tensor,
     coefficients: Tensor,
 ) -> None:
-    if _triton_takes(gram.shape[1]):
-        from stylekernels.lbfgs_recursion_triton import recursion
-
-        recursion(partials, loss, gram, ring, scalars, coefficients)
-    else:
+    """Do `recursion_plain`; its kernel is in fp64, so fp64 images have it too."""
+    if not _kernels_take(gram.shape[1], ring):
         recursion_plain(partials, loss, gram, ring, scalars, coefficients)
+        return
+    from stylekernels.device.launch import run_all
+    from stylekernels.device.lbfgs_recursion import recursion_launches
+
+    run_all(recursion_launches(partials, loss, gram, ring, scalars, coefficients))
 
 
-@lbfgs_apply.register_kernel("cuda")
-def _(
+@torch.library.custom_op(
+    "stylekernels::lbfgs_apply", mutates_args=("image", "best", "previous", "history")
+)
+def lbfgs_apply(
     grad: Tensor,
     coefficients: Tensor,
     ring: Tensor,
@@ -263,9 +256,15 @@ def _(
     previous: Tensor,
     history: Tensor,
 ) -> None:
-    if _triton_takes(history.shape[0], grad.dtype, history.dtype):
-        from stylekernels.lbfgs_triton import apply
-
-        apply(grad, coefficients, ring, image, best, previous, history)
-    else:
+    """Do `apply_plain`."""
+    if not _kernels_take(history.shape[0], grad, history):
         apply_plain(grad, coefficients, ring, image, best, previous, history)
+        return
+    from stylekernels.device.launch import run_all
+    from stylekernels.device.lbfgs import apply_launches
+
+    run_all(apply_launches(grad, coefficients, ring, image, best, previous, history))
+
+
+for _operator in (lbfgs_dots, lbfgs_recursion, lbfgs_apply):
+    _operator.register_fake(fake_nothing)

@@ -66,7 +66,9 @@ def lbfgs_state(image: Tensor, history: int, lr: float, history_dtype: torch.dty
     stride = -(-n // ROW) * ROW
     # Apple's GPUs have no fp64; the small algebra is fp32 there.
     small = torch.float32 if device.type == "mps" else torch.float64
-    splits = -(-stride // split_length(stride)) if device.type == "cuda" else 1
+    # Meta buffers stand for a GPU's.
+    parallel = device.type in ("cuda", "meta")
+    splits = -(-stride // split_length(stride)) if parallel else 1
     rows = 2 * slots + 1
     return LBFGSState(
         history=torch.zeros(slots, 2, stride, dtype=history_dtype, device=device),

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stylekernels.device import pool, stream, tap, tv
+from stylekernels.device import lbfgs, lbfgs_recursion, pool, stream, tap, tv
 from stylekernels.device.launch import Launch
 from stylekernels.layout import empty_like
+from stylekernels.lbfgs_state import lbfgs_state
 
 VGG = ((64, 1), (128, 2), (256, 4), (512, 8), (512, 16))
 """Channels of relu1_1 .. relu5_1, and by how much each is smaller than the image."""
+
+HISTORIES = (20, 100)
+"""Pairs that L-BFGS keeps: the recursion's matrices at their usual size, and among the largest."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,24 @@ def group(case: Case) -> list[Launch]:
     ) + tap.backward_launches(xs, squares, xs, relu=False, loss_gradients=factors)
 
 
+def optimiser(case: Case) -> list[Launch]:
+    """Plan an iteration of L-BFGS, with short and long histories in `case.dtype`."""
+    x, loss = case.single(case.channels * case.size * case.size), case.single()
+    launches = []
+    for history in HISTORIES:
+        state = lbfgs_state(x, history, 1.0, case.dtype)
+        launches += [
+            *lbfgs.dots_launches(x, state.previous, state.history, state.ring, state.partials),
+            *lbfgs_recursion.recursion_launches(
+                state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
+            ),
+            *lbfgs.apply_launches(
+                x, state.coefficients, state.ring, x, state.best, state.previous, state.history
+            ),
+        ]
+    return launches
+
+
 LAYER_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (
     gram,
     style_loss,
@@ -159,6 +181,7 @@ LAYER_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (
 )
 IMAGE_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (total_variation, group)
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+HISTORY_DTYPES = (torch.bfloat16, torch.float32)
 
 
 def cases(
@@ -176,3 +199,6 @@ def cases(
                 for channels, factor in VGG:
                     case = Case(dtype, channels, size // factor, channels_last, device)
                     yield f"{row.__name__} {kind} {order} C={channels}", row, case
+    for dtype in HISTORY_DTYPES:
+        kind = str(dtype).removeprefix("torch.")
+        yield f"{optimiser.__name__} {kind}", optimiser, Case(dtype, 3, size, False, device)

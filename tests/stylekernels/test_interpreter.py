@@ -15,7 +15,7 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-FILES = ("gram", "style", "tap", "content", "pool", "tv", "addressing", "tune")
+FILES = ("gram", "style", "tap", "content", "pool", "tv", "addressing", "tune", "lbfgs_triton")
 
 
 def numbers(package):

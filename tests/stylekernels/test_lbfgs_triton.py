@@ -1,17 +1,12 @@
-"""The L-BFGS kernels without a GPU: run in Triton's interpreter, compiled for every GPU.
+"""The L-BFGS kernels: against the plain functions, and compiled for GPUs that are not there.
 
-The interpreter must be chosen before Triton is imported, so it runs in a second Python: this file
-itself, which prints what it measured as JSON.
+Where there is no GPU the comparisons are made in Triton's interpreter, by `test_interpreter.py`.
 """
 
-import json
+import importlib.util
 import os
-import re
-import subprocess
-import sys
-import tempfile
 from dataclasses import replace
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -19,11 +14,17 @@ import torch
 from torch import Tensor
 
 from stylekernels import lbfgs
+from stylekernels.aot import GPUS, compile_launch
+from stylekernels.config import Gpu, assuming
+from stylekernels.dispatch import uses_triton
 from stylekernels.lbfgs_state import ACTION, COUNT, HEAD, ROLL_BACK, LBFGSState, lbfgs_state
 
-triton = pytest.importorskip("triton") if __name__ != "__main__" else None
-
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+COMPILES = pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
+ARCHITECTURES = pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: f"arch_{gpu.arch}")
 CASES = {
     "one variable": {"n": 1, "history": 1, "splits": 1},
     "less than a block": {"n": 700, "history": 3, "splits": 1},
@@ -38,7 +39,22 @@ CASES = {
 }
 
 
+def numbers(package: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version(package).split(".")[:2])
+
+
+@pytest.fixture
+def kernels(device: torch.device) -> torch.device:
+    """Where the operators run as kernels."""
+    if not uses_triton(torch.empty(0, device=device)):
+        pytest.skip("plain torch would be compared with itself: see test_interpreter.py")
+    if INTERPRETED and numbers("triton") < (3, 9) and numbers("numpy") >= (2, 4):
+        pytest.skip("this Triton's interpreter cannot loop to a loaded bound under NumPy >= 2.4")
+    return device
+
+
 def differences(
+    device: torch.device,
     n: int,
     history: int,
     splits: int,
@@ -52,11 +68,9 @@ def differences(
     Both start every iteration from the same state, so that no difference is multiplied; the
     kernels go on from their own. What they must write is poisoned with NaN first.
     """
-    from stylekernels import lbfgs_recursion_triton, lbfgs_triton
-
     generator = torch.Generator().manual_seed(n)
-    scale = torch.logspace(0, -2, n)
-    x = torch.randn(n, generator=generator)
+    scale = torch.logspace(0, -2, n, device=device)
+    x = torch.randn(n, generator=generator).to(device)
     state = lbfgs_state(x, history, 1.0, getattr(torch, history_dtype))
     largest: dict[str, float] = {}
 
@@ -77,17 +91,19 @@ def differences(
         plain = LBFGSState(**{name: t.clone() for name, t in vars(state).items()})
         plain_x = x.clone()
         shape = (splits, *plain.partials.shape[1:])
-        state = replace(state, partials=torch.full(shape, float("nan"), dtype=torch.float64))
+        state = replace(
+            state, partials=torch.full(shape, float("nan"), dtype=torch.float64, device=device)
+        )
         state.coefficients.fill_(float("nan"))
 
-        lbfgs_triton.dots(grad, state.previous, state.history, state.ring, state.partials)
+        lbfgs.lbfgs_dots(grad, state.previous, state.history, state.ring, state.partials)
         lbfgs.dots_plain(grad, plain.previous, plain.history, plain.ring, plain.partials)
         if not (i and i == bad):
             compare("partials", state.partials.sum(0), plain.partials.sum(0))
             used = int(state.ring[COUNT]) + 1  # what lies beyond is never read
             compare("y", state.history[:used], plain.history[:used])
         plain.partials.zero_()[0] = state.partials.sum(0)
-        lbfgs_recursion_triton.recursion(
+        lbfgs.lbfgs_recursion(
             state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
         )
         lbfgs.recursion_plain(
@@ -100,7 +116,7 @@ def differences(
         compare("gram", state.gram, plain.gram)
         compare("scalars", state.scalars[[0, 2, 3]], plain.scalars[[0, 2, 3]])
         plain.coefficients.copy_(state.coefficients)
-        lbfgs_triton.apply(
+        lbfgs.lbfgs_apply(
             grad, state.coefficients, state.ring, x, state.best, state.previous, state.history
         )
         lbfgs.apply_plain(
@@ -114,64 +130,12 @@ def differences(
     return {**largest, "count": int(state.ring[1]), "rollbacks": int(state.ring[3])}
 
 
-def far_rows() -> dict[str, float]:
-    """Errors of the two passes on rows that begin at element 2^31 of the history.
-
-    The history is 8 GiB of addresses; only the few pages that are touched become memory.
-    """
-    from stylekernels import lbfgs_triton
-
-    n, stride = 1024, 2**30
-    generator = torch.Generator().manual_seed(0)
-    history = torch.empty(2, 2, stride, dtype=torch.bfloat16)
-    history[1, :, :n] = torch.randn(2, n, generator=generator).bfloat16()
-    grad = torch.randn(n, generator=generator)
-    previous, image, best = torch.zeros(2, n), torch.zeros(n), torch.zeros(n)
-    ring = torch.tensor([0, 1, 3, 0, 0])
-    partials = torch.full((1, 5, 2), float("nan"), dtype=torch.float64)
-    sizes = {"ROWS": lbfgs_triton.ROWS, "COLUMNS": lbfgs_triton.COLUMNS}
-    lbfgs_triton.lbfgs_dots_kernel[(2, 1)](
-        grad, previous, history, ring, partials, n, stride, 2, n, **sizes
-    )
-    rows = history[1, :, :n].double()
-    coefficients = torch.tensor([0.0, 0.0, 2.0, 3.0, 0.0], dtype=torch.float64)
-    lbfgs_triton.lbfgs_apply_kernel[(n // sizes["COLUMNS"],)](
-        grad, coefficients, ring, image, best, previous, history, n, stride, 2, **sizes
-    )
-    step = coefficients[2:4] @ rows
-    return {
-        "dots": float((partials[0, 2:4, 0] - rows @ grad.double()).abs().max()),
-        "apply": float((image - step).norm() / step.norm()),
-    }
-
-
-@pytest.fixture(scope="module")
-def interpreted() -> dict[str, dict[str, float]]:
-    import numpy as np
-
-    old_triton = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9)
-    if old_triton and tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4):
-        pytest.skip("this Triton's interpreter cannot loop to a loaded bound under numpy >= 2.4")
-    root = Path(__file__).parents[2]
-    paths = [str(root), str(root / "kernels"), os.environ.get("PYTHONPATH", "")]
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
-
-
-@pytest.mark.skipif(INTERPRETED, reason="the tests of this file choose the interpreter themselves")
+# the interpreter's NumPy warns of quotients that no pair is kept of
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value|overflow):RuntimeWarning")
 @pytest.mark.parametrize("case", CASES)
-def test_in_the_interpreter_the_kernels_agree_with_plain_torch(
-    interpreted: dict[str, dict[str, float]], case: str
-) -> None:
-    found = dict(interpreted[case])
+def test_the_kernels_agree_with_plain_torch(kernels: torch.device, case: str) -> None:
     settings: dict[str, Any] = CASES[case]
+    found = differences(kernels, **settings)
     assert found.pop("rollbacks") == bool(settings.get("bad"))
     iterations = settings.get("iterations", 7)
     if "bad" in settings:
@@ -191,102 +155,87 @@ def test_in_the_interpreter_the_kernels_agree_with_plain_torch(
     assert max(found.values()) <= (2.0**-7 if truncated else 1e-5), found
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the tests of this file choose the interpreter themselves")
-def test_in_the_interpreter_rows_beyond_2_31_elements_are_found(
-    interpreted: dict[str, dict[str, float]],
+def test_rows_beyond_2_31_elements_are_found(
+    kernels: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offset = torch.tensor(2, dtype=torch.int32) * 2**30
+    """The history is 8 GiB of addresses; on a CPU only the pages that are touched are memory."""
+    from stylekernels.device.lbfgs import COLUMNS, apply_launches, dots_launches
+
+    n, stride = 1024, 2**30
+    offset = torch.tensor(2, dtype=torch.int32) * stride
     assert int(offset) < 0, "in 32 bits the row would begin before the history"
-    assert interpreted["far rows"]["dots"] < 1e-4
-    assert interpreted["far rows"]["apply"] < 2.0**-7
+    if kernels.type == "cuda" and torch.cuda.mem_get_info()[0] < 10 << 30:
+        pytest.skip("less than 10 GiB of GPU memory free")
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
+    generator = torch.Generator().manual_seed(0)
+    history = torch.empty(2, 2, stride, dtype=torch.bfloat16, device=kernels)
+    history[1, :, :n] = torch.randn(2, n, generator=generator).bfloat16()
+    grad = torch.randn(n, generator=generator).to(kernels)
+    previous, image, best = (torch.zeros(k, n, device=kernels) for k in (2, 1, 1))
+    ring = torch.tensor([0, 1, 3, 0, 0], device=kernels)
+    partials = torch.full((1, 5, 2), float("nan"), dtype=torch.float64, device=kernels)
+    weights = torch.tensor([0.0, 0.0, 2.0, 3.0, 0.0], dtype=torch.float64, device=kernels)
+    (dots,) = dots_launches(grad, previous, history, ring, partials)
+    (apply,) = apply_launches(grad, weights, ring, image, best, previous, history)
+    # Of rows this long the first columns only.
+    replace(dots, arguments=dots.arguments | {"split": n}).run()
+    rows = history[1, :, :n].double()
+    replace(apply, grid=(n // COLUMNS,)).run()
+    step = weights[2:4] @ rows
+    assert float((partials[0, 2:4, 0] - rows @ grad.double()).abs().max()) < 1e-4
+    assert float((image - step).norm() / step.norm()) < 2.0**-7
 
 
-ARCHITECTURES = (80, 86, 89, 90, 100, 120)
-
-
-def resources(kernel: Any, types: dict[str, str], constants: dict[str, int], sm: int) -> dict:
-    """Registers, stack and shared memory of a kernel compiled for an architecture."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    warps = constants.pop("num_warps")
-    names = kernel.arg_names
-    signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in names}
-    aligned = [i for i, n in enumerate(names) if signature[n][0] == "*" or n in ("stride", "split")]
-    source = ASTSource(
-        kernel,
-        signature,
-        constexprs=constants,
-        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
-    )
-    options = {"num_warps": warps, "enable_fp_fusion": True}
-    compiled = triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        command = [str(tool), "--dump-resource-usage", file.name]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = {k: int(v) for k, v in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", text)}
-    return {**found, "wide_loads": len(re.findall(r"ld\.global[.\w]*\.v4", compiled.asm["ptx"]))}
-
-
-POINTERS = {
-    **dict.fromkeys(("grad", "previous", "image", "best", "loss"), "*fp32"),
-    **dict.fromkeys(("partials", "coefficients", "gram", "scalars"), "*fp64"),
-    "ring": "*i64",
-}
-
-
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
-@pytest.mark.parametrize("sm", ARCHITECTURES)
-@pytest.mark.parametrize("history", ["*fp32", "*bf16"])
-@pytest.mark.parametrize("name", ["lbfgs_dots_kernel", "lbfgs_apply_kernel"])
-@pytest.mark.parametrize("n", ["i32", "i64"])
+@COMPILES
+@ARCHITECTURES
+@pytest.mark.parametrize("history_dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["dots", "apply"])
+@pytest.mark.parametrize("n", [20_001, 2**31 + 5], ids=["i32", "i64"])
 def test_aot_the_passes_over_the_history_load_wide_and_spill_nothing(
-    name: str, history: str, sm: int, n: str
+    name: str, history_dtype: torch.dtype, gpu: Gpu, n: int
 ) -> None:
-    if n == "i64" and sm != 90:
+    if n >= 2**31 and gpu.arch != 90:
         pytest.skip("sizes beyond 2^31 differ in the types of two scalars only")
-    from stylekernels import lbfgs_triton
+    from stylekernels.device.lbfgs import apply_launches, dots_launches
 
-    constants = {
-        "ROWS": lbfgs_triton.ROWS,
-        "COLUMNS": lbfgs_triton.COLUMNS,
-        "num_warps": lbfgs_triton.WARPS,
-    }
-    types = {**POINTERS, "history": history, "n": n, "stride": n, "split": n}
-    found = resources(getattr(lbfgs_triton, name), types, constants, sm)
-    assert found["STACK"] == 0
-    assert found["LOCAL"] == 0
-    assert found["REG"] <= 168, "three blocks of four warps fit an SM"
-    assert found["wide_loads"] > 0
+    x = torch.empty(n, device="meta")
+    state = lbfgs_state(x, 20, 1.0, history_dtype)
+    if name == "dots":
+        launches = dots_launches(x, state.previous, state.history, state.ring, state.partials)
+    else:
+        launches = apply_launches(
+            x, state.coefficients, state.ring, x, state.best, state.previous, state.history
+        )
+    (found,) = (compile_launch(launch, gpu, name) for launch in launches)
+    assert found.fault == ""
+    assert found.registers <= 168, "three blocks of four warps fit an SM"
+    assert found.wide_loads > 0
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
-@pytest.mark.parametrize("sm", ARCHITECTURES)
+@COMPILES
+@ARCHITECTURES
 @pytest.mark.parametrize("slots", [2, 21, 51, 101])
-def test_aot_the_recursion_spills_nothing(slots: int, sm: int) -> None:
-    from stylekernels import lbfgs_recursion_triton
+def test_aot_the_recursion_spills_nothing(slots: int, gpu: Gpu) -> None:
+    from stylekernels.device.lbfgs_recursion import recursion_launches
 
-    constants = lbfgs_recursion_triton.recursion_shape(slots)
-    found = resources(lbfgs_recursion_triton.lbfgs_recursion_kernel, POINTERS, constants, sm)
-    assert found["STACK"] == 0
-    assert found["LOCAL"] == 0
-    assert found["SHARED"] <= 99 * 1024
+    x = torch.empty(20_001, device="meta")
+    state = lbfgs_state(x, slots - 1, 1.0, torch.float32)
+    with assuming(gpu):
+        launches = recursion_launches(
+            state.partials, x[0], state.gram, state.ring, state.scalars, state.coefficients
+        )
+    (found,) = (compile_launch(launch, gpu, "recursion") for launch in launches)
+    assert found.fault == ""
+    assert found.shared <= 99 * 1024
 
 
-def test_every_number_of_slots_has_a_shape_whose_tiles_divide_it() -> None:
-    from stylekernels import lbfgs_recursion_triton
+@pytest.mark.parametrize("lanes", [32, 64])
+def test_every_number_of_slots_has_a_shape_whose_tiles_divide_it(lanes: int) -> None:
+    from stylekernels.device.lbfgs_recursion import recursion_shape
 
     for slots in range(2, 129):
-        shape = lbfgs_recursion_triton.recursion_shape(slots)
+        shape = recursion_shape(slots, lanes)
         assert slots <= shape["SLOTS"] < max(2 * slots, 17)
         assert shape["SLOTS"] % shape["TILE"] == 0
         # A tile smaller than the block would be held, and replaced, by several threads at once.
-        assert shape["TILE"] * shape["SLOTS"] >= 32 * shape["num_warps"]
-
-
-if __name__ == "__main__":
-    measured = {case: differences(**settings) for case, settings in CASES.items()}  # type: ignore[arg-type]
-    print(json.dumps({**measured, "far rows": far_rows()}))  # noqa: T201
+        assert shape["TILE"] * shape["SLOTS"] >= lanes * shape["num_warps"]

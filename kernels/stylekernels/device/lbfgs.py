@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs
 """The two passes of L-BFGS over its history as Triton kernels: fp32 image, history fp32 or bf16.
 
 `dots_plain` and `apply_plain` of `lbfgs.py` define what they compute, `LBFGSState` their shapes.
@@ -6,17 +5,21 @@ Deterministic: every sum has one fixed order, no atomics. Whether a row is read 
 decided by what the kernels find in `ring`, never by the host.
 """
 
+from math import ceil
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from stylekernels import lbfgs_state
+from stylekernels.device.launch import Launch
+from stylekernels.lbfgs_state import ACTION, COUNT, HEAD, ROLL_BACK, ROW, STEP_AND_SAVE
 
-HEAD = tl.constexpr(lbfgs_state.HEAD)
-COUNT = tl.constexpr(lbfgs_state.COUNT)
-ACTION = tl.constexpr(lbfgs_state.ACTION)
-STEP_AND_SAVE = tl.constexpr(lbfgs_state.STEP_AND_SAVE)
-ROLL_BACK = tl.constexpr(lbfgs_state.ROLL_BACK)
+# A kernel may use only those globals that are marked as constants.
+HEAD = tl.constexpr(HEAD)
+COUNT = tl.constexpr(COUNT)
+ACTION = tl.constexpr(ACTION)
+STEP_AND_SAVE = tl.constexpr(STEP_AND_SAVE)
+ROLL_BACK = tl.constexpr(ROLL_BACK)
 
 ROWS = 8  # rows of the history in flight in one block
 COLUMNS = 512  # divides the padding of a row, so the history is read without a mask
@@ -146,29 +149,33 @@ def lbfgs_apply_kernel(
         tl.store(previous + at, g)
 
 
-def dots(grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor) -> None:
-    """Launch `lbfgs_dots_kernel`; as `lbfgs.dots_plain`."""
+def dots_launches(
+    grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor
+) -> list[Launch]:
+    """Plan `lbfgs.dots_plain`."""
     slots, _, stride = history.shape
     splits = partials.shape[0]
-    split = triton.cdiv(stride, splits * lbfgs_state.ROW) * lbfgs_state.ROW
-    lbfgs_dots_kernel[(triton.cdiv(2 * slots, ROWS) + 1, splits)](
-        grad,
-        previous,
-        history,
-        ring,
-        partials,
-        grad.numel(),
-        stride,
-        slots,
-        split,
-        ROWS=ROWS,
-        COLUMNS=COLUMNS,
-        num_warps=WARPS,
-        enable_fp_fusion=True,
+    launch = Launch(
+        lbfgs_dots_kernel,
+        (ceil(2 * slots / ROWS) + 1, splits),
+        {
+            "grad": grad,
+            "previous": previous,
+            "history": history,
+            "ring": ring,
+            "partials": partials,
+            "n": grad.numel(),
+            "stride": stride,
+            "slots": slots,
+            "split": -(-stride // (splits * ROW)) * ROW,
+        },
+        {"ROWS": ROWS, "COLUMNS": COLUMNS},
+        WARPS,
     )
+    return [launch]
 
 
-def apply(
+def apply_launches(
     grad: Tensor,
     coefficients: Tensor,
     ring: Tensor,
@@ -176,22 +183,25 @@ def apply(
     best: Tensor,
     previous: Tensor,
     history: Tensor,
-) -> None:
-    """Launch `lbfgs_apply_kernel`; as `lbfgs.apply_plain`."""
+) -> list[Launch]:
+    """Plan `lbfgs.apply_plain`."""
     slots, _, stride = history.shape
-    lbfgs_apply_kernel[(stride // COLUMNS,)](
-        grad,
-        coefficients,
-        ring,
-        image,
-        best,
-        previous,
-        history,
-        grad.numel(),
-        stride,
-        slots,
-        ROWS=ROWS,
-        COLUMNS=COLUMNS,
-        num_warps=WARPS,
-        enable_fp_fusion=True,
+    launch = Launch(
+        lbfgs_apply_kernel,
+        (stride // COLUMNS,),
+        {
+            "grad": grad,
+            "coefficients": coefficients,
+            "ring": ring,
+            "image": image,
+            "best": best,
+            "previous": previous,
+            "history": history,
+            "n": grad.numel(),
+            "stride": stride,
+            "slots": slots,
+        },
+        {"ROWS": ROWS, "COLUMNS": COLUMNS},
+        WARPS,
     )
+    return [launch]

@@ -1,29 +1,47 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs
 """The recursion of L-BFGS between its two passes, as one block of a Triton kernel in fp64.
 
 `recursion_plain` of `lbfgs.py` defines what it computes, `LBFGSState` gives the shapes.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from stylekernels import lbfgs_state
+from stylekernels.config import gpu_of
+from stylekernels.device.launch import Launch
+from stylekernels.lbfgs_state import (
+    ACTION,
+    AGE,
+    BEST_LOSS,
+    COUNT,
+    CURVATURE,
+    FULL_LR,
+    GAMMA,
+    HEAD,
+    LR,
+    REGAIN,
+    ROLL_BACK,
+    ROLLBACKS,
+    STEP,
+    STEP_AND_SAVE,
+)
 
-HEAD = tl.constexpr(lbfgs_state.HEAD)
-COUNT = tl.constexpr(lbfgs_state.COUNT)
-AGE = tl.constexpr(lbfgs_state.AGE)
-ROLLBACKS = tl.constexpr(lbfgs_state.ROLLBACKS)
-ACTION = tl.constexpr(lbfgs_state.ACTION)
-STEP = tl.constexpr(lbfgs_state.STEP)
-STEP_AND_SAVE = tl.constexpr(lbfgs_state.STEP_AND_SAVE)
-ROLL_BACK = tl.constexpr(lbfgs_state.ROLL_BACK)
-GAMMA = tl.constexpr(lbfgs_state.GAMMA)
-BEST_LOSS = tl.constexpr(lbfgs_state.BEST_LOSS)
-LR = tl.constexpr(lbfgs_state.LR)
-FULL_LR = tl.constexpr(lbfgs_state.FULL_LR)
-REGAIN = tl.constexpr(lbfgs_state.REGAIN)
-CURVATURE = tl.constexpr(lbfgs_state.CURVATURE)
+# A kernel may use only those globals that are marked as constants.
+HEAD = tl.constexpr(HEAD)
+COUNT = tl.constexpr(COUNT)
+AGE = tl.constexpr(AGE)
+ROLLBACKS = tl.constexpr(ROLLBACKS)
+ACTION = tl.constexpr(ACTION)
+STEP = tl.constexpr(STEP)
+STEP_AND_SAVE = tl.constexpr(STEP_AND_SAVE)
+ROLL_BACK = tl.constexpr(ROLL_BACK)
+GAMMA = tl.constexpr(GAMMA)
+BEST_LOSS = tl.constexpr(BEST_LOSS)
+LR = tl.constexpr(LR)
+FULL_LR = tl.constexpr(FULL_LR)
+REGAIN = tl.constexpr(REGAIN)
+CURVATURE = tl.constexpr(CURVATURE)
 INF = tl.constexpr(float("inf"))
 
 
@@ -152,33 +170,51 @@ def lbfgs_recursion_kernel(
     tl.store(ring + ACTION, tl.where(finite, action, ROLL_BACK).to(tl.int64))
 
 
-def recursion_shape(slots: int) -> dict[str, int]:
-    """Compile-time sizes of `lbfgs_recursion_kernel`: tiles that spill no registers anywhere."""
+def recursion_shape(slots: int, lanes: int = 32) -> dict[str, int]:
+    """Compile-time sizes of `lbfgs_recursion_kernel`: tiles that spill no registers anywhere.
+
+    `lanes` are the threads of a warp.
+    """
     size = max(16, triton.next_power_of_2(slots))
-    warps = 4 if size <= 32 else 16
-    tile = min(size, 128 * warps // size)
-    return {"SLOTS": size, "TILE": tile, "SPLITS": 64 * warps // size, "num_warps": warps}
+    threads = 4 * lanes if size <= 32 else 512
+    # AMD keeps a mask of each element in scalar registers, which run out first.
+    elements = 4 if lanes == 32 else 1
+    return {
+        "SLOTS": size,
+        "TILE": min(size, elements * threads // size),
+        "SPLITS": 2 * threads // size,
+        "num_warps": threads // lanes,
+    }
 
 
-def recursion(
+def recursion_launches(
     partials: Tensor,
     loss: Tensor,
     gram: Tensor,
     ring: Tensor,
     scalars: Tensor,
     coefficients: Tensor,
-) -> None:
-    """Launch `lbfgs_recursion_kernel`; as `lbfgs.recursion_plain`."""
+) -> list[Launch]:
+    """Plan `lbfgs.recursion_plain`."""
     slots = gram.shape[1]
-    lbfgs_recursion_kernel[(1,)](
-        partials,
-        loss,
-        gram,
-        ring,
-        scalars,
-        coefficients,
-        partials.shape[0],
-        slots,
-        **recursion_shape(slots),
-        enable_fp_fusion=True,
+    on_rocm = gram.is_cuda and torch.version.hip is not None
+    amd = on_rocm or gpu_of(gram.device).arch > 900
+    constants = recursion_shape(slots, lanes=64 if amd else 32)
+    num_warps = constants.pop("num_warps")
+    launch = Launch(
+        lbfgs_recursion_kernel,
+        (1,),
+        {
+            "partials": partials,
+            "loss": loss,
+            "gram": gram,
+            "ring": ring,
+            "scalars": scalars,
+            "coefficients": coefficients,
+            "splits": partials.shape[0],
+            "slots": slots,
+        },
+        constants,
+        num_warps,
     )
+    return [launch]
