@@ -1,4 +1,4 @@
-"""The command line: ``stylebench stylize | demo | presets | doctor``."""
+"""The command line: ``stylebench stylize | demo | compare | presets | doctor``."""
 
 from __future__ import annotations
 
