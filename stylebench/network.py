@@ -81,7 +81,6 @@ TORCHVISION = Preprocessing(
 CAFFE = Preprocessing(
     order=(2, 1, 0), mean=(0.40760392, 0.45795686, 0.48501961), scale=(255.0, 255.0, 255.0)
 )
-RGB_255 = Preprocessing(order=TORCHVISION.order, mean=TORCHVISION.mean, scale=(255.0, 255.0, 255.0))
 
 
 @dataclass(frozen=True)

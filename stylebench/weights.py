@@ -22,7 +22,6 @@ from stylebench.network import (
     CAFFE,
     CONVOLUTIONS,
     LAYERS,
-    RGB_255,
     TORCHVISION,
     Preprocessing,
     Weights,
@@ -48,6 +47,7 @@ _FEATURES_INDEX = {
     for index, name in enumerate(LAYERS)
     if name in CONVOLUTIONS
 }  # fmt: skip
+_ENTRY_GAIN = 64  # of conv1_1 in random weights; a power of two, so exact
 _DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer before a download counts as impossible
 
 
@@ -94,19 +94,22 @@ def random_weights(seed: int = 0) -> Weights:
     """He-initialised weights (arXiv 1502.01852, uniform), the same bits on every machine.
 
     Only integer draws, one square root and multiplications are used, all exactly rounded, so no
-    mathematical library can change a bit. Biases are zero. Images enter as RGB in 0-255 less the
-    mean, because that is the range that the presets' weights were chosen for: a network fed with
-    smaller values has a style loss so small (it goes with the fourth power) that content drowns it.
+    mathematical library can change a bit. Biases are zero.
+
+    conv1_1 is multiplied by 64, which brings activations to the range of a network fed with 0-255,
+    for which the presets' weights were chosen: the style loss goes with the fourth power of that
+    range, and would vanish beside the content's. The image itself stays of the order of 1, since
+    L-BFGS's first step, 1 / |g|_1 of the gradient, is lost in fp32's rounding of larger values.
     """
     layers = {}
     generator = np.random.Generator(np.random.PCG64(seed))
     for name in CONVOLUTIONS:
         inputs, outputs = LAYERS[name]
-        bound = sqrt(6 / (9 * inputs))
+        bound = sqrt(6 / (9 * inputs)) * (_ENTRY_GAIN if name == CONVOLUTIONS[0] else 1)
         draws = generator.integers(-(2**23), 2**23, size=(outputs, inputs, 3, 3), dtype=np.int32)
         weight = ((draws + 0.5) * (bound / 2**23)).astype(np.float32)
         layers[name] = (torch.from_numpy(weight), torch.zeros(outputs))
-    return Weights(f"random:{seed}", layers, RGB_255)
+    return Weights(f"random:{seed}", layers, TORCHVISION)
 
 
 def checkpoint_folder() -> Path:

@@ -8,7 +8,6 @@ from torchvision.models.vgg import cfgs, make_layers
 from stylebench.network import (
     CAFFE,
     LAYERS,
-    RGB_255,
     TORCHVISION,
     VGG19,
     deepest,
@@ -102,7 +101,7 @@ def test_deepest_knows_the_order():
     assert deepest(["conv4_2", "relu4_2"]) == "relu4_2"
 
 
-@pytest.mark.parametrize("preprocessing", [TORCHVISION, CAFFE, RGB_255])
+@pytest.mark.parametrize("preprocessing", [TORCHVISION, CAFFE])
 def test_preprocessing_is_undone_exactly(preprocessing):
     rgb = torch.rand(1, 3, 4, 5, dtype=torch.float64, generator=torch.manual_seed(0))
     torch.testing.assert_close(preprocessing.invert(preprocessing.apply(rgb)), rgb)
