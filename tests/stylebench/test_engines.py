@@ -1,7 +1,9 @@
 """Every engine against the fp64 reference: loss terms and gradient, preset by preset.
 
-The oracle is the reference in fp64. In fp32 an engine may be off by no more than the reference's
-own fp32 is, times a small factor, on average pooling: a maximum whose two largest inputs differ by
+The oracle is the reference in fp64. An engine may be off by no more than twice what plain PyTorch
+is at the same precision and layout (oneDNN adds in another order for channels-last than for NCHW:
+over ten draws its loss terms are off by up to 3e-6 where NCHW's are by 8e-7), plus a floor. With
+average pooling that holds for gradients too; a maximum whose two largest inputs differ by
 less than a rounding sends its gradient elsewhere, in every implementation alike, so with max
 pooling only the order of magnitude is comparable.
 """
@@ -44,22 +46,26 @@ def evaluate(engine, weights, preset, pooling, dtype, given, size=(64, 64)):
     return terms, gradient.double()
 
 
+def worst(terms, exact):
+    """The largest relative error of a loss term."""
+    oracle = exact.values.double()
+    return ((terms.values.double() - oracle) / oracle).abs().max().item()
+
+
 def relative(found, expected):
     return ((found - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_fused_is_as_right_as_the_reference_in_fp32(weights, weights64, name, pooling):
+def test_fused_is_as_right_as_plain_pytorch_in_fp32(weights, weights64, name, pooling):
     given = images(weights)
     preset = PRESETS[name]
     exact, slope = evaluate(Reference, weights64, preset, pooling, torch.float64, given)
-    plain, plain_slope = evaluate(Reference, weights, preset, pooling, torch.float32, given)
+    plain, plain_slope = evaluate(Plain, weights, preset, pooling, torch.float32, given)
     terms, gradient = evaluate(Fused, weights, preset, pooling, torch.float32, given)
     assert terms.names == plain.names == exact.names
-    oracle = exact.values.double()
-    allowed = 2 * (plain.values.double() - oracle).abs() + FLOOR * oracle.abs()
-    assert ((terms.values.double() - oracle).abs() <= allowed).all()
+    assert worst(terms, exact) <= 2 * worst(plain, exact) + FLOOR
     error, plain_error = relative(gradient, slope), relative(plain_slope, slope)
     assert gradient.shape == slope.shape
     assert error <= 2 * plain_error + (FLOOR if pooling == "average" else 1e-2)
