@@ -12,7 +12,7 @@ from rich.table import Table
 
 from stylebench.artwork import landscape, painting
 from stylebench.demo import strip
-from stylebench.output import atomic_path, to_pil
+from stylebench.output import atomic_path, save_picture, to_pil
 from stylebench.parity import Baseline, Comparison, baseline, compare
 from stylebench.settings import Settings
 
@@ -87,8 +87,8 @@ def _write(
     for comparison in comparisons:
         difference = (comparison.picture - base.picture).abs() * _AMPLIFIED
         pictures += [comparison.picture, difference.clamp(0, 1)]
-    with atomic_path(folder / "strip.png") as partial:
-        strip([to_pil(picture) for picture in pictures], base.picture.shape[1]).save(partial)
+    side_by_side = strip([to_pil(picture) for picture in pictures], base.picture.shape[1])
+    save_picture(folder / "strip.png", side_by_side)
     record = {
         "parameters": dict(base.problem.parameters),
         "reference": {"losses": base.losses, "final_loss": base.final_loss},

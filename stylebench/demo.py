@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from stylebench.artwork import landscape, painting
-from stylebench.output import atomic_path
+from stylebench.output import save_picture
 from stylebench.problem import pose
 from stylebench.session import describe, progress, summary
 from stylebench.settings import Settings
@@ -30,12 +30,11 @@ def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
     with progress(console) as show:
         result = run(problem, settings, show)
     pictures = {"content": content, "style": style, "result": result.image}
-    for name, picture in pictures.items():
-        if name != "result":
-            _save(folder / f"{name}.png", picture)
+    save_picture(folder / "content.png", content)
+    save_picture(folder / "style.png", style)
     result.save(folder / "result.png")
     result.save_losses(folder / "losses.csv")
-    _save(folder / "strip.png", strip(list(pictures.values()), height=result.image.height))
+    save_picture(folder / "strip.png", strip(list(pictures.values()), height=result.image.height))
     console.print(loss_curve(result))
     console.print(summary(result))
     console.print(
@@ -71,8 +70,3 @@ def loss_curve(result: Result) -> str:
         length = 1 + round(44 * float(np.log10(loss) - logs.min()) / span)
         lines.append(f"{iteration:>6}  {loss:>10.4g}  {'█' * length}")
     return "\n".join(lines)
-
-
-def _save(path: Path, picture: Image.Image) -> None:
-    with atomic_path(path) as partial:
-        picture.save(partial)

@@ -101,6 +101,12 @@ def save_image(
     return path
 
 
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PIL image as it is, atomically, in the format of the path's extension."""
+    with atomic_path(path) as partial:
+        picture.save(partial)
+
+
 def read_parameters(path: str | Path) -> dict[str, Any] | None:
     """The parameters that ``save_image`` wrote into a file, or None where there are none."""
     with Image.open(path) as image:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stylebench.loop import Step
-from stylebench.output import atomic_path
+from stylebench.output import save_picture
 from stylebench.problem import Problem, pose
 from stylebench.settings import Settings
 from stylebench.transfer import Diverged, Interrupted, Result, run
@@ -114,8 +114,7 @@ def progress(console: Console) -> Iterator[Callable[[Step], None]]:
 def save_preview(step: Step, output: Path) -> Path:
     """Write the current image beside ``output``, numbered by its iteration."""
     path = output.with_name(f"{output.stem}-{step.iteration:05d}.png")
-    with atomic_path(path) as partial:
-        step.picture().save(partial)
+    save_picture(path, step.picture())
     return path
 
 
