@@ -1,7 +1,5 @@
 """Adam that never leaves the device: `torch.optim.Adam` at its defaults, behind `LBFGS.step`."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -25,8 +23,6 @@ class Adam:
         >>> x
         tensor([ 2.9000, -3.9000])
     """
-
-    recovers: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -12,8 +12,6 @@ makes it grow). In fp32 its distance from torch's fp64 path is, over 20 iteratio
 since inner products are added in fp64. tests/stylebench/test_lbfgs.py holds it to 2.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -45,8 +43,6 @@ class LBFGS:
         >>> bool(x.abs().max() < 1e-3)
         True
     """
-
-    recovers: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from time import perf_counter
@@ -11,9 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from stylebench.engines import Engine
-from stylebench.optimisers import Optimiser
+from stylebench.iteration import LOG_ROWS, Row, iterate
+from stylebench.optimisers import Optimiser, ResidentOptimiser
 
-_PATIENCE = 3  # evaluations in a row that are not finite, where the optimiser recovers
+_PATIENCE = 3  # evaluations in a row that are not finite, where the optimiser rolls back
+_REPORT_SECONDS = 0.1  # between two looks at a GPU
+_COLUMNS = ("iteration", "seconds", "loss")  # of a row, before its terms
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Step:
         loss: the sum of the terms.
         terms: loss terms by name.
         seconds: since the first evaluation began.
-        picture: makes the current image, 8-bit; nothing is computed until it is called.
+        picture: makes the image as it is now, 8-bit; nothing is computed until it is called.
     """
 
     iteration: int
@@ -68,6 +71,44 @@ class Trace:
     best_loss: float = inf
     best_iteration: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
+    _failures: int = 0
+
+    @property
+    def done(self) -> int:
+        """Function evaluations so far."""
+        return len(self.rows)
+
+    def record(
+        self, rows: Sequence[Row], began: float, ended: float, patience: int
+    ) -> NonFinite | None:
+        """Add rows evaluated between two times, up to a fault that ends the run.
+
+        Args:
+            rows: in order.
+            began: seconds since the run began.
+            ended: likewise.
+            patience: evaluations in a row that may fail once one has succeeded.
+        """
+        each = (ended - began) / max(1, len(rows))
+        for index, row in enumerate(rows, start=1):
+            iteration = self.done + 1
+            fault = None if row.finite else _fault(row, iteration)
+            self._failures = self._failures + 1 if fault else 0
+            if fault and (self._failures > patience or not self.best_iteration):
+                return fault
+            if row.finite and row.loss <= self.best_loss:
+                self.best_loss, self.best_iteration = row.loss, iteration
+            seconds = began + index * each
+            named = {"iteration": iteration, "seconds": seconds, "loss": row.loss}
+            self.rows.append({**named, **row.terms})
+        return None
+
+
+def _fault(row: Row, iteration: int) -> NonFinite:
+    for name, value in row.terms.items():
+        if not isfinite(value):
+            return NonFinite(f"the loss term {name!r}", iteration)
+    return NonFinite("the gradient", iteration)
 
 
 class NonFinite(FloatingPointError):
@@ -79,21 +120,15 @@ class NonFinite(FloatingPointError):
         self.iteration = iteration
 
 
-def _fault(values: dict[str, float], gradient: Tensor, iteration: int) -> NonFinite | None:
-    for name, value in values.items():
-        if not isfinite(value):
-            return NonFinite(f"the loss term {name!r}", iteration)
-    return None if gradient.isfinite().all() else NonFinite("the gradient", iteration)
-
-
 def optimise(
     engine: Engine,
     image: Tensor,
-    optimiser: Optimiser,
+    optimiser: Optimiser | ResidentOptimiser,
     iterations: int,
     trace: Trace,
     picture: Callable[[Tensor], Image.Image],
     callback: Callable[[Step], object] | None = None,
+    pause_every: int = 0,
 ) -> None:
     """Move ``image`` for ``iterations`` function evaluations, or until the optimiser converges.
 
@@ -104,31 +139,48 @@ def optimise(
         iterations: function evaluations, as the published implementations count.
         trace: filled as the run goes, so that an interrupt loses nothing.
         picture: turns the image into what a callback may look at.
-        callback: called after every evaluation.
+        callback: told of every evaluation: on a GPU some ten times a second of those since the
+            last time, elsewhere after each.
+        pause_every: be sure to stop and tell at multiples of this; 0: no matter where.
 
-    An optimiser that recovers is given a few evaluations to do so before the run ends.
+    An optimiser that rolls back is given a few evaluations to recover before the run ends.
 
     Raises:
         NonFinite: naming the iteration and the term, which names its layer.
     """
     start = perf_counter()
-    failures = 0
-    for iteration in range(1, iterations + 1):
-        terms, gradient = engine.loss_and_grad(image)
-        values = dict(zip(terms.names, terms.values.tolist(), strict=True))
-        loss = sum(values.values())
-        fault = _fault(values, gradient, iteration)
-        failures = failures + 1 if fault else 0
-        if fault and not (
-            optimiser.recovers and trace.best_iteration > 0 and failures <= _PATIENCE
-        ):
-            raise fault
-        seconds = perf_counter() - start
-        if loss < trace.best_loss:
-            trace.best.copy_(image)
-            trace.best_loss, trace.best_iteration = loss, iteration
-        trace.rows.append({"iteration": iteration, "seconds": seconds, "loss": loss, **values})
-        if callback is not None:
-            callback(Step(iteration, iterations, loss, values, seconds, lambda: picture(image)))
-        if optimiser.step(gradient, terms.total):
-            return
+    iteration = iterate(engine, optimiser, image)
+    patience = _PATIENCE if isinstance(optimiser, ResidentOptimiser) else 0
+    batch = 1
+    try:
+        while trace.done < iterations and not iteration.converged:
+            count = min(batch, iterations - trace.done)
+            if pause_every:
+                count = min(count, pause_every - trace.done % pause_every)
+            began = perf_counter() - start
+            iteration.advance(count)
+            rows = iteration.read()
+            ended = perf_counter() - start
+            first = trace.done
+            fault = trace.record(rows, began, ended, patience)
+            if callback is not None:
+                for row in trace.rows[first:]:
+                    callback(_step(row, iterations, lambda: picture(image)))
+            if fault is not None:
+                raise fault
+            batch = _next_batch(count, ended - began) if image.is_cuda else 1
+    except KeyboardInterrupt:
+        trace.record(iteration.read(), perf_counter() - start, perf_counter() - start, patience)
+        raise
+    finally:
+        trace.best.copy_(iteration.best_image)
+
+
+def _next_batch(count: int, seconds: float) -> int:
+    """As many iterations as fill the time between two reports, growing by doubling at most."""
+    return max(1, min(2 * count, LOG_ROWS, int(count * _REPORT_SECONDS / seconds)))
+
+
+def _step(row: dict[str, float], iterations: int, picture: Callable[[], Image.Image]) -> Step:
+    terms = {name: value for name, value in row.items() if name not in _COLUMNS}
+    return Step(int(row["iteration"]), iterations, row["loss"], terms, row["seconds"], picture)

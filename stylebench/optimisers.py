@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 
 class Optimiser(Protocol):
-    """Moves an image in place.
+    """Moves an image in place, with the host looking on."""
 
-    Attributes:
-        recovers: whether a loss or gradient that is not finite is rolled back by ``step``, with
-            shorter steps after it, and so need not end the run.
-    """
-
-    recovers: ClassVar[bool]
-
-    def step(self, gradient: Tensor, loss: Tensor, /) -> bool | None:
-        """Take one step from where ``gradient`` and ``loss`` were evaluated.
+    def step(self, gradient: Tensor, loss: Tensor, /) -> bool:
+        """Take one step from where ``gradient`` and ``loss`` were evaluated, both finite.
 
         Args:
             gradient: shaped like the image.
@@ -28,6 +21,25 @@ class Optimiser(Protocol):
         Returns:
             True when the optimiser has converged and further steps are pointless.
         """
+
+
+@runtime_checkable
+class ResidentOptimiser(Protocol):
+    """Moves an image in place without ever waiting for its device.
+
+    A loss or gradient that is not finite is rolled back by ``step``, with shorter steps after it.
+    """
+
+    def step(self, grad: Tensor, loss: Tensor, /) -> None:
+        """Take one step, or roll back."""
+
+    @property
+    def best_image(self) -> Tensor:
+        """The image of the lowest finite loss; the first image before there is one."""
+
+    @property
+    def rollbacks(self) -> Tensor:
+        """How many steps were rolled back, [] on the device."""
 
 
 class TorchLBFGS:
@@ -44,8 +56,6 @@ class TorchLBFGS:
         tolerance_grad: converged when no gradient component is larger; negative never.
         tolerance_change: converged when the image or the loss changes less; negative never.
     """
-
-    recovers: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -91,8 +101,6 @@ class TorchAdam:
         image: [1, 3, H, W], moved in place.
         learning_rate: length of a step, in units of the image as given.
     """
-
-    recovers: ClassVar[bool] = False
 
     def __init__(self, image: Tensor, learning_rate: float) -> None:
         self._image = image

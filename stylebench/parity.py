@@ -192,7 +192,7 @@ def _run(
     """Run a problem; return its trace and the images that the marked iterations evaluated."""
     image = problem.image.clone()
     trace = Trace(best=image.clone())
-    marked: list[Tensor] = []
+    marked = [image.clone()] * marks.count(1)
     optimise(
         problem.engine,
         image,
@@ -200,7 +200,7 @@ def _run(
         problem.variant.iterations,
         trace,
         lambda x: to_pil(problem.rgb(x)),
-        lambda step: marked.extend([image.clone()] * marks.count(step.iteration)),
+        lambda step: marked.extend([image.clone()] * marks.count(step.iteration + 1)),
     )
     return trace, marked
 

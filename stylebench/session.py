@@ -47,7 +47,7 @@ def run_visibly(
                 if preview_every and step.iteration % preview_every == 0:
                     save_preview(step, output)
 
-            result = run(problem, settings, callback)
+            result = run(problem, settings, callback, pause_every=preview_every)
     except Interrupted as stop:
         save(stop.result)
         console.print(f"interrupted; the best image so far is in {output}: {summary(stop.result)}")

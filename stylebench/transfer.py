@@ -16,7 +16,7 @@ from stylebench.images import ImageSource
 from stylebench.lbfgs import LBFGS
 from stylebench.loop import NonFinite, Step, Trace, optimise
 from stylebench.network import Pooling, Weights
-from stylebench.optimisers import Optimiser, TorchAdam, TorchLBFGS
+from stylebench.optimisers import Optimiser, ResidentOptimiser, TorchAdam, TorchLBFGS
 from stylebench.output import atomic_path, check_writable, save_image, to_pil
 from stylebench.problem import Problem, Styles, pose
 from stylebench.settings import Layers, Settings
@@ -125,7 +125,8 @@ def stylize(
     Args:
         content: a path, PIL image, numpy array or tensor; see ``images.load_image``.
         style: the same, or a sequence of several.
-        callback: called with a ``Step`` after every iteration; ``print`` will do.
+        callback: called with a ``Step`` for every iteration; ``print`` will do. A GPU is asked some
+            ten times a second how far it is, and the iterations since then are told at once.
 
     The other arguments are described at ``Settings``; None means "as the preset says".
 
@@ -154,8 +155,16 @@ def style_transfer(
     return run(pose(content, style, settings), settings, callback)
 
 
-def run(problem: Problem, settings: Settings, callback: Callback | None = None) -> Result:
-    """Optimise a problem that ``pose`` made, with the optimiser that ``settings`` name."""
+def run(
+    problem: Problem,
+    settings: Settings,
+    callback: Callback | None = None,
+    pause_every: int = 0,
+) -> Result:
+    """Optimise a problem that ``pose`` made, with the optimiser that ``settings`` name.
+
+    ``callback`` and ``pause_every`` are those of ``loop.optimise``.
+    """
     image = problem.image.clone()
     trace = Trace(best=image.clone())
 
@@ -178,6 +187,7 @@ def run(problem: Problem, settings: Settings, callback: Callback | None = None) 
             trace,
             lambda x: to_pil(problem.rgb(x), problem.alpha),
             callback,
+            pause_every,
         )
     except KeyboardInterrupt as error:
         if not trace.rows:
@@ -188,7 +198,9 @@ def run(problem: Problem, settings: Settings, callback: Callback | None = None) 
     return result()
 
 
-def optimiser_for(settings: Settings, problem: Problem, image: Tensor) -> Optimiser:
+def optimiser_for(
+    settings: Settings, problem: Problem, image: Tensor
+) -> Optimiser | ResidentOptimiser:
     """Torch's own for the reference; elsewhere the ones that never leave the device."""
     plain = problem.engine.name == "reference"
     if settings.optimizer == "adam":

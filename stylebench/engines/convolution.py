@@ -60,13 +60,14 @@ def _prepared(
 
 def packable(weight: Tensor) -> bool:
     """Whether oneDNN keeps these weights in its own layout and fuses bias and ReLU."""
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype in (torch.float32, torch.bfloat16)
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-        and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
-    )
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    operators = torch.ops.mkldnn
+    if not hasattr(operators, "_convolution_pointwise"):
+        return False
+    if weight.dtype == torch.bfloat16:  # refused by processors that do not even emulate it
+        return operators._is_mkldnn_bf16_supported()  # noqa: SLF001
+    return weight.dtype == torch.float32
 
 
 def _packed(

@@ -1,0 +1,136 @@
+"""The iteration that the device repeats by itself, against the same steps made one by one."""
+
+import pytest
+import torch
+
+from stylebench.adam import Adam
+from stylebench.iteration import LOG_ROWS, OnDevice, OnHost, iterate
+from stylebench.lbfgs import LBFGS
+from stylebench.optimisers import TorchAdam, TorchLBFGS
+from stylebench.problem import pose
+from stylebench.settings import Settings
+
+OPTIMISERS = {"lbfgs": lambda x: LBFGS(x, history=3), "adam": lambda x: Adam(x, lr=0.05)}
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+
+
+def posed(photo, painting, size=48, **more):
+    settings = Settings(weights="random", size=size, engine="fused", **more)
+    return pose(photo, painting, settings)
+
+
+def by_hand(problem, make, count):
+    """Image, losses: the plain loop that every other is to equal."""
+    image = problem.image.clone()
+    optimiser = make(image)
+    losses = []
+    for _ in range(count):
+        terms, gradient = problem.engine.loss_and_grad(image)
+        losses.append(dict(zip(terms.names, terms.values.tolist(), strict=True)))
+        optimiser.step(gradient, terms.total)
+    return image, losses
+
+
+@pytest.mark.parametrize("make", OPTIMISERS.values(), ids=OPTIMISERS)
+def test_it_is_evaluate_and_step_repeated(photo, painting, make):
+    problem = posed(photo, painting, device="cpu")
+    expected, losses = by_hand(problem, make, 6)
+    image = problem.image.clone()
+    iteration = OnDevice(problem.engine, make(image), image)
+    iteration.advance(1)
+    rows = iteration.read()
+    iteration.advance(3)
+    iteration.advance(2)
+    rows += iteration.read()
+    assert torch.equal(image, expected)
+    assert [row.terms for row in rows] == losses
+    assert all(row.finite for row in rows)
+    assert iteration.read() == []
+
+
+class Counter:
+    """An engine whose loss is the number of its evaluations, not finite where told."""
+
+    name = "counter"
+
+    def __init__(self, spoiled=()):
+        self.count, self.spoiled = 0, spoiled
+
+    def loss_and_grad(self, image):
+        from stylebench.engines import LossTerms
+
+        self.count += 1
+        gradient = torch.full_like(image, 1.0 if self.count not in self.spoiled else float("nan"))
+        return LossTerms(("count",), torch.tensor([float(self.count)])), gradient
+
+
+def test_the_log_goes_round():
+    image = torch.zeros(1, 3, 2, 2)
+    iteration = OnDevice(Counter(), Adam(image, lr=0.1), image)
+    seen = []
+    for count in (LOG_ROWS - 1, 3, LOG_ROWS):
+        iteration.advance(count)
+        seen += [row.terms["count"] for row in iteration.read()]
+    assert seen == list(range(1, 2 * LOG_ROWS + 3))
+
+
+def test_what_was_rolled_back_says_so():
+    image = torch.zeros(1, 3, 2, 2)
+    iteration = OnDevice(Counter(spoiled=(2, 5)), Adam(image, lr=0.1), image)
+    iteration.advance(3)
+    finite = [row.finite for row in iteration.read()]
+    iteration.advance(3)
+    finite += [row.finite for row in iteration.read()]
+    assert finite == [True, False, True, True, False, True]
+
+
+def test_the_optimiser_decides_who_repeats():
+    image = torch.zeros(1, 3, 2, 2)
+    for make in OPTIMISERS.values():
+        assert isinstance(iterate(Counter(), make(image), image), OnDevice)
+    for optimiser in (TorchLBFGS(image), TorchAdam(image, 0.1)):
+        assert isinstance(iterate(Counter(), optimiser, image), OnHost)
+
+
+def test_the_best_image_is_the_evaluated_one(photo, painting):
+    problem = posed(photo, painting, device="cpu")
+    image = problem.image.clone()
+    iteration = OnDevice(problem.engine, LBFGS(image, history=5), image)
+    iteration.advance(8)
+    best = min(row.loss for row in iteration.read())
+    again, _ = problem.engine.loss_and_grad(iteration.best_image)
+    assert again.total.item() == pytest.approx(best, rel=1e-6)
+
+
+@cuda
+@pytest.mark.parametrize("make", OPTIMISERS.values(), ids=OPTIMISERS)
+@pytest.mark.parametrize("engine", ["fused", "plain"])
+def test_replaying_a_graph_changes_no_bit(photo, painting, make, engine):
+    settings = Settings(weights="random", size=96, engine=engine, device="cuda")
+    problem = pose(photo, painting, settings)
+    runs = []
+    for capture in (False, True):
+        image = problem.image.clone()
+        iteration = OnDevice(problem.engine, make(image), image, capture)
+        iteration.advance(25)
+        runs.append((iteration.read(), image, iteration.best_image.clone()))
+        assert iteration.captured is capture
+    (plain_rows, *plain), (graph_rows, *graph) = runs
+    assert plain_rows == graph_rows
+    assert all(torch.equal(a, b) for a, b in zip(plain, graph, strict=True))
+
+
+@cuda
+def test_two_graphs_in_turn_keep_apart(photo, painting):
+    problems = [posed(photo, painting, size=size, device="cuda") for size in (96, 61)]
+    expected = [by_hand(problem, OPTIMISERS["lbfgs"], 12)[0] for problem in problems]
+    images = [problem.image.clone() for problem in problems]
+    iterations = [
+        OnDevice(problem.engine, OPTIMISERS["lbfgs"](image), image)
+        for problem, image in zip(problems, images, strict=True)
+    ]
+    for _ in range(12):
+        for iteration in iterations:
+            iteration.advance(1)
+    torch.cuda.synchronize()
+    assert all(torch.equal(a, b) for a, b in zip(images, expected, strict=True))
