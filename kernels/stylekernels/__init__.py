@@ -5,6 +5,7 @@ Every function has a plain-torch twin, which is also what runs on a CPU. Names t
 that end in `_` work in place.
 """
 
+from stylekernels.bias import bias_relu_
 from stylekernels.content import content_loss, content_loss_backward, content_loss_backward_
 from stylekernels.gram import gram, gram_backward
 from stylekernels.group import style_losses, style_losses_backward, style_losses_forward
@@ -32,6 +33,7 @@ from stylekernels.tv import tv_loss, tv_loss_backward_
 
 __all__ = [
     "LBFGSState",
+    "bias_relu_",
     "content_loss",
     "content_loss_backward",
     "content_loss_backward_",

@@ -112,6 +112,11 @@ def pooling(case: Case) -> list[Launch]:
     ]
 
 
+def bias_relu(case: Case) -> list[Launch]:
+    """Plan the pass behind a convolution."""
+    return stream.bias_relu_launches(case.activation(), case.single(case.channels))
+
+
 def content(case: Case) -> list[Launch]:
     """Plan the content loss, its gradient, and its gradient added in place."""
     x, p, loss = case.activation(), case.activation(torch.float32), case.single()
@@ -177,6 +182,7 @@ LAYER_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (
     style_tap,
     style_tap_with_content,
     pooling,
+    bias_relu,
     content,
 )
 IMAGE_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (total_variation, group)

@@ -15,7 +15,18 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-FILES = ("gram", "style", "tap", "content", "pool", "tv", "addressing", "tune", "lbfgs_triton")
+FILES = (
+    "gram",
+    "style",
+    "tap",
+    "content",
+    "pool",
+    "bias",
+    "tv",
+    "addressing",
+    "tune",
+    "lbfgs_triton",
+)
 
 
 def numbers(package):

@@ -23,6 +23,7 @@ def operands(x):
     pooled = x.new_ones((batch, channels, height // 2, width // 2))
     content, pair = x.detach().clone(), torch.ones(2, device=x.device)
     return {
+        "bias_relu_": ((content, torch.ones(channels, device=x.device)), False),
         "gram": ((x,), True),
         "gram_backward": ((s, x), False),
         "style_loss": ((x, target, 0.5), True),

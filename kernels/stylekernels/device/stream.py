@@ -1,4 +1,4 @@
-"""Kernels that only stream: content loss and its gradient, and the sum of partial losses."""
+"""Kernels that only stream: bias and ReLU, content loss, its gradient, sums of partial losses."""
 
 from math import ceil
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stylekernels.config import PointwiseConfig, gpu_of, select
 from stylekernels.device.finish import ordered_total
+from stylekernels.device.gram import relu
 from stylekernels.device.launch import Launch
 
 STEPS = 8
@@ -19,6 +20,16 @@ def total_fwd_kernel(partials, output, count, weight, BLOCK: tl.constexpr):
     """Write weight * the sum of the partials, in one program."""
     total = ordered_total(partials, 0, count, BLOCK)
     tl.store(output, total * weight)
+
+
+@triton.jit
+def bias_relu_kernel(x, bias, count, inner, channels, BLOCK: tl.constexpr):
+    """Write relu(x + bias) over BLOCK numbers of x, whose channel changes every `inner` of them."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    value = tl.load(x + at, inside, other=0.0).to(tl.float32)
+    value += tl.load(bias + at // inner % channels, inside, other=0.0).to(tl.float32)
+    tl.store(x + at, relu(value).to(x.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -70,6 +81,30 @@ def total_launch(partials: Tensor, output: Tensor, weight: float) -> Launch:
         "weight": weight,
     }
     return Launch(total_fwd_kernel, (1,), arguments, {"BLOCK": 1024}, 4, 2)
+
+
+def bias_relu_launches(
+    x: Tensor, bias: Tensor, config: PointwiseConfig | None = None
+) -> list[Launch]:
+    """Plan x = relu(x + bias) for a dense `x` in either memory format."""
+    blocks = config or select(PointwiseConfig, x.dtype, 1, x.numel(), gpu_of(x.device))
+    arguments = {
+        "x": x,
+        "bias": bias,
+        "count": x.numel(),
+        "inner": x.stride(1) if x.shape[1] > 1 else 1,
+        "channels": x.shape[1],
+    }
+    return [
+        Launch(
+            bias_relu_kernel,
+            (ceil(x.numel() / blocks.block),),
+            arguments,
+            {"BLOCK": blocks.block},
+            blocks.num_warps,
+            blocks.num_stages,
+        )
+    ]
 
 
 def content_forward_launches(
