@@ -73,6 +73,9 @@ def stylize(
     ] = "auto",
     engine: Annotated[str, _option("auto, fused, compiled, plain or reference.")] = "auto",
     precision: Annotated[str, _option("auto, fp32, bf16 or fp64.")] = "auto",
+    scales: Annotated[
+        str | None, _option("Smaller sizes to begin with: 128,256 or 128=300,256=100.")
+    ] = None,
     optimizer: Annotated[str, _option("lbfgs or adam.")] = "lbfgs",
     history: Annotated[int, _option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")] = 100,
     learning_rate: Annotated[
@@ -103,6 +106,7 @@ def stylize(
     given = {name: value for name, value in locals().items() if name in vars(Settings())}
     given["content_layers"] = _layers(content_layers)
     given["style_layers"] = _layers(style_layers)
+    given["scales"] = _scales(scales)
     given["style_weights"] = _numbers("--style-weights", style_weights)
     settings = Settings(**given)
     check_output(output, bit_depth)
@@ -211,6 +215,22 @@ def _layers(text: str | None) -> dict[str, float] | None:
         name, _, weight = part.partition("=")
         weights[name.strip()] = _number(part, weight) if weight else 1.0
     return weights
+
+
+def _scales(text: str | None) -> list[int] | dict[int, int] | None:
+    """``128,256`` -> sizes, ``128=300,256=100`` -> size -> iterations."""
+    if text is None:
+        return None
+    try:
+        parts = [[int(number) for number in part.split("=")] for part in text.split(",")]
+        if all(len(part) == 1 for part in parts):
+            return [size for (size,) in parts]
+        return dict(parts)  # type: ignore[arg-type]  # pairs, or a ValueError
+    except ValueError:
+        raise ValueError(
+            f"--scales: {text!r} is not understood: expected sizes as 128,256, or sizes with "
+            "iterations as 128=300,256=100"
+        ) from None
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:

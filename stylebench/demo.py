@@ -10,10 +10,9 @@ from rich.console import Console
 
 from stylebench.artwork import landscape, painting
 from stylebench.output import save_picture
-from stylebench.problem import pose
 from stylebench.session import describe, progress, summary
 from stylebench.settings import Settings
-from stylebench.transfer import Result, run
+from stylebench.transfer import Result, style_transfer
 
 _GAP = 8  # px between the pictures of the strip
 _CURVE_ROWS = 12
@@ -25,10 +24,14 @@ def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings(size=size, iterations=iterations, weights=weights)
     content, style = landscape(), painting()
-    problem = pose(content, style, settings)
-    console.print(describe(problem))
     with progress(console) as show:
-        result = run(problem, settings, show)
+        result = style_transfer(
+            content,
+            style,
+            settings,
+            show,
+            announce=lambda problem: console.print(describe(problem)),
+        )
     pictures = {"content": content, "style": style, "result": result.image}
     save_picture(folder / "content.png", content)
     save_picture(folder / "style.png", style)

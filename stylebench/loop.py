@@ -1,4 +1,4 @@
-"""The loop: evaluate, check, record, tell, move; nothing is lost when it ends early."""
+"""The loop: move, check, record, tell; nothing is lost when it ends early."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Step:
         loss: the sum of the terms.
         terms: loss terms by name.
         seconds: since the first evaluation began.
+        share: of the whole run's work that is done, 0 to 1.
         picture: makes the image as it is now, 8-bit; nothing is computed until it is called.
     """
 
@@ -37,7 +38,21 @@ class Step:
     loss: float
     terms: dict[str, float]
     seconds: float
+    share: float
     picture: Callable[[], Image.Image] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        row: dict[str, float],
+        iterations: int,
+        share: float,
+        picture: Callable[[], Image.Image],
+    ) -> Step:
+        """A row of a ``Trace`` as a step of a run of so many iterations."""
+        terms = {name: value for name, value in row.items() if name not in _COLUMNS}
+        iteration, seconds, loss = (row[name] for name in _COLUMNS)
+        return cls(int(iteration), iterations, loss, terms, seconds, share, picture)
 
     @property
     def rate(self) -> float:
@@ -46,8 +61,8 @@ class Step:
 
     @property
     def eta(self) -> float:
-        """Seconds to go at this rate."""
-        return (self.iterations - self.iteration) / self.rate
+        """Seconds to go at the rate so far."""
+        return self.seconds * (1 / self.share - 1)
 
     def __str__(self) -> str:
         return (
@@ -65,18 +80,25 @@ class Trace:
         best_loss: that loss.
         best_iteration: the evaluation that found it, from 1; 0 when there was none.
         rows: one row an evaluation: iteration, seconds, loss and every term.
+        started: when, on ``perf_counter``.
     """
 
     best: Tensor
     best_loss: float = inf
     best_iteration: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
+    started: float = field(default_factory=perf_counter)
     _failures: int = 0
 
     @property
     def done(self) -> int:
         """Function evaluations so far."""
         return len(self.rows)
+
+    def restart(self, image: Tensor) -> None:
+        """Go on with another image [1, 3, H, W], whose losses are not those of the one before."""
+        self.best, self.best_loss, self.best_iteration = image.clone(), inf, 0
+        self._failures = 0
 
     def record(
         self, rows: Sequence[Row], began: float, ended: float, patience: int
@@ -124,23 +146,21 @@ def optimise(
     engine: Engine,
     image: Tensor,
     optimiser: Optimiser | ResidentOptimiser,
-    iterations: int,
+    until: int,
     trace: Trace,
-    picture: Callable[[Tensor], Image.Image],
-    callback: Callable[[Step], object] | None = None,
+    tell: Callable[[dict[str, float]], object] | None = None,
     pause_every: int = 0,
 ) -> None:
-    """Move ``image`` for ``iterations`` function evaluations, or until the optimiser converges.
+    """Move ``image`` until a number of function evaluations, or until the optimiser converges.
 
     Args:
         engine: gives loss and gradient.
         image: preprocessed [1, 3, H, W], moved in place by ``optimiser``.
         optimiser: bound to ``image``.
-        iterations: function evaluations, as the published implementations count.
+        until: evaluations in ``trace`` when it ends, as the published implementations count.
         trace: filled as the run goes, so that an interrupt loses nothing.
-        picture: turns the image into what a callback may look at.
-        callback: told of every evaluation: on a GPU some ten times a second of those since the
-            last time, elsewhere after each.
+        tell: called with the row of every evaluation: on a GPU some ten times a second with those
+            since the last time, elsewhere after each.
         pause_every: be sure to stop and tell at multiples of this; 0: no matter where.
 
     An optimiser that rolls back is given a few evaluations to recover before the run ends.
@@ -148,29 +168,29 @@ def optimise(
     Raises:
         NonFinite: naming the iteration and the term, which names its layer.
     """
-    start = perf_counter()
     iteration = iterate(engine, optimiser, image)
     patience = _PATIENCE if isinstance(optimiser, ResidentOptimiser) else 0
     batch = 1
     try:
-        while trace.done < iterations and not iteration.converged:
-            count = min(batch, iterations - trace.done)
+        while trace.done < until and not iteration.converged:
+            count = min(batch, until - trace.done)
             if pause_every:
                 count = min(count, pause_every - trace.done % pause_every)
-            began = perf_counter() - start
+            began = perf_counter() - trace.started
             iteration.advance(count)
             rows = iteration.read()
-            ended = perf_counter() - start
+            ended = perf_counter() - trace.started
             first = trace.done
             fault = trace.record(rows, began, ended, patience)
-            if callback is not None:
+            if tell is not None:
                 for row in trace.rows[first:]:
-                    callback(_step(row, iterations, lambda: picture(image)))
+                    tell(row)
             if fault is not None:
                 raise fault
             batch = _next_batch(count, ended - began) if image.is_cuda else 1
     except KeyboardInterrupt:
-        trace.record(iteration.read(), perf_counter() - start, perf_counter() - start, patience)
+        now = perf_counter() - trace.started
+        trace.record(iteration.read(), now, now, patience)
         raise
     finally:
         trace.best.copy_(iteration.best_image)
@@ -179,8 +199,3 @@ def optimise(
 def _next_batch(count: int, seconds: float) -> int:
     """As many iterations as fill the time between two reports, growing by doubling at most."""
     return max(1, min(2 * count, LOG_ROWS, int(count * _REPORT_SECONDS / seconds)))
-
-
-def _step(row: dict[str, float], iterations: int, picture: Callable[[], Image.Image]) -> Step:
-    terms = {name: value for name, value in row.items() if name not in _COLUMNS}
-    return Step(int(row["iteration"]), iterations, row["loss"], terms, row["seconds"], picture)

@@ -23,7 +23,6 @@ from torch import Tensor
 from stylebench.engines import Engine
 from stylebench.images import ImageSource
 from stylebench.loop import Trace, optimise
-from stylebench.output import to_pil
 from stylebench.problem import Problem, Styles, pose
 from stylebench.settings import Settings
 from stylebench.transfer import optimiser_for
@@ -199,8 +198,7 @@ def _run(
         optimiser_for(settings, problem, image),
         problem.variant.iterations,
         trace,
-        lambda x: to_pil(problem.rgb(x)),
-        lambda step: marked.extend([image.clone()] * marks.count(step.iteration + 1)),
+        lambda row: marked.extend([image.clone()] * marks.count(int(row["iteration"]) + 1)),
     )
     return trace, marked
 

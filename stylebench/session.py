@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from stylebench.loop import Step
 from stylebench.output import save_picture
-from stylebench.problem import Problem, pose
+from stylebench.problem import Problem
 from stylebench.settings import Settings
-from stylebench.transfer import Diverged, Interrupted, Result, run
+from stylebench.transfer import Diverged, Interrupted, Result, style_transfer
 
 _LINES_WITHOUT_TERMINAL = 10  # progress lines in a log file
 
@@ -36,9 +37,6 @@ def run_visibly(
         Diverged: after saving the last good image, if there was one.
     """
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-    with console.status("loading"):
-        problem = pose(content, styles, settings)
-    console.print(describe(problem))
     try:
         with progress(console) as show:
 
@@ -47,7 +45,14 @@ def run_visibly(
                 if preview_every and step.iteration % preview_every == 0:
                     save_preview(step, output)
 
-            result = run(problem, settings, callback, pause_every=preview_every)
+            result = style_transfer(
+                content,
+                styles,
+                settings,
+                callback,
+                announce=lambda problem: console.print(describe(problem)),
+                pause_every=preview_every,
+            )
     except Interrupted as stop:
         save(stop.result)
         console.print(f"interrupted; the best image so far is in {output}: {summary(stop.result)}")
@@ -94,10 +99,10 @@ def progress(console: Console) -> Iterator[Callable[[Step], None]]:
         TextColumn("{task.completed}/{task.total}"),
         TextColumn("{task.fields[losses]}"),
         TextColumn("{task.fields[rate]:.2f} it/s"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[eta]}"),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=None, losses="", rate=0.0)
+        task = bar.add_task("loading", total=None, losses="", rate=0.0, eta="")
 
         def show(step: Step) -> None:
             bar.update(
@@ -106,6 +111,7 @@ def progress(console: Console) -> Iterator[Callable[[Step], None]]:
                 completed=step.iteration,
                 losses=_losses(step),
                 rate=step.rate,
+                eta=f"{timedelta(seconds=round(step.eta))} to go",
             )
 
         yield show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ INITS = ("content", "noise", "style")
 PRECISIONS = ("auto", *DTYPES)
 
 Layers = str | Iterable[str] | Mapping[str, float]
+Scales = Sequence[int] | Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Settings:
             ``auto``, the fastest that is right.
         precision: of features and weights: ``fp32``, ``bf16``, ``fp64``, or ``auto``, which is bf16
             on CPUs that multiply it and fp32 elsewhere. Losses and the image are at least fp32.
+        scales: sizes to begin with, smaller than ``size`` and growing, each with ``iterations`` of
+            its own; or size -> iterations.
         optimizer: ``lbfgs`` or ``adam``.
         history: pairs that L-BFGS keeps, each 24 bytes a pixel.
         learning_rate: 1 for L-BFGS; 0.02 for Adam, in units of the [0, 1] range of the image.
@@ -67,6 +71,7 @@ class Settings:
     weights: str | Path | Weights = "auto"
     engine: str = "auto"
     precision: str = "auto"
+    scales: Scales | None = None
     optimizer: str = "lbfgs"
     history: int = 100
     learning_rate: float | None = None
@@ -87,7 +92,9 @@ class Settings:
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed!r}: expected a whole number from 0 to 2^63 - 1")
         self._check_init()
-        self.variant()  # raises where the preset or what it is overridden with is wrong
+        # These raise where the preset, what it is overridden with, or a scale is wrong.
+        self.variant()
+        self.schedule()
 
     def variant(self) -> Preset:
         """The preset with this run's numbers in place of its own."""
@@ -99,6 +106,23 @@ class Settings:
             if name in given:
                 given[name] = layer_weights(given[name])
         return replace(chosen, **given)
+
+    def schedule(self) -> dict[int, int]:
+        """Size -> iterations of every scale, coarse to fine, the one asked for last."""
+        final = self.variant()
+        scales = self.scales or ()
+        if not isinstance(scales, Mapping):
+            scales = dict.fromkeys(scales, final.iterations)
+        for size, iterations in scales.items():
+            _whole("a scale", size)
+            _whole(f"the number of iterations at scale {size}", iterations)
+        sizes = [*scales, final.size]
+        if any(a >= b for a, b in pairwise(sizes)):
+            raise ValueError(
+                f"scales are {', '.join(map(str, scales))} px, then {final.size} px: expected each "
+                "smaller than the next"
+            )
+        return {**scales, final.size: final.iterations}
 
     def blend(self, styles: int) -> list[float]:
         """Weights of the style images, adding up to 1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from stylebench.network import Pooling, Weights
 from stylebench.optimisers import Optimiser, ResidentOptimiser, TorchAdam, TorchLBFGS
 from stylebench.output import atomic_path, check_writable, save_image, to_pil
 from stylebench.problem import Problem, Styles, pose
-from stylebench.settings import Layers, Settings
+from stylebench.scales import Leg, carried, coarse_to_fine
+from stylebench.settings import Layers, Scales, Settings
 from stylebench.version import __version__
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def stylize(
     weights: str | Path | Weights = "auto",
     engine: str = "auto",
     precision: str = "auto",
+    scales: Scales | None = None,
     optimizer: str = "lbfgs",
     history: int = 100,
     learning_rate: float | None = None,
@@ -149,28 +151,58 @@ def style_transfer(
     style: Styles,
     settings: Settings | None = None,
     callback: Callback | None = None,
-) -> Result:
-    """``stylize`` with its settings as an object, returning the whole ``Result``."""
-    settings = settings or Settings()
-    return run(pose(content, style, settings), settings, callback)
-
-
-def run(
-    problem: Problem,
-    settings: Settings,
-    callback: Callback | None = None,
+    announce: Callable[[Problem], object] | None = None,
     pause_every: int = 0,
 ) -> Result:
-    """Optimise a problem that ``pose`` made, with the optimiser that ``settings`` name.
+    """``stylize`` with its settings as an object, returning the whole ``Result``.
 
-    ``callback`` and ``pause_every`` are those of ``loop.optimise``.
+    Args:
+        content: as for ``stylize``.
+        style: likewise.
+        settings: likewise; the defaults where there are none.
+        callback: likewise.
+        announce: called with every problem before it is run: one a scale.
+        pause_every: have ``callback`` see the image at multiples of so many iterations exactly.
     """
+    trace: Trace | None = None
+    result: Result | None = None
+    previous: Problem | None = None
+    settings = settings or Settings()
+    for leg in coarse_to_fine(settings):
+        problem = pose(content, style, leg.settings)
+        if trace is None or previous is None:
+            trace = Trace(problem.image.clone())
+        else:
+            problem = carried(trace.best, previous, problem)
+        if announce is not None:
+            announce(problem)
+        result = _run(problem, leg, trace, callback, pause_every)
+        previous = problem
+    assert result is not None
+    return replace(result, parameters={**result.parameters, "schedule": settings.schedule()})
+
+
+def run(problem: Problem, settings: Settings, callback: Callback | None = None) -> Result:
+    """Optimise a problem that ``pose`` made of ``settings``, at its one scale."""
+    (leg,) = coarse_to_fine(replace(settings, scales=None))
+    return _run(problem, leg, Trace(problem.image.clone()), callback)
+
+
+def _run(
+    problem: Problem,
+    leg: Leg,
+    trace: Trace,
+    callback: Callback | None,
+    pause_every: int = 0,
+) -> Result:
+    """Add one leg to ``trace``; the result is that of everything so far."""
     image = problem.image.clone()
-    trace = Trace(best=image.clone())
+    first = trace.done
+    trace.restart(image)
 
     def result() -> Result:
         outcome = {
-            "iterations_done": len(trace.rows),
+            "iterations_done": trace.done,
             "loss": trace.best_loss,
             "best_iteration": trace.best_iteration,
             "seconds": trace.rows[-1]["seconds"],
@@ -178,15 +210,20 @@ def run(
         parameters = {"stylebench": __version__, **problem.parameters, **outcome}
         return Result(problem.rgb(trace.best), problem.alpha, trace.rows, parameters)
 
+    def tell(row: dict[str, float]) -> None:
+        share = leg.share(int(row["iteration"]) - first)
+        step = Step.of(row, leg.total, share, lambda: to_pil(problem.rgb(image), problem.alpha))
+        if callback is not None:
+            callback(step)
+
     try:
         optimise(
             problem.engine,
             image,
-            optimiser_for(settings, problem, image),
-            problem.variant.iterations,
+            optimiser_for(leg.settings, problem, image),
+            first + leg.iterations,
             trace,
-            lambda x: to_pil(problem.rgb(x), problem.alpha),
-            callback,
+            tell,
             pause_every,
         )
     except KeyboardInterrupt as error:

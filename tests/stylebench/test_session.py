@@ -12,7 +12,8 @@ from stylebench.session import progress
 def steps(count):
     for iteration in range(1, count + 1):
         terms = {"content relu4_2": 1.0, "style relu1_1": 2.0, "style relu2_1": 3.0}
-        yield Step(iteration, count, 6.0, terms, 0.5 * iteration, lambda: None)
+        share = iteration / count
+        yield Step(iteration, count, 6.0, terms, 0.5 * iteration, share, lambda: None)
 
 
 def shown(count, **options):
