@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from stylebench.optimisers import restore
 from stylekernels.lbfgs_state import REGAIN
 
 _BEST_LOSS, _ROLLBACKS = 1, 3  # places among count, lowest loss, learning rate, rollbacks
@@ -145,14 +146,4 @@ class Adam:
         Raises:
             ValueError: If it belongs to another image size or dtype.
         """
-        for name, own in self.state_dict().items():
-            if name not in state:
-                raise ValueError(f"the saved state has no {name!r}; it has {sorted(state)}")
-            saved = state[name]
-            if (saved.shape, saved.dtype) != (own.shape, own.dtype):
-                raise ValueError(
-                    f"saved {name!r} is {tuple(saved.shape)} {saved.dtype}, expected "
-                    f"{tuple(own.shape)} {own.dtype}"
-                )
-        for name, own in self.state_dict().items():
-            own.copy_(state[name])
+        restore(self.state_dict(), state)

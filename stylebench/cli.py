@@ -78,6 +78,9 @@ def stylize(
     ] = None,
     optimizer: Annotated[str, _option("lbfgs or adam.")] = "lbfgs",
     history: Annotated[int, _option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")] = 100,
+    history_dtype: Annotated[
+        str | None, _option("fp32, or bf16 for half the memory.", show_default="fp32")
+    ] = None,
     learning_rate: Annotated[
         float | None, _option("Step length.", show_default="1 for lbfgs, 0.02 for adam")
     ] = None,

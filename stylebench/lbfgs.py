@@ -15,6 +15,7 @@ since inner products are added in fp64. tests/stylebench/test_lbfgs.py holds it 
 import torch
 from torch import Tensor
 
+from stylebench.optimisers import restore
 from stylekernels.lbfgs import lbfgs_apply, lbfgs_dots, lbfgs_recursion
 from stylekernels.lbfgs_state import BEST_LOSS, ROLLBACKS, lbfgs_state
 
@@ -163,14 +164,4 @@ class LBFGS:
         Raises:
             ValueError: If it belongs to another image size, history length or dtype.
         """
-        for name, own in self.state_dict().items():
-            if name not in state:
-                raise ValueError(f"the saved state has no {name!r}; it has {sorted(state)}")
-            saved = state[name]
-            if (saved.shape, saved.dtype) != (own.shape, own.dtype):
-                raise ValueError(
-                    f"saved {name!r} is {tuple(saved.shape)} {saved.dtype}, expected "
-                    f"{tuple(own.shape)} {own.dtype}: same image size, history and dtypes"
-                )
-        for name, own in self.state_dict().items():
-            own.copy_(state[name])
+        restore(self.state_dict(), state)

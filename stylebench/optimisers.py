@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -40,6 +41,26 @@ class ResidentOptimiser(Protocol):
     @property
     def rollbacks(self) -> Tensor:
         """How many steps were rolled back, [] on the device."""
+
+
+def restore(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Copy a saved state into an optimiser's own tensors, in place.
+
+    Raises:
+        ValueError: a tensor is missing, or of another shape or dtype; nothing is copied then.
+    """
+    for name, tensor in own.items():
+        if name not in saved:
+            raise ValueError(f"the saved state has no {name!r}; it has {sorted(saved)}")
+        given = saved[name]
+        if (given.shape, given.dtype) != (tensor.shape, tensor.dtype):
+            raise ValueError(
+                f"saved {name!r} is {tuple(given.shape)} {given.dtype}, expected "
+                f"{tuple(tensor.shape)} {tensor.dtype}: resume with the same image size, dtypes "
+                "and history"
+            )
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
 
 
 class TorchLBFGS:

@@ -14,6 +14,7 @@ from stylebench.network import Pooling, Weights
 from stylebench.objective import Preset, layer_weights, preset
 
 OPTIMIZERS = ("lbfgs", "adam")
+HISTORY_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 INITS = ("content", "noise", "style")
 PRECISIONS = ("auto", *DTYPES)
 
@@ -48,6 +49,8 @@ class Settings:
             its own; or size -> iterations.
         optimizer: ``lbfgs`` or ``adam``.
         history: pairs that L-BFGS keeps, each 24 bytes a pixel.
+        history_dtype: ``fp32``, or ``bf16`` for half of that: the images that fit become larger,
+            runs on a CPU slower; None keeps the image's own.
         learning_rate: 1 for L-BFGS; 0.02 for Adam, in units of the [0, 1] range of the image.
         tolerance_grad: L-BFGS stops at a largest gradient component below this; negative: never.
         tolerance_change: L-BFGS stops at a change of the image or the loss below this.
@@ -74,6 +77,7 @@ class Settings:
     scales: Scales | None = None
     optimizer: str = "lbfgs"
     history: int = 100
+    history_dtype: str | None = None
     learning_rate: float | None = None
     tolerance_grad: float = -1.0
     tolerance_change: float = -1.0
@@ -85,6 +89,8 @@ class Settings:
         _choice("engine", self.engine, ("auto", *ENGINES))
         _choice("precision", self.precision, PRECISIONS)
         _choice("optimizer", self.optimizer, OPTIMIZERS)
+        if self.history_dtype is not None:
+            _choice("history_dtype", self.history_dtype, tuple(HISTORY_DTYPES))
         for name in ("size", "iterations", "history"):
             _whole(name, getattr(self, name))
         _positive("style_scale", self.style_scale)

@@ -20,7 +20,7 @@ from stylebench.optimisers import Optimiser, ResidentOptimiser, TorchAdam, Torch
 from stylebench.output import atomic_path, check_writable, save_image, to_pil
 from stylebench.problem import Problem, Styles, pose
 from stylebench.scales import Leg, carried, coarse_to_fine
-from stylebench.settings import Layers, Scales, Settings
+from stylebench.settings import HISTORY_DTYPES, Layers, Scales, Settings
 from stylebench.version import __version__
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def stylize(
     scales: Scales | None = None,
     optimizer: str = "lbfgs",
     history: int = 100,
+    history_dtype: str | None = None,
     learning_rate: float | None = None,
     tolerance_grad: float = -1.0,
     tolerance_change: float = -1.0,
@@ -238,7 +239,11 @@ def _run(
 def optimiser_for(
     settings: Settings, problem: Problem, image: Tensor
 ) -> Optimiser | ResidentOptimiser:
-    """Torch's own for the reference; elsewhere the ones that never leave the device."""
+    """Torch's own for the reference; elsewhere the ones that never leave the device.
+
+    Raises:
+        ValueError: torch's own L-BFGS is needed, and a history dtype that it does not have asked.
+    """
     plain = problem.engine.name == "reference"
     if settings.optimizer == "adam":
         scale = sum(problem.preprocessing.scale) / len(problem.preprocessing.scale)
@@ -247,5 +252,11 @@ def optimiser_for(
     rate = settings.learning_rate or 1.0
     tolerances = settings.tolerance_grad, settings.tolerance_change
     if plain or max(tolerances) >= 0:  # testing for convergence takes the host
+        if settings.history_dtype == "bf16":
+            raise ValueError(
+                "torch's own L-BFGS, which the reference engine and tolerances take, has no bf16 "
+                "history; drop history_dtype, or choose engine fused and no tolerances"
+            )
         return TorchLBFGS(image, settings.history, rate, *tolerances)
-    return LBFGS(image, settings.history, rate)
+    dtype = HISTORY_DTYPES.get(settings.history_dtype or "")
+    return LBFGS(image, settings.history, rate, dtype)

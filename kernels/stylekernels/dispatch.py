@@ -1,6 +1,7 @@
 """Which implementation a call gets: the Triton kernels or their plain-torch twins."""
 
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,7 +27,33 @@ def uses_triton(*tensors: Tensor | None) -> bool:
     given = [t for t in tensors if t is not None]
     if not has_triton() or any(t.dtype == torch.float64 for t in given):
         return False
-    return all(t.is_cuda or (_interpreting and t.device.type == "cpu") for t in given)
+    if _interpreting and all(t.device.type == "cpu" for t in given):
+        return True
+    return all(t.is_cuda and kernels_run(t.device) for t in given)
+
+
+@cache
+def kernels_run(device: torch.device) -> bool:
+    """Say whether Triton's kernels work on a GPU, by running the smallest; warn where they do not.
+
+    A GPU older than Triton supports, or a machine without a C compiler, has the plain-torch twins
+    in their place.
+    """
+    from stylekernels.device.stream import total_launch
+
+    total = torch.zeros((), device=device)
+    try:
+        total_launch(torch.ones(4, device=device), total, 1.0).run()
+        reason = "" if total.item() == 4.0 else "a sum came out wrong"
+    except Exception as error:  # compilers and drivers raise what they like
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if reason:
+        warnings.warn(
+            f"Triton cannot run kernels on {device} ({reason}): plain PyTorch takes their place, "
+            "slower, with the same results",
+            stacklevel=2,
+        )
+    return not reason
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The drop-in function: what goes in, what comes out, and what happens when it ends early."""
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -192,6 +192,21 @@ def test_fp64_runs_in_fp64(photo, painting):
     terms, gradient = problem.engine.loss_and_grad(problem.image)
     assert terms.values.dtype == gradient.dtype == torch.float64
     assert problem.parameters["precision"] == "fp64"
+
+
+def test_a_bf16_history_is_used_and_goes_its_own_way(photo, painting):
+    settings = Settings(**QUICK | {"engine": "fused", "iterations": 12}, history=5)
+    halved = replace(settings, history_dtype="bf16")
+    wide, narrow = (style_transfer(photo, painting, each) for each in (settings, halved))
+    assert narrow.parameters["loss"] != wide.parameters["loss"]
+    assert narrow.parameters["loss"] == pytest.approx(wide.parameters["loss"], rel=0.2)
+
+
+def test_the_reference_has_no_bf16_history(photo, painting):
+    with pytest.raises(ValueError, match=r"torch's own L-BFGS.* has no bf16 history"):
+        stylize(photo, painting, **QUICK | {"engine": "reference"}, history_dtype="bf16")
+    with pytest.raises(ValueError, match="unknown history_dtype 'fp8': expected one of fp32, bf16"):
+        stylize(photo, painting, **QUICK, history_dtype="fp8")
 
 
 def test_interrupt_gives_the_best_image_so_far(photo, painting):

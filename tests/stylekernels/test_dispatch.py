@@ -1,0 +1,33 @@
+"""Where kernels cannot run, plain torch does, and says so once."""
+
+import os
+import warnings
+
+import pytest
+import torch
+
+from stylekernels import dispatch
+
+
+@pytest.mark.skipif(not dispatch.has_triton(), reason="Triton is not installed")
+@pytest.mark.skipif("TRITON_INTERPRET" in os.environ, reason="there kernels run on a CPU")
+def test_a_device_that_kernels_do_not_run_on_is_found_out():
+    with pytest.warns(UserWarning, match=r"Triton cannot run kernels on cpu \(.+\): plain PyTorch"):
+        assert not dispatch.kernels_run.__wrapped__(torch.device("cpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_runs_them_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dispatch.kernels_run.__wrapped__(torch.device("cuda"))
+
+
+def test_a_refusal_sends_gpu_operands_to_the_twins(monkeypatch):
+    operand = torch.empty(1, device="meta")
+    monkeypatch.setattr(dispatch, "has_triton", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setattr(dispatch, "kernels_run", lambda device: True)
+    assert dispatch.uses_triton(operand)
+    monkeypatch.setattr(dispatch, "kernels_run", lambda device: False)
+    assert not dispatch.uses_triton(operand)
