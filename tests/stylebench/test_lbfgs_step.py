@@ -121,7 +121,7 @@ def test_resuming_from_a_saved_state_changes_no_bit(
 
 def test_a_state_of_another_shape_is_refused_by_name() -> None:
     saved = LBFGS(torch.zeros(8), 4).state_dict()
-    with pytest.raises(ValueError, match=r"'history'.*same image size, history"):
+    with pytest.raises(ValueError, match=r"'history'.*same image size"):
         LBFGS(torch.zeros(8), 5).load_state_dict(saved)
     with pytest.raises(ValueError, match="no 'gram'"):
         LBFGS(torch.zeros(8), 4).load_state_dict({k: v for k, v in saved.items() if k != "gram"})
