@@ -13,13 +13,11 @@ from stylekernels.lbfgs import lbfgs_apply, lbfgs_dots, lbfgs_recursion
 from stylekernels.lbfgs_state import LBFGSState, lbfgs_state
 from stylekernels.pool import (
     relu_avg_pool2d,
-    relu_avg_pool2d_,
     relu_avg_pool2d_backward,
-    relu_avg_pool2d_backward_,
+    relu_avg_pool2d_forward,
     relu_max_pool2d,
-    relu_max_pool2d_,
     relu_max_pool2d_backward,
-    relu_max_pool2d_backward_,
+    relu_max_pool2d_forward,
 )
 from stylekernels.style import style_loss, style_loss_backward, style_loss_forward
 from stylekernels.tap import (
@@ -44,13 +42,11 @@ __all__ = [
     "lbfgs_recursion",
     "lbfgs_state",
     "relu_avg_pool2d",
-    "relu_avg_pool2d_",
     "relu_avg_pool2d_backward",
-    "relu_avg_pool2d_backward_",
+    "relu_avg_pool2d_forward",
     "relu_max_pool2d",
-    "relu_max_pool2d_",
     "relu_max_pool2d_backward",
-    "relu_max_pool2d_backward_",
+    "relu_max_pool2d_forward",
     "style_loss",
     "style_loss_backward",
     "style_loss_forward",

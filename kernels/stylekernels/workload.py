@@ -102,12 +102,13 @@ def style_tap_with_content(case: Case) -> list[Launch]:
 def pooling(case: Case) -> list[Launch]:
     """Plan both poolings, forward and backward."""
     x, y = case.activation(), case.activation(size=case.size // 2)
+    code = case.activation(torch.uint8, case.size // 2)
     return [
         launch
         for maximum in (False, True)
         for launch in (
-            *pool.forward_launches(x, y, maximum=maximum),
-            *pool.backward_launches(y, x, x, maximum=maximum),
+            *pool.forward_launches(x, y, code, maximum=maximum),
+            *pool.backward_launches(y, code, x, maximum=maximum),
         )
     ]
 

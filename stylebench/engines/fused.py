@@ -1,8 +1,9 @@
 """The fused engine: forward and backward written out over VGG's chain, without autograd.
 
 Channels-last, in the precision chosen, with stylekernels at the taps: on CUDA their Triton kernels,
-elsewhere their plain-torch twins. It mirrors ``reference`` term by term. Only activations after
-ReLU are kept between the passes: they are the masks, the inputs of the poolings and the taps.
+elsewhere their plain-torch twins. It mirrors ``reference`` term by term. Between the passes it
+keeps activations after ReLU, which are the masks and the taps, but of what was pooled only a byte a
+window, unless there is a tap.
 Gram matrices, losses, targets and the image's gradient are fp32 whatever the precision is.
 """
 
@@ -22,9 +23,8 @@ from stylebench.network import VGG19
 from stylebench.objective import Objective
 from stylebench.precision import exact_arithmetic
 
-_POOL = {"average": sk.relu_avg_pool2d, "max": sk.relu_max_pool2d}
+_POOL = {"average": sk.relu_avg_pool2d_forward, "max": sk.relu_max_pool2d_forward}
 _POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}
-_POOL_BACKWARD_ = {"average": sk.relu_avg_pool2d_backward_, "max": sk.relu_max_pool2d_backward_}
 
 
 @dataclass
@@ -69,7 +69,8 @@ class _Stage:
     before: _Tap | None = None  # at the convolution
     after: _Tap | None = None  # at the ReLU
     pooled: _Tap | None = None  # at the pooling
-    kept: dict[str, Tensor] = field(default_factory=dict)  # features for the backward pass
+    size: tuple[int, ...] = ()  # (height, width) of what is pooled
+    kept: dict[str, Tensor] = field(default_factory=dict)  # for the backward pass
 
 
 class Fused:
@@ -136,11 +137,13 @@ class Fused:
                 x = z.relu()
             else:
                 x = stage.convolution.relu(x)
-            stage.kept["after"] = x
+            if stage.after or not stage.pool:
+                stage.kept["after"] = x
             if stage.after:
                 take(stage.after, f"relu{stage.name}", x)
             if stage.pool:
-                x = _POOL[self._pooling](x)
+                stage.size = x.shape[2:]
+                x, stage.kept["code"] = _POOL[self._pooling](x)
             if stage.pooled and stage.pool:
                 take(stage.pooled, stage.pool, x)
                 stage.kept["pooled"] = x
@@ -153,17 +156,14 @@ class Fused:
             kept = stage.kept
             if stage.pooled:
                 gradient = stage.pooled.add_gradient(gradient, kept.pop("pooled"), relu=False)
-            x = kept.pop("after")
-            if stage.pool and gradient is not None:
-                if stage.after:
-                    gradient = _POOL_BACKWARD[self._pooling](gradient, x)
-                else:
-                    _POOL_BACKWARD_[self._pooling](gradient, x)
-                    gradient = x  # masked already, and written over what it does not need any more
-            elif not stage.after and gradient is not None:
-                gradient = _masked(gradient, x)
+            if stage.pool:
+                code = kept.pop("code")
+                if gradient is not None:  # which comes back masked as the ReLU would
+                    gradient = _POOL_BACKWARD[self._pooling](gradient, code, *stage.size)
+            elif gradient is not None and not stage.after:
+                gradient = _masked(gradient, kept.pop("after"))
             if stage.after:
-                gradient = stage.after.add_gradient(gradient, x, relu=True)
+                gradient = stage.after.add_gradient(gradient, kept.pop("after"), relu=True)
             if stage.before:
                 gradient = stage.before.add_gradient(gradient, kept.pop("before"), relu=False)
             if gradient is not None:
@@ -202,7 +202,7 @@ class Fused:
             if f"relu{stage.name}" in layers:
                 yield f"relu{stage.name}", x
             if stage.pool:
-                x = _POOL[self._pooling](x)
+                x, _ = _POOL[self._pooling](x)
                 if stage.pool in layers:
                     yield stage.pool, x
 

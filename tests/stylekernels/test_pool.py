@@ -8,9 +8,9 @@ POOLS = {
     "average": (stylekernels.relu_avg_pool2d, lambda x: F.avg_pool2d(F.relu(x), 2)),
     "maximum": (stylekernels.relu_max_pool2d, lambda x: F.max_pool2d(F.relu(x), 2)),
 }
-BACKWARDS = {
-    "average": (stylekernels.relu_avg_pool2d_backward, stylekernels.relu_avg_pool2d_backward_),
-    "maximum": (stylekernels.relu_max_pool2d_backward, stylekernels.relu_max_pool2d_backward_),
+PASSES = {
+    "average": (stylekernels.relu_avg_pool2d_forward, stylekernels.relu_avg_pool2d_backward),
+    "maximum": (stylekernels.relu_max_pool2d_forward, stylekernels.relu_max_pool2d_backward),
 }
 which = pytest.mark.parametrize("which", POOLS)
 
@@ -49,43 +49,40 @@ def test_relu_pool_reads_every_layout(which, layout, activation, no_worse_than):
 
 
 @which
-def test_relu_pool_gradient_in_place_gives_the_same_bits(which, layout, activation):
-    x = activation((2, 6, 7, 9), torch.float32, layout)
+def test_the_passes_are_what_autograd_runs(which, layout, activation):
+    x = activation((2, 6, 7, 9), torch.float32, layout).requires_grad_()
     above = activation((2, 6, 3, 4))
-    fresh, in_place = BACKWARDS[which]
-    expected = fresh(above, x)
-    in_place(above, x)
-    assert torch.equal(x, expected)
+    y, gradient = run(POOLS[which][0], x, above)
+    forward, backward = PASSES[which]
+    found, code = forward(x.detach())
+    assert torch.equal(found, y)
+    assert (code.dtype, code.shape) == (torch.uint8, y.shape)
+    assert torch.equal(backward(above, code, 7, 9), gradient)
 
 
 @which
-def test_relu_pool_in_place_gives_the_same_bits_and_leaves_what_the_backward_takes(
-    which, layout, activation
-):
-    x = activation((2, 6, 7, 9), torch.float32, layout)
-    before, expected = x.clone(), POOLS[which][0](x)
-    in_place = {"average": stylekernels.relu_avg_pool2d_, "maximum": stylekernels.relu_max_pool2d_}
-    assert torch.equal(in_place[which](x), expected)
-    assert torch.equal(torch.relu(x), torch.relu(before))
-
-
-@which
-def test_relu_pool_gradient_of_the_activation_is_that_of_what_was_before(which, activation):
+def test_the_gradient_of_the_activation_is_that_of_what_was_before(which, activation):
     x, above = activation((1, 6, 7, 9)), activation((1, 6, 3, 4))
-    fresh, _ = BACKWARDS[which]
-    assert torch.equal(fresh(above, x), fresh(above, torch.relu(x)))
+    forward, backward = PASSES[which]
+    codes = [forward(given)[1] for given in (x, torch.relu(x))]
+    assert torch.equal(*codes)
+    assert backward(above, codes[0], 7, 9).any()
 
 
 def test_of_equal_maxima_the_first_has_the_gradient(device):
     x = torch.tensor([[1.0, 2.0, 3.0, 1.0], [2.0, 2.0, 3.0, 3.0]], device=device)[None, None]
-    found = stylekernels.relu_max_pool2d_backward(torch.ones(1, 1, 1, 2, device=device), x)
-    expected = [[0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
-    assert found[0, 0].tolist() == expected
+    _, code = stylekernels.relu_max_pool2d_forward(x)
+    assert code.flatten().tolist() == [2, 1]
+    above = torch.ones(1, 1, 1, 2, device=device)
+    found = stylekernels.relu_max_pool2d_backward(above, code, 2, 4)
+    assert found[0, 0].tolist() == [[0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
 
 
 def test_the_edge_that_odd_sizes_leave_out_has_no_gradient(device):
     x = torch.ones(1, 2, 3, 5, device=device)
-    found = stylekernels.relu_avg_pool2d_backward(torch.ones(1, 2, 1, 2, device=device), x)
+    _, code = stylekernels.relu_avg_pool2d_forward(x)
+    assert (code == 15).all()
+    found = stylekernels.relu_avg_pool2d_backward(torch.ones(1, 2, 1, 2, device=device), code, 3, 5)
     assert (found[:, :, :2, :4] == 0.25).all()
     assert (found[:, :, 2] == 0).all()
     assert (found[:, :, :, 4] == 0).all()
@@ -112,12 +109,18 @@ def test_relu_pool_refuses_what_it_cannot_take(device):
     with pytest.raises(ValueError, match=r"at least 2 x 2 to pool, got \(1, 2, 1, 4\)"):
         stylekernels.relu_avg_pool2d(torch.zeros(1, 2, 1, 4, device=device))
     x = torch.zeros(1, 2, 4, 4, device=device)
-    with pytest.raises(ValueError, match=r"grad must be \(1, 2, 2, 2\).*\(1, 2, 4, 4\)"):
-        stylekernels.relu_avg_pool2d_backward(x, x)
+    _, code = stylekernels.relu_avg_pool2d_forward(x)
+    with pytest.raises(ValueError, match=r"grad must be \(1, 2, 2, 2\), got \(1, 2, 4, 4\)"):
+        stylekernels.relu_avg_pool2d_backward(x, code, 4, 4)
+    with pytest.raises(ValueError, match=r"code must be uint8 \(1, 2, 3, 2\) for 6 x 4"):
+        stylekernels.relu_avg_pool2d_backward(x, code, 6, 4)
+    with pytest.raises(ValueError, match=r"as the forward returned it, got torch.float32"):
+        stylekernels.relu_avg_pool2d_backward(x, x, 8, 8)
 
 
 def test_relu_pool_second_derivative_raises(activation):
     x = activation((1, 4, 4, 4)).requires_grad_()
-    (first,) = torch.autograd.grad(stylekernels.relu_avg_pool2d(x).sum(), x, create_graph=True)
+    loss = stylekernels.relu_avg_pool2d(x).square().sum()
+    (first,) = torch.autograd.grad(loss, x, create_graph=True)
     with pytest.raises(NotImplementedError, match="first derivatives only"):
         first.sum().backward()

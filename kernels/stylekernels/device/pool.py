@@ -23,9 +23,9 @@ def larger(a, b):
 
 @triton.jit
 def relu_pool_fwd_kernel(
-    x, y, height, width, INNER: tl.constexpr, MAXIMUM: tl.constexpr, BLOCK: tl.constexpr
+    x, y, code, height, width, INNER: tl.constexpr, MAXIMUM: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """Write BLOCK numbers of one pooled row."""
+    """Write BLOCK numbers of one pooled row, and which inputs their gradient goes to."""
     rows = height // 2
     row = tl.program_id(0)
     columns = width // 2 * INNER
@@ -38,18 +38,36 @@ def relu_pool_fwd_kernel(
     b = relu(tl.load(top + left + INNER, inside, other=0.0).to(tl.float32))
     c = relu(tl.load(top + line + left, inside, other=0.0).to(tl.float32))
     d = relu(tl.load(top + line + left + INNER, inside, other=0.0).to(tl.float32))
-    value = larger(larger(larger(a, b), c), d) if MAXIMUM else (a + b + c + d) * 0.25
-    tl.store(y + row.to(tl.int64) * columns + at, value.to(y.dtype.element_ty), inside)
+    if MAXIMUM:
+        above, below = larger(a, b), larger(c, d)
+        value = larger(above, below)
+        # the first of equals has it, as in torch; of several NaN the last
+        upper = tl.where((b > a) | (b != b), 2, 1)
+        lower = tl.where((d > c) | (d != d), 8, 4)
+        bits = tl.where((below > above) | (below != below), lower, upper)
+        bits = tl.where(value <= 0, 0, bits)
+    else:
+        value = (a + b + c + d) * 0.25
+        # not a > 0: the gradient passes a NaN, as in torch
+        bits = tl.where(a <= 0, 0, 1) + tl.where(b <= 0, 0, 2)
+        bits += tl.where(c <= 0, 0, 4) + tl.where(d <= 0, 0, 8)
+    out = row.to(tl.int64) * columns + at
+    tl.store(y + out, value.to(y.dtype.element_ty), inside)
+    tl.store(code + out, bits.to(tl.uint8), inside)
 
 
 @triton.jit
 def relu_pool_bwd_kernel(
-    grad, x, output, height, width, INNER: tl.constexpr, MAXIMUM: tl.constexpr, BLOCK: tl.constexpr
+    grad,
+    code,
+    output,
+    height,
+    width,
+    INNER: tl.constexpr,
+    SHARE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    """Write the gradient of BLOCK windows of one row; ragged edges of odd sizes get zero.
-
-    Each window is read and written by one program only, so `output` may be `x`.
-    """
+    """Write the gradient of BLOCK windows of one row; ragged edges of odd sizes get zero."""
     rows = (height + 1) // 2
     row = tl.program_id(0)
     plane = (row // rows).to(tl.int64)
@@ -57,39 +75,20 @@ def relu_pool_bwd_kernel(
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     pixel = at // INNER
     line = width * INNER
-    start = (plane * height + window_row * 2) * line
-    left = at + pixel * INNER
+    left = (plane * height + window_row * 2) * line + at + pixel * INNER
     here = pixel * 2 < width
     right = pixel * 2 + 1 < width
     below = window_row * 2 + 1 + 0 * at < height
-    a = relu(tl.load(x + start + left, here, other=0.0).to(tl.float32))
-    b = relu(tl.load(x + start + left + INNER, right, other=0.0).to(tl.float32))
-    c = relu(tl.load(x + start + line + left, here & below, other=0.0).to(tl.float32))
-    d = relu(tl.load(x + start + line + left + INNER, right & below, other=0.0).to(tl.float32))
 
-    columns = width // 2 * INNER
-    g_at = (plane * (height // 2) + window_row) * columns + at
-    g = tl.load(grad + g_at, right & below, other=0.0).to(tl.float32)
-    if MAXIMUM:
-        # the first of equals has it, as in torch; of several NaN the last
-        taken = (d > larger(larger(a, b), c)) | (d != d)
-        gd = tl.where(taken, g, 0.0)
-        gc = tl.where(~taken & ((c > larger(a, b)) | (c != c)), g, 0.0)
-        taken = taken | (c > larger(a, b)) | (c != c)
-        gb = tl.where(~taken & ((b > a) | (b != b)), g, 0.0)
-        ga = tl.where(taken | (b > a) | (b != b), 0.0, g)
-    else:
-        ga = g * 0.25
-        gb = ga
-        gc = ga
-        gd = ga
-    kind = output.dtype.element_ty
-    tl.store(output + start + left, tl.where(a <= 0, 0.0, ga).to(kind), here)
-    tl.store(output + start + left + INNER, tl.where(b <= 0, 0.0, gb).to(kind), right)
-    tl.store(output + start + line + left, tl.where(c <= 0, 0.0, gc).to(kind), here & below)
-    tl.store(
-        output + start + line + left + INNER, tl.where(d <= 0, 0.0, gd).to(kind), right & below
-    )
+    window = (plane * (height // 2) + window_row) * (width // 2 * INNER) + at
+    g = tl.load(grad + window, right & below, other=0.0).to(tl.float32) * SHARE
+    bits = tl.load(code + window, right & below, other=0).to(tl.int32)
+    g = g.to(output.dtype.element_ty)
+    none = tl.zeros_like(g)
+    tl.store(output + left, tl.where((bits & 1) != 0, g, none), here)
+    tl.store(output + left + INNER, tl.where((bits & 2) != 0, g, none), right)
+    tl.store(output + left + line, tl.where((bits & 4) != 0, g, none), here & below)
+    tl.store(output + left + line + INNER, tl.where((bits & 8) != 0, g, none), right & below)
 
 
 def _planes(x: Tensor) -> tuple[int, int]:
@@ -99,16 +98,16 @@ def _planes(x: Tensor) -> tuple[int, int]:
 
 
 def forward_launches(
-    x: Tensor, y: Tensor, *, maximum: bool, config: PointwiseConfig | None = None
+    x: Tensor, y: Tensor, code: Tensor, *, maximum: bool, config: PointwiseConfig | None = None
 ) -> list[Launch]:
-    """Plan the pooling of a dense `x` into a dense `y` of the same memory format."""
+    """Plan the pooling of a dense `x` into dense `y` and `code` of the same memory format."""
     planes, inner = _planes(x)
     height, width = x.shape[2:]
     blocks = config or select(PointwiseConfig, x.dtype, inner, height * width, gpu_of(x.device))
     launch = Launch(
         relu_pool_fwd_kernel,
         (planes * (height // 2), ceil(width // 2 * inner / blocks.block)),
-        {"x": x, "y": y, "height": height, "width": width},
+        {"x": x, "y": y, "code": code, "height": height, "width": width},
         {"INNER": inner, "MAXIMUM": maximum, "BLOCK": blocks.block},
         blocks.num_warps,
         blocks.num_stages,
@@ -118,21 +117,22 @@ def forward_launches(
 
 def backward_launches(
     grad: Tensor,
-    x: Tensor,
+    code: Tensor,
     output: Tensor,
     *,
     maximum: bool,
     config: PointwiseConfig | None = None,
 ) -> list[Launch]:
-    """Plan the gradient of a dense `x`; `output` lies as `x` does and may be `x`."""
-    planes, inner = _planes(x)
-    height, width = x.shape[2:]
-    blocks = config or select(PointwiseConfig, x.dtype, inner, height * width, gpu_of(x.device))
+    """Plan the gradient of what was pooled into a dense `output`, which the others lie like."""
+    planes, inner = _planes(output)
+    height, width = output.shape[2:]
+    gpu = gpu_of(output.device)
+    blocks = config or select(PointwiseConfig, output.dtype, inner, height * width, gpu)
     launch = Launch(
         relu_pool_bwd_kernel,
         (planes * ceil(height / 2), ceil(ceil(width / 2) * inner / blocks.block)),
-        {"grad": grad, "x": x, "output": output, "height": height, "width": width},
-        {"INNER": inner, "MAXIMUM": maximum, "BLOCK": blocks.block},
+        {"grad": grad, "code": code, "output": output, "height": height, "width": width},
+        {"INNER": inner, "SHARE": 1.0 if maximum else 0.25, "BLOCK": blocks.block},
         blocks.num_warps,
         blocks.num_stages,
     )
