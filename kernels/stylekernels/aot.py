@@ -42,6 +42,7 @@ POINTERS = {
     torch.int32: "*i32",
     torch.float64: "*fp64",
     torch.int64: "*i64",
+    torch.uint8: "*u8",
 }
 WIDE_LOADS = re.compile(r"ld\.global[.\w]*\.v[48]|(?:global|buffer)_load_dwordx4")
 MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync", "v_mfma")
