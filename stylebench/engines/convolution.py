@@ -16,6 +16,7 @@ from torch import Tensor
 from stylebench.engines.cudnn import backward_ways, fastest, forward_ways
 
 _ONES = (1, 1)
+_LARGEST_SAMPLE = 1024  # px: larger images rank the ways alike, and need their memory themselves
 _Pass = Callable[[Tensor], Tensor]
 
 
@@ -73,8 +74,9 @@ class Convolution:
             return next(iter(ways))
         # A seed of its own: the caller's random numbers are not touched.
         generator = torch.Generator(like.device).manual_seed(0)
-        x = torch.randn(1, channels, *size, generator=generator, device=like.device)
-        self.chosen[which] = fastest(ways, _channels_last(x.to(like.dtype)))
+        shape = (1, channels, *(min(side, _LARGEST_SAMPLE) for side in size))
+        x = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+        self.chosen[which] = fastest(ways, _channels_last(x))
         return self.chosen[which]
 
 
