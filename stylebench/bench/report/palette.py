@@ -1,0 +1,40 @@
+"""One colour for one engine on every chart.
+
+Okabe and Ito's colours, which people who are colour-blind can tell apart. Each has a contrast of at
+least 3 against the page in light and in dark, so marks keep their colour when the theme changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+GREY, PURPLE, BLUE, RED, GREEN = "#7b838c", "#c26b9c", "#0f7cc0", "#d55e00", "#009e73"
+_SPARE = (BLUE, RED, GREEN, PURPLE, "#b08600", "#56a0d3", GREY, "#8a5a44")
+
+#: Engine or implementation -> colour; ours is red wherever it appears.
+COLOURS: Mapping[str, str] = {
+    "reference": GREY,
+    "eager": GREY,
+    "plain": PURPLE,
+    "baddbmm": PURPLE,
+    "compiled": BLUE,
+    "fused": RED,
+    "stylekernels": RED,
+}
+DASHES: Mapping[str, str] = {"bf16": "dash", "fp16": "dot", "tf32": "dashdot", "fp64": "dot"}
+SYMBOLS: Mapping[str, str] = {
+    "bf16": "diamond",
+    "fp16": "square",
+    "tf32": "triangle-up",
+    "fp64": "x",
+}
+
+
+def colour(name: str) -> str:
+    """Of an engine or an implementation; green where it is none that is known."""
+    return COLOURS.get(name, GREEN)
+
+
+def spare(index: int) -> str:
+    """Colours for what is no engine, in the order of appearance."""
+    return _SPARE[index % len(_SPARE)]
