@@ -6,7 +6,8 @@ Those come from the page's style sheet when the page draws, and again when its t
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,7 @@ def engine_line(row: Row) -> dict[str, Any]:
 
 
 def lines(
-    id: str, title: str, series: Sequence[Series], x: Mapping[str, Any], y: Mapping[str, Any]
+    slug: str, title: str, series: Sequence[Series], x: Mapping[str, Any], y: Mapping[str, Any]
 ) -> Chart:
     """Lines or dots over two numeric axes."""
     traces = [
@@ -82,11 +83,11 @@ def lines(
         )
         for each in series
     ]
-    return _chart(id, title, traces, 340, x, y)
+    return _chart(slug, title, traces, 340, x, y)
 
 
 def bars(
-    id: str, title: str, series: Sequence[Series], x: Mapping[str, Any], text: bool = False
+    slug: str, title: str, series: Sequence[Series], x: Mapping[str, Any], text: bool = False
 ) -> Chart:
     """Horizontal bars, stacked where several series share a category; the first one on top."""
     traces = [
@@ -105,12 +106,10 @@ def bars(
         for each in series
     ]
     chart_height = 74 + 30 * _categories(series)
-    return _chart(
-        id, title, traces, chart_height, x, _CATEGORIES, barmode="stack", bargap=0.32
-    )
+    return _chart(slug, title, traces, chart_height, x, _CATEGORIES, barmode="stack", bargap=0.32)
 
 
-def dots(id: str, title: str, series: Sequence[Series], x: Mapping[str, Any]) -> Chart:
+def dots(slug: str, title: str, series: Sequence[Series], x: Mapping[str, Any]) -> Chart:
     """A row of dots for each category, one colour a series; the first category on top."""
     traces = [
         go.Scatter(
@@ -126,7 +125,7 @@ def dots(id: str, title: str, series: Sequence[Series], x: Mapping[str, Any]) ->
         for each in series
     ]
     rows = {**_CATEGORIES, "showgrid": True}
-    return _chart(id, title, traces, 74 + 24 * _categories(series), x, rows)
+    return _chart(slug, title, traces, 74 + 24 * _categories(series), x, rows)
 
 
 _CATEGORIES = {
@@ -136,6 +135,18 @@ _CATEGORIES = {
     "ticks": "",
     "ticklabelstandoff": 6,
 }
+
+
+def log_axis(title: str, values: Iterable[float | None]) -> dict[str, Any]:
+    """A logarithmic axis with marks at 1, 2 and 5, or at powers of ten where that were crowded."""
+    positive = [value for value in values if value and value > 0]
+    decades = math.log10(max(positive) / min(positive)) if positive else 0
+    return {
+        "type": "log",
+        "title": {"text": title},
+        "tickformat": "~s" if decades and max(positive) >= 1e4 else "~g",
+        "dtick": "D2" if decades < 3.5 else 1,
+    }
 
 
 def _categories(series: Sequence[Series]) -> int:
@@ -148,7 +159,7 @@ def spare_look(index: int, **more: Any) -> dict[str, Any]:
 
 
 def _chart(
-    id: str,
+    slug: str,
     title: str,
     traces: Sequence[Any],
     height: int,
@@ -167,4 +178,4 @@ def _chart(
         hovermode="closest",
         **layout,
     )
-    return Chart(id, title, drawn.to_json(), height)
+    return Chart(slug, title, drawn.to_json(), height)

@@ -52,7 +52,8 @@ def _settings(row: Row) -> str:
 
 
 _SETTINGS: Column[Row] = words("settings", _settings)
-_WHO = (_MACHINE, _SIZE, _ENGINE, _PRECISION, _SETTINGS)
+_WHO = (_MACHINE, _SIZE, _ENGINE, _PRECISION)
+_PROOF = (_SETTINGS, _RECORD)
 
 
 def _spread(row: Row) -> float | None:
@@ -75,6 +76,7 @@ def speeds(caption: str, rows: Sequence[Row]) -> Table | None:
         [
             *_WHO,
             numbers("it/s", lambda row: row.rate),
+            _PARITY,
             numbers("an iteration", lambda row: 1 / row.rate if row.rate else None, _seconds),
             numbers("\N{PLUS-MINUS SIGN}", _spread, percent),
             numbers("against reference", lambda row: speed_up(row, rows), ratio),
@@ -82,8 +84,7 @@ def speeds(caption: str, rows: Sequence[Row]) -> Table | None:
             _setup("build"),
             _setup("first"),
             _setup("capture"),
-            _PARITY,
-            _RECORD,
+            *_PROOF,
         ],
         rows,
     )
@@ -104,7 +105,7 @@ def memory(rows: Sequence[Row]) -> Table | None:
             *_WHO,
             numbers("peak memory", lambda row: row.case.peak_bytes, _bytes),
             numbers("of the reference's", share, percent),
-            _RECORD,
+            *_PROOF,
         ],
         [row for row in rows if row.case.peak_bytes],
     )
@@ -175,7 +176,7 @@ def parts(rows: Sequence[Row]) -> Table | None:
             words("part", lambda line: line.name),
             numbers("time", lambda line: line.seconds, _seconds),
             numbers("share", lambda line: line.share, percent),
-            _of_row(_RECORD),
+            *(_of_row(column) for column in _PROOF),
         ],
         lines,
     )
@@ -215,11 +216,10 @@ def times_to_loss(rows: Sequence[Row]) -> Table | None:
             _MACHINE,
             _ENGINE,
             _PRECISION,
-            _SETTINGS,
             *(reached(mark) for mark in sorted(marks)),
             numbers("sooner than reference", sooner, ratio),
             _PARITY,
-            _RECORD,
+            *_PROOF,
         ],
         rows,
     )
@@ -233,7 +233,7 @@ def whole_runs(rows: Sequence[Row]) -> Table | None:
 
     return table(
         "From the shell to the saved image",
-        [*_WHO, *(run(key, title) for key, title in RUNS.items()), _PARITY, _RECORD],
+        [*_WHO, *(run(key, title) for key, title in RUNS.items()), _PARITY, *_PROOF],
         rows,
     )
 
@@ -254,7 +254,7 @@ def verdicts(rows: Sequence[Row]) -> Table | None:
             numbers("of the limit", lambda r: _used(c) if (c := tightest(r)) else None, percent),
             numbers("PSNR, dB", lambda row: row.number("psnr")),
             words("against", lambda row: row.case.parity.oracle if row.case.parity else ""),
-            _RECORD,
+            *_PROOF,
         ],
         rows,
     )
@@ -275,7 +275,7 @@ def roofs(rows: Sequence[Row]) -> Table | None:
         for index, roof in enumerate(row.stored.record.roofs)
     }
 
-    def of(roof: Roof) -> str:
+    def spelled(roof: Roof) -> str:
         size = f"{roof.width} x {roof.height}" if roof.width and roof.height else ""
         return " ".join(filter(None, (roof.what, roof.precision, size)))
 
@@ -283,8 +283,10 @@ def roofs(rows: Sequence[Row]) -> Table | None:
         "Measured roofs",
         [
             words("machine", lambda line: line[0].machine),
-            words("roof", lambda line: of(line[1])),
-            Column("reached", lambda l: Cell(si(l[1].value, l[1].unit), l[1].value), True),
+            words("roof", lambda line: spelled(line[1])),
+            Column(
+                "reached", lambda line: Cell(si(line[1].value, line[1].unit), line[1].value), True
+            ),
             Column("record", lambda line: source(line[0])),
         ],
         lines.values(),

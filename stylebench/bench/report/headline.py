@@ -47,15 +47,21 @@ def _headline(machine: str, rows: list[Row]) -> Headline:
 
 
 def _what(row: Row) -> str:
-    always = ("engine", "precision", "size", "optimizer", "history")
-    return labels([row], always)[0]
+    history = row.text("history")
+    words = (
+        labels([row])[0],
+        row.text("size"),
+        row.text("optimizer"),
+        f"history {history}" if history else "",
+    )
+    return ", ".join(filter(None, words))
 
 
 def _facts(row: Row, rows: list[Row]) -> list[str]:
     facts = []
     reference, faster = reference_of(row, rows), speed_up(row, rows)
     if reference and reference.rate and faster:
-        facts.append(f"{ratio(faster)} the reference's {figure(reference.rate)} it/s")
+        facts.append(f"{ratio(faster)} the reference, {figure(reference.rate)} it/s")
     if row.case.roof_share is not None:
         facts.append(f"{percent(row.case.roof_share)} of the measured roof")
     return facts

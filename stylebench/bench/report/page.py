@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def render(stored: Sequence[Stored], faults: Sequence[str]) -> str:
 
     from stylebench.bench.report.gallery import exhibits
     from stylebench.bench.report.headline import headlines
+    from stylebench.bench.report.palette import COLOURS
     from stylebench.bench.report.provenance import sources
     from stylebench.bench.report.rows import gather
     from stylebench.bench.report.sections import sections
@@ -72,6 +74,7 @@ def render(stored: Sequence[Stored], faults: Sequence[str]) -> str:
         sources=sources(stored),
         faults=[*faults, *unseen],
         newest=max((each.record.started[:10] for each in stored), default=""),
+        engines=COLOURS,
         style=_trusted((_TEMPLATE / "page.css").read_text("utf-8")),
         script=_trusted(script),
         hashes=" ".join(f"'{_hash(text)}'" for text in (f"\n{script}\n", plotly)),
@@ -96,6 +99,7 @@ def _hash(script: str) -> str:
     return "sha256-" + base64.b64encode(digest).decode("ascii")
 
 
+@cache
 def _packed(script: str) -> str:
     """Compressed for the page to unpack: plotly is 4.8 MB, and 2.0 MB so."""
     packed = gzip.compress(script.encode(), compresslevel=9, mtime=0)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 GREY, PURPLE, BLUE, RED, GREEN = "#7b838c", "#c26b9c", "#0f7cc0", "#d55e00", "#009e73"
-_SPARE = (BLUE, RED, GREEN, PURPLE, "#b08600", "#56a0d3", GREY, "#8a5a44")
+# None of these is an engine's, so that no part of a bar is taken for one.
+_SPARE = ("#6a66c8", "#ad8100", "#1b8f8b", "#a8577e", "#6d8f2b", "#97603a", "#64788a")
 
 #: Engine or implementation -> colour; ours is red wherever it appears.
 COLOURS: Mapping[str, str] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from stylebench.bench.report.charts import (
     Chart,
@@ -11,10 +13,11 @@ from stylebench.bench.report.charts import (
     dots,
     engine_line,
     lines,
+    log_axis,
     spare_look,
 )
-from stylebench.bench.report.numbers import figure, percent, ratio, si
-from stylebench.bench.report.palette import colour
+from stylebench.bench.report.numbers import TIMES, figure, percent, ratio, si
+from stylebench.bench.report.palette import GREY, colour
 from stylebench.bench.report.rows import (
     Row,
     by_machine,
@@ -26,20 +29,20 @@ from stylebench.bench.report.rows import (
 
 Draw = Callable[[str, str, list[Row]], Chart | None]
 
-_PIXELS = {"type": "log", "title": {"text": "pixels"}, "tickformat": "~s", "dtick": "D2"}
 _MOST_BARS = 16
+_APART = 1.7  # sizes nearer to each other than this would have overlapping marks
 
 
-def each_machine(id: str, rows: Iterable[Row], draw: Draw) -> list[Chart]:
+def each_machine(slug: str, rows: Iterable[Row], draw: Draw) -> list[Chart]:
     """``draw`` applied to every machine's rows; machines with nothing to draw are left out."""
     drawn = [
-        draw(f"{id}-{number}", machine, its_rows)
+        draw(f"{slug}-{number}", machine, its_rows)
         for number, (machine, its_rows) in enumerate(by_machine(rows).items())
     ]
     return [chart for chart in drawn if chart]
 
 
-def rate_bars(id: str, machine: str, rows: list[Row]) -> Chart | None:
+def rate_bars(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     """Iterations a second at the usual size, fastest first, beside the ratio to the reference."""
     timed = usual_size(row for row in rows if row.rate)
     timed = sorted(timed, key=lambda row: -(row.rate or 0))[:_MOST_BARS]
@@ -51,35 +54,37 @@ def rate_bars(id: str, machine: str, rows: list[Row]) -> Chart | None:
         {"marker": {"color": [colour(row.text("engine")) for row in timed]}},
     )  # fmt: skip
     # Room to the right of the longest bar for its words.
-    axis = {"title": {"text": "it/s"}, "range": [0, 1.55 * max(rates)], "nticks": 6}
-    return bars(id, _title(machine, timed), [series], axis, text=True)
+    axis = {"title": {"text": "it/s"}, "range": [0, 1.6 * max(rates)], "nticks": 6}
+    return bars(slug, _title(machine, timed), [series], axis, text=True)
 
 
 def _rate_words(row: Row, rows: Iterable[Row]) -> str:
-    words = f"{figure(row.rate or 0)} it/s"
+    words = figure(row.rate or 0)
     faster = None if row is reference_of(row, rows) else speed_up(row, rows)
     return words if faster is None else f"{words}, {ratio(faster)}"
 
 
-def rate_by_size(id: str, machine: str, rows: list[Row]) -> Chart | None:
+def rate_by_size(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     """Iterations a second against pixels, both logarithmic."""
-    y = {"type": "log", "title": {"text": "it/s"}, "tickformat": "~g", "dtick": "D2"}
-    return _by_size(id, machine, rows, lambda row: row.rate, lambda v: f"{figure(v)} it/s", y)
+    return _by_size(
+        slug, machine, rows, lambda row: row.rate, lambda v: f"{figure(v)} it/s", "it/s"
+    )
 
 
-def memory_by_size(id: str, machine: str, rows: list[Row]) -> Chart | None:
+def memory_by_size(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     """Peak memory against pixels, both logarithmic."""
-    y = {"type": "log", "title": {"text": "peak memory, B"}, "tickformat": "~s", "dtick": "D2"}
-    return _by_size(id, machine, rows, lambda row: row.case.peak_bytes, lambda v: si(v, "B"), y)
+    return _by_size(
+        slug, machine, rows, lambda row: row.case.peak_bytes, lambda v: si(v, "B"), "peak memory, B"
+    )
 
 
 def _by_size(
-    id: str,
+    slug: str,
     machine: str,
     rows: list[Row],
     value: Callable[[Row], float | None],
     spell: Callable[[float], str],
-    y: dict[str, object],
+    unit: str,
 ) -> Chart | None:
     drawn = [row for row in rows if row.pixels and value(row)]
     # Named over all of them at once, so that a line's name is the same at every size.
@@ -95,7 +100,24 @@ def _by_size(
                 engine_line(points[0]),
             )
         )
-    return lines(id, machine, series, _PIXELS, y) if series else None
+    y = log_axis(unit, [value(row) for row in drawn])
+    return lines(slug, machine, series, _sizes_axis(drawn), y) if series else None
+
+
+def _sizes_axis(rows: Iterable[Row]) -> dict[str, Any]:
+    """Pixels on a logarithmic scale, marked at the sizes that were measured."""
+    sizes = {row.pixels: row.text("size") for row in rows if row.pixels}
+    marks: list[float] = []
+    for pixels in sorted(sizes):
+        if not marks or pixels > _APART * marks[-1]:
+            marks.append(pixels)
+    return {
+        "type": "log",
+        "title": {"text": "size, px", "standoff": 18},  # below marks of two lines
+        "tickvals": marks,
+        "ticktext": [sizes[pixels].replace(f" {TIMES}", f"<br>{TIMES}") for pixels in marks],
+        "tickangle": 0,
+    }
 
 
 def _lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -112,10 +134,10 @@ def _lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return groups
 
 
-def roof_shares(id: str, machine: str, rows: list[Row]) -> Chart | None:
+def roof_shares(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     """The share of the measured roof, a line of dots for each kernel, layer and precision."""
     shared = [row for row in rows if row.case.roof_share is not None]
-    shared.sort(key=lambda row: (row.text("kernel"), row.text("layer"), row.text("precision")))
+    shared.sort(key=kernel_name)
     kinds = {row.text("implementation"): None for row in sorted(shared, key=lambda row: row.rank)}
     series = []
     for kind in kinds:
@@ -130,8 +152,8 @@ def roof_shares(id: str, machine: str, rows: list[Row]) -> Chart | None:
             )
         )
     most = max((row.case.roof_share or 0 for row in shared), default=0)
-    axis = {"title": {"text": "% of the measured roof"}, "range": [0, max(103, 103 * most)]}
-    return dots(id, machine, series, axis) if series else None
+    axis = {"title": {"text": "% of roof"}, "dtick": 25, "range": [0, max(103, 103 * most)]}
+    return dots(slug, machine, series, axis) if series else None
 
 
 def kernel_name(row: Row) -> str:
@@ -140,7 +162,7 @@ def kernel_name(row: Row) -> str:
     return " ".join(filter(None, words)) or row.case.name
 
 
-def parts_of_iteration(id: str, machine: str, rows: list[Row]) -> Chart | None:
+def parts_of_iteration(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     """Where an iteration's time goes at the usual size, parts stacked."""
     split = usual_size(row for row in rows if row.case.parts)[:_MOST_BARS]
     names = labels(split)
@@ -158,10 +180,10 @@ def parts_of_iteration(id: str, machine: str, rows: list[Row]) -> Chart | None:
             )
         )
     axis = {"title": {"text": "ms an iteration"}, "rangemode": "tozero"}
-    return bars(id, _title(machine, split), series, axis) if series else None
+    return bars(slug, _title(machine, split), series, axis) if series else None
 
 
-def loss_curves(id: str, machine: str, rows: list[Row]) -> Chart | None:
+def loss_curves(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     """Loss, as the fp32 reference judges it, against seconds."""
     curved = [row for row in rows if row.case.curve]
     series = [
@@ -178,9 +200,29 @@ def loss_curves(id: str, machine: str, rows: list[Row]) -> Chart | None:
         )
         for name, row in zip(labels(curved), curved, strict=True)
     ]
-    x = {"title": {"text": "seconds"}, "rangemode": "tozero"}
-    y = {"type": "log", "title": {"text": "loss"}, "exponentformat": "power", "dtick": "D2"}
-    return lines(id, machine, series, x, y) if series else None
+    if not series:
+        return None
+    longest = max(max(each.x) for each in series)
+    y = log_axis("loss", [point.loss for row in curved for point in row.case.curve])
+    x = {"title": {"text": "seconds"}, "range": [0, 1.02 * longest]}
+    return lines(slug, machine, [*series, *_target(curved, longest)], x, y)
+
+
+def _target(rows: Iterable[Row], longest: float) -> list[Series]:
+    """The loss that the reference has after its last mark, as a level line."""
+    marks = [
+        (int(found[1]), value)
+        for row in rows
+        for name, value in row.case.values.items()
+        if (found := re.fullmatch(r"target_(\d+)", name)) and value > 0
+    ]
+    if not marks:
+        return []
+    iterations, loss = max(marks)
+    name = f"reference after {iterations}"
+    words = f"the reference's loss after {iterations} iterations: {figure(loss)}"
+    look = {"mode": "lines", "line": {"color": GREY, "dash": "dot", "width": 1.5}}
+    return [Series(name, [0, longest], [loss, loss], [words, words], look)]
 
 
 #: Values of the suite stylize -> what they are called.
@@ -191,7 +233,7 @@ RUNS = {
 }
 
 
-def whole_runs(id: str, machine: str, rows: list[Row]) -> Chart | None:
+def whole_runs(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     """Seconds from the shell to the saved image."""
     ordered = sorted(rows, key=lambda row: row.rank)
     series = []
@@ -209,10 +251,9 @@ def whole_runs(id: str, machine: str, rows: list[Row]) -> Chart | None:
                 )
             )
     axis = {"title": {"text": "seconds"}, "rangemode": "tozero"}
-    return dots(id, machine, series, axis) if series else None
+    return dots(slug, machine, series, axis) if series else None
 
 
 def _title(machine: str, rows: Sequence[Row]) -> str:
     size = rows[0].text("size") if rows else ""
     return f"{machine}, {size}" if size else machine
-

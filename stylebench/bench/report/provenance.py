@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stylebench.bench.record import Case, Machine, Record, State
 from stylebench.bench.report.numbers import percent, si
-from stylebench.bench.report.tables import Cell, verdict
+from stylebench.bench.report.tables import Cell, commit, verdict
 from stylebench.bench.store import Stored
 
 Facts = list[tuple[str, str]]
@@ -63,13 +63,6 @@ def _source(stored: Stored, anchor: str) -> Source:
         _run(record),
         [_measured(case, f"{anchor}-{index}") for index, case in enumerate(record.cases)],
     )
-
-
-def commit(record: Record) -> str:
-    """Seven digits, ``+ changes`` where the tree was dirty; empty where there was no git."""
-    if not record.code.commit:
-        return ""
-    return record.code.commit[:7] + (" + changes" if record.code.dirty else "")
 
 
 def _filled(pairs: Iterable[tuple[str, object]]) -> Facts:

@@ -172,4 +172,6 @@ def labels(rows: Sequence[Row], always: Sequence[str] = _ALWAYS) -> list[str]:
 
 def _label(row: Row, fields: Iterable[str]) -> str:
     texts = ((name, row.text(name)) for name in fields)
-    return " ".join(f"{name} {text}" if name in _WITH_NAME else text for name, text in texts if text)
+    return " ".join(
+        f"{name} {text}" if name in _WITH_NAME else text for name, text in texts if text
+    )

@@ -77,7 +77,10 @@ def _sizes(rows: Sequence[Row]) -> Section:
 
 
 def _roof(rows: Sequence[Row]) -> Section:
-    its = of_suite(rows, "kernels")
+    its = sorted(
+        of_suite(rows, "kernels"),
+        key=lambda row: (row.machine, plots.kernel_name(row), row.rank),
+    )
     return Section(
         "roof",
         "Kernels against the roof",
@@ -90,7 +93,8 @@ def _roof(rows: Sequence[Row]) -> Section:
 
 
 def _parts(rows: Sequence[Row]) -> Section:
-    its = [row for row in rows if row.case.parts]
+    split = [row for row in rows if row.case.parts]
+    its = of_suite(split, "iteration") or split  # another suite's would show each of them twice
     return Section(
         "parts",
         "Where an iteration's time goes",

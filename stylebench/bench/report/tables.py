@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Generic, TypeVar
 
-from stylebench.bench.record import Case
+from stylebench.bench.record import Case, Record
 from stylebench.bench.report.numbers import figure
 from stylebench.bench.report.rows import Row
 
@@ -94,6 +94,15 @@ def verdict(case: Case) -> Cell:
 
 
 def source(row: Row) -> Cell:
-    """The date of the run, leading to its record."""
-    quick = " quick" if row.stored.record.quick else ""
-    return Cell(f"{row.date}{quick}", anchor=row.anchor)
+    """The date and commit of the run, leading to its record."""
+    record = row.stored.record
+    quick = "quick" if record.quick else ""
+    words = (row.date, commit(record), quick)
+    return Cell(" ".join(filter(None, words)), anchor=row.anchor)
+
+
+def commit(record: Record) -> str:
+    """Seven digits, ``+ changes`` where the tree was dirty; empty where there was no git."""
+    if not record.code.commit:
+        return ""
+    return record.code.commit[:7] + (" + changes" if record.code.dirty else "")

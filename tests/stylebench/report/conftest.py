@@ -133,7 +133,12 @@ def draw(folder: Path):
     y, x = np.mgrid[0:192, 0:256]
     base = np.stack([x, 255 - y, 128 + 80 * np.sin(x / 9 + y / 17)], axis=-1)
     noise = np.random.default_rng(1).normal(0, 2, base.shape)
-    pictures = {"reference": base, "output": base + noise, "content": base[::-1], "style": noise * 40}
+    pictures = {
+        "reference": base,
+        "output": base + noise,
+        "content": base[::-1],
+        "style": noise * 40,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for name, values in pictures.items():
         Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(folder / f"{name}.png")
@@ -178,7 +183,9 @@ def fill(folder: Path):
             record("stylize", machine, runs()),
         ):
             write_record(folder / file_name(each), each)
-    old = Case("fused fp32 512x384", {"engine": "fused"}, "failed", "an old run")
+    old = Case(
+        "fused fp32 4096x3072", {"engine": "fused", "precision": "fp32"}, "failed", "an old run"
+    )
     older = record("iteration", CPU, [old], started="2025-01-02T03:04:05Z")
     write_record(folder / file_name(older), older)
     (folder / "broken.json").write_text(json.dumps({"version": 1, "suite": HOSTILE}))

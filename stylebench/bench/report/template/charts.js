@@ -24,6 +24,7 @@
       look[`${axis}.linecolor`] = line;
       look[`${axis}.tickcolor`] = line;
       look[`${axis}.title.font.color`] = soft;
+      look[`${axis}.title.font.size`] = 12;
     }
     return look;
   }
@@ -41,7 +42,8 @@
       const mark = MARKS[trace.marker.symbol ?? "circle"];
       parts.push(`<path d="${mark}" fill="${colour}" stroke="${colour}"/>`);
     }
-    return `<svg width="24" height="10" aria-hidden="true" fill="none">${parts.join("")}</svg>`;
+    const box = mode.includes("lines") ? "0 0 24 10" : "6 0 12 10";
+    return `<svg viewBox="${box}" height="10" aria-hidden="true" fill="none">${parts.join("")}</svg>`;
   }
 
   // Buttons, because plotly's own legend covers marks on a phone and no key reaches it.
@@ -77,7 +79,7 @@
   async function draw(chart) {
     const { plot, figure } = chart;
     const touch = matchMedia("(pointer: coarse)").matches;
-    const font = { family: getComputedStyle(document.body).fontFamily, size: 12 };
+    const font = { family: getComputedStyle(document.body).fontFamily, size: innerWidth < 480 ? 11 : 12 };
     const layout = { ...figure.layout, font, dragmode: touch ? false : "zoom" };
     await Plotly.newPlot(plot, figure.data, layout, { responsive: true, displayModeBar: false });
     await Plotly.relayout(plot, colours());
