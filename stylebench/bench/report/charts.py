@@ -13,7 +13,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from stylebench.bench.report.palette import DASHES, SYMBOLS, colour, spare
+from stylebench.bench.report.palette import colour, line_styles, spare
 from stylebench.bench.report.rows import Row
 
 
@@ -58,14 +58,17 @@ def plain(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def engine_line(row: Row) -> dict[str, Any]:
-    """The look of an engine at a precision: colour the one, dash and symbol the other."""
-    precision, hue = row.text("precision"), colour(row.text("engine"))
-    return {
-        "mode": "lines+markers",
-        "line": {"color": hue, "dash": DASHES.get(precision, "solid"), "width": 2},
-        "marker": {"color": hue, "symbol": SYMBOLS.get(precision, "circle"), "size": 7},
-    }
+def engine_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The look of each row's line: colour for the engine, dash and symbol for what differs."""
+    styles = line_styles([(row.text("engine"), row.text("precision")) for row in rows])
+    return [
+        {
+            "mode": "lines+markers",
+            "line": {"color": colour(row.text("engine")), "dash": dash, "width": 2},
+            "marker": {"color": colour(row.text("engine")), "symbol": symbol, "size": 7},
+        }
+        for row, (dash, symbol) in zip(rows, styles, strict=True)
+    ]
 
 
 def lines(

@@ -6,7 +6,8 @@ least 3 against the page in light and in dark, so marks keep their colour when t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 GREY, PURPLE, BLUE, RED, GREEN = "#7b838c", "#c26b9c", "#0f7cc0", "#d55e00", "#009e73"
 # None of these is an engine's, so that no part of a bar is taken for one.
@@ -29,6 +30,26 @@ SYMBOLS: Mapping[str, str] = {
     "tf32": "triangle-up",
     "fp64": "x",
 }
+_IN_TURN = (
+    ("solid", "circle"), ("dash", "diamond"), ("dot", "square"), ("dashdot", "triangle-up"),
+    ("longdash", "x"), ("longdashdot", "circle"),
+)  # fmt: skip
+
+
+def line_styles(kinds: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A dash and a symbol for each line, given its engine and precision.
+
+    They tell the precision, as on every chart; where that leaves two lines alike, an engine's lines
+    take the styles in turn.
+    """
+    if len(set(kinds)) == len(kinds):
+        return [(DASHES.get(each, "solid"), SYMBOLS.get(each, "circle")) for _, each in kinds]
+    turns: Counter[str] = Counter()
+    styles = []
+    for engine, _ in kinds:
+        styles.append(_IN_TURN[turns[engine] % len(_IN_TURN)])
+        turns[engine] += 1
+    return styles
 
 
 def colour(name: str) -> str:

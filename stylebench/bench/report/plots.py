@@ -11,7 +11,7 @@ from stylebench.bench.report.charts import (
     Series,
     bars,
     dots,
-    engine_line,
+    engine_lines,
     lines,
     log_axis,
     spare_look,
@@ -88,18 +88,18 @@ def _by_size(
 ) -> Chart | None:
     drawn = [row for row in rows if row.pixels and value(row)]
     # Named over all of them at once, so that a line's name is the same at every size.
-    series = []
-    for name, points in _lines_of(drawn).items():
-        points = sorted(points, key=lambda row: row.pixels or 0)
-        series.append(
-            Series(
-                name,
-                [row.pixels for row in points],
-                [value(row) for row in points],
-                [f"{name}, {row.text('size')}: {spell(value(row) or 0)}" for row in points],
-                engine_line(points[0]),
-            )
+    groups = _lines_of(drawn)
+    looks = engine_lines([points[0] for points in groups.values()])
+    series = [
+        Series(
+            name,
+            [row.pixels for row in points],
+            [value(row) for row in points],
+            [f"{name}, {row.text('size')}: {spell(value(row) or 0)}" for row in points],
+            look,
         )
+        for (name, points), look in zip(groups.items(), looks, strict=True)
+    ]
     y = log_axis(unit, [value(row) for row in drawn])
     return lines(slug, machine, series, _sizes_axis(drawn), y) if series else None
 
@@ -128,7 +128,7 @@ def _lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
         if len({row.text(name) for row in rows}) > 1
     ]
     groups: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row.rank):
+    for row in sorted(rows, key=lambda row: (row.rank, row.pixels or 0)):
         words = [row.text(name) for name in ("engine", "precision", *varying)]
         groups.setdefault(" ".join(filter(None, words)) or row.case.name, []).append(row)
     return groups
@@ -137,17 +137,22 @@ def _lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def roof_shares(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     """The share of the measured roof, a line of dots for each kernel, layer and precision."""
     shared = [row for row in rows if row.case.roof_share is not None]
-    shared.sort(key=kernel_name)
+    shared.sort(key=lambda row: (kernel_name(row), row.number("positions") or 0))
+    names = _kernel_names(shared)
     kinds = {row.text("implementation"): None for row in sorted(shared, key=lambda row: row.rank)}
     series = []
     for kind in kinds:
-        its = [row for row in shared if row.text("implementation") == kind]
+        its = [
+            (name, row.case.roof_share or 0)
+            for name, row in zip(names, shared, strict=True)
+            if row.text("implementation") == kind
+        ]
         series.append(
             Series(
                 kind or "kernel",
-                [100 * (row.case.roof_share or 0) for row in its],
-                [kernel_name(row) for row in its],
-                [f"{kind} {kernel_name(row)}: {percent(row.case.roof_share or 0)}" for row in its],
+                [100 * share for _, share in its],
+                [name for name, _ in its],
+                [f"{kind} {name}: {percent(share)}" for name, share in its],
                 {"marker": {"color": colour(kind), "size": 10}},
             )
         )
@@ -160,6 +165,18 @@ def kernel_name(row: Row) -> str:
     """``gram relu1_1 bf16``."""
     words = [row.text(name) for name in ("kernel", "layer", "precision")]
     return " ".join(filter(None, words)) or row.case.name
+
+
+def _kernel_names(rows: Sequence[Row]) -> list[str]:
+    """With the number of positions, where a kernel ran on several."""
+    sizes: dict[str, set[float | None]] = {}
+    for row in rows:
+        sizes.setdefault(kernel_name(row), set()).add(row.number("positions"))
+    return [
+        f"{name} {row.number('positions') or 0:,.0f}" if len(sizes[name]) > 1 else name
+        for row in rows
+        for name in [kernel_name(row)]
+    ]
 
 
 def parts_of_iteration(slug: str, machine: str, rows: list[Row]) -> Chart | None:
@@ -196,9 +213,9 @@ def loss_curves(slug: str, machine: str, rows: list[Row]) -> Chart | None:
                 f"after {si(point.seconds, 's')}"
                 for point in row.case.curve
             ],
-            {**engine_line(row), "mode": "lines"},
+            {**look, "mode": "lines"},
         )
-        for name, row in zip(labels(curved), curved, strict=True)
+        for name, row, look in zip(labels(curved), curved, engine_lines(curved), strict=True)
     ]
     if not series:
         return None

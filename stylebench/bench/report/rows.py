@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stylebench.bench.record import Case
 from stylebench.bench.report.numbers import TIMES
@@ -108,8 +108,20 @@ def gather(stored: Sequence[Stored]) -> list[Row]:
                 continue
             for number, case in enumerate(each.record.cases):
                 key = (each.record.machine.slug, each.record.suite, case.name)
-                newest[key] = Row(each, case, f"record-{index}", f"record-{index}-{number}")
+                newest[key] = Row(
+                    each, _proven(case), f"record-{index}", f"record-{index}-{number}"
+                )
     return sorted(newest.values(), key=lambda row: (row.machine, row.pixels or 0, row.rank))
+
+
+def _proven(case: Case) -> Case:
+    """``case``, less everything that is or comes from a time where what ran was not right."""
+    if case.status == "ok" and (case.parity is None or case.parity.passed):
+        return case
+    values = {name: value for name, value in case.values.items() if "seconds" not in name}
+    return replace(
+        case, timing=None, setup=None, roof_share=None, parts={}, curve=[], values=values
+    )
 
 
 def of_suite(rows: Iterable[Row], *suites: str) -> list[Row]:

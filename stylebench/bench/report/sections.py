@@ -148,7 +148,7 @@ def _parity(rows: Sequence[Row]) -> Section:
         "parity",
         "Parity",
         "What was compared with the oracle, and the check that came nearest to its limit. "
-        "No case without a passing verdict has a time anywhere on this page.",
+        "A case that fails has no time anywhere on this page.",
         "stylebench bench parity",
         tables=_found(columns.verdicts(its)),
     )

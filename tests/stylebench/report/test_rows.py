@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stylebench.bench.record import Case
+from stylebench.bench.record import Case, Point
+from stylebench.bench.report.palette import line_styles
 from stylebench.bench.report.rows import gather, labels, reference_of, speed_up, usual_size
 from stylebench.bench.report.tables import verdict
 from stylebench.bench.store import Stored, load_records
@@ -85,6 +86,23 @@ def test_parameters_of_the_wrong_kind_are_as_good_as_absent():
 def test_a_verdict_never_passes_what_did_not(given, text, tone):
     cell = verdict(given)
     assert (cell.text, cell.tone) == (text, tone)
+
+
+def test_a_case_that_failed_keeps_no_time_however_it_is_spelled():
+    failed = Case(
+        "a", {}, "parity failed", parity=FAILED, roof_share=0.5, parts={"taps": 1.0},
+        curve=[Point(1, 1, 1)], values={"seconds_to_300": 2.0, "psnr": 20.0},
+    )  # fmt: skip
+    (row,) = rows(record("time-to-loss", CPU, [failed]))
+    assert (row.case.parts, row.case.curve, row.case.roof_share) == ({}, [], None)
+    assert row.case.values == {"psnr": 20.0}
+
+
+def test_lines_of_one_engine_never_look_alike():
+    kinds = [("fused", "fp32"), ("fused", "bf16"), ("compiled", "bf16")]
+    assert line_styles(kinds)[1] == line_styles(kinds)[2] == ("dash", "diamond")
+    twins = line_styles([("fused", "bf16")] * 4)
+    assert len(set(twins)) == 4
 
 
 def test_every_fixture_is_read_but_the_broken_one(results):

@@ -1,6 +1,6 @@
 // Charts: plotly is unpacked from the page itself; colours of paper and ink are the style sheet's.
 (() => {
-  const DASHES = { dash: "5 3", dot: "1.5 2.5", dashdot: "6 2.5 1.5 2.5" };
+  const DASHES = { dash: "5 3", dot: "1.5 2.5", dashdot: "6 2.5 1.5 2.5", longdash: "9 3", longdashdot: "9 2.5 1.5 2.5" };
   const MARKS = {
     diamond: "M12 1 16 5 12 9 8 5Z", square: "M8.5 1.5h7v7h-7Z", "triangle-up": "M12 1 16.5 9h-9Z",
     x: "M9 2l6 6M15 2l-6 6", circle: "M8.5 5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0Z",
