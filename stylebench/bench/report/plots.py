@@ -16,7 +16,7 @@ from stylebench.bench.report.charts import (
     log_axis,
     spare_look,
 )
-from stylebench.bench.report.numbers import TIMES, figure, percent, ratio, si
+from stylebench.bench.report.numbers import figure, percent, ratio, si
 from stylebench.bench.report.palette import GREY, colour
 from stylebench.bench.report.rows import (
     Row,
@@ -30,7 +30,7 @@ from stylebench.bench.report.rows import (
 Draw = Callable[[str, str, list[Row]], Chart | None]
 
 _MOST_BARS = 16
-_APART = 1.7  # sizes nearer to each other than this would have overlapping marks
+_APART = 1.5  # times the pixels; sizes nearer to each other than this would have overlapping marks
 
 
 def each_machine(slug: str, rows: Iterable[Row], draw: Draw) -> list[Chart]:
@@ -105,17 +105,17 @@ def _by_size(
 
 
 def _sizes_axis(rows: Iterable[Row]) -> dict[str, Any]:
-    """Pixels on a logarithmic scale, marked at the sizes that were measured."""
-    sizes = {row.pixels: row.text("size") for row in rows if row.pixels}
+    """Pixels on a logarithmic scale, marked with the sides of the sizes that were measured."""
+    sides = {row.pixels: row.side for row in rows if row.pixels}
     marks: list[float] = []
-    for pixels in sorted(sizes):
+    for pixels in sorted(sides):
         if not marks or pixels > _APART * marks[-1]:
             marks.append(pixels)
     return {
         "type": "log",
-        "title": {"text": "size, px", "standoff": 18},  # below marks of two lines
+        "title": {"text": "longest side, px"},
         "tickvals": marks,
-        "ticktext": [sizes[pixels].replace(f" {TIMES}", f"<br>{TIMES}") for pixels in marks],
+        "ticktext": [f"{sides[pixels]:g}" for pixels in marks],
         "tickangle": 0,
     }
 

@@ -68,8 +68,8 @@ def _sizes(rows: Sequence[Row]) -> Section:
     return Section(
         "sizes",
         "Against size",
-        "Both axes are logarithmic: a cost that grows with the pixels and no faster is a straight "
-        "line that falls a decade for a decade.",
+        "Both axes are logarithmic, and sizes lie as far apart as their pixels: a cost that grows "
+        "with the pixels and no faster is a straight line.",
         "stylebench bench sizes",
         plots.each_machine("sizes", its, plots.rate_by_size),
         _found(columns.speeds("Iterations by size", its)),
