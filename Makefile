@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format report clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml
@@ -26,5 +26,8 @@ format: $(READY)  ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+report: $(READY)  ## the page of all results in report/, and the README's table of them
+	$(BIN)/stylebench report results/ -o report/ --readme README.md
+
 clean:  ## remove what the targets above made
-	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf .venv out report .pytest_cache .mypy_cache .ruff_cache .benchmarks

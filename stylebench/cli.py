@@ -1,4 +1,4 @@
-"""The command line: ``stylebench stylize | demo | compare | presets | doctor``."""
+"""The command line: ``stylebench stylize | demo | compare | report | presets | doctor``."""
 
 from __future__ import annotations
 
@@ -181,6 +181,25 @@ def presets() -> None:
     from stylebench.tables import presets_table
 
     typer.echo(presets_table())
+
+
+@app.command()
+def report(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Records, or folders of them.", show_default=False)
+    ],
+    output: Annotated[Path, _option("Folder for index.html.", "--output", "-o")] = Path("report"),
+    readme: Annotated[
+        Path | None, _option("Rewrite this file's table of results too.", show_default=False)
+    ] = None,
+) -> None:
+    """Make one page of benchmark records: charts, tables, pictures, and where all come from."""
+    from stylebench.bench.report.page import write_report
+    from stylebench.bench.report.readme import rewrite_readme
+
+    typer.echo(write_report(paths, output))
+    if readme:
+        typer.echo(rewrite_readme(readme, paths))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stylebench.bench.report.readme import results_table, split_readme
 from stylebench.tables import presets_table
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -15,6 +16,12 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 def test_preset_table_is_the_current_one():
     assert presets_table(markdown=True) in README
+
+
+def test_table_of_results_is_that_of_the_records():
+    root = Path(__file__).parents[1]
+    _, between, _ = split_readme(root / "README.md")
+    assert between == results_table([root / "results"], root), "stale: run make report"
 
 
 def test_pictures_exist():

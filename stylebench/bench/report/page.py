@@ -1,0 +1,106 @@
+"""``stylebench report``: one page in one file, that opens from a disk and asks no network."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from stylebench.bench.store import Stored, load_records
+from stylebench.output import atomic_path
+
+_TEMPLATE = Path(__file__).with_name("template")
+_SCRIPTS = ("theme.js", "charts.js", "tables.js", "gallery.js", "records.js")
+_NEEDED = ("plotly", "jinja2")
+
+
+class ReportError(ValueError):
+    """The page cannot be made; the message says what to do."""
+
+
+def write_report(paths: Sequence[str | Path], folder: Path) -> Path:
+    """Write ``folder/index.html`` from every record below ``paths``; return where it is.
+
+    Files that are no records are named on the page and otherwise left out.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        ReportError: plotly is not installed.
+    """
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise ReportError(
+            f"the report needs {' and '.join(missing)}: pip install 'stylebench[report]'"
+        )
+    stored, faults = load_records(*paths)
+    page = folder / "index.html"
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(page) as partial:
+        partial.write_text(render(stored, faults), "utf-8")
+    return page
+
+
+def render(stored: Sequence[Stored], faults: Sequence[str]) -> str:
+    """The page's HTML; everything that comes from a record is escaped."""
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    from stylebench.bench.report.gallery import exhibits
+    from stylebench.bench.report.headline import headlines
+    from stylebench.bench.report.palette import COLOURS
+    from stylebench.bench.report.provenance import sources
+    from stylebench.bench.report.rows import gather
+    from stylebench.bench.report.sections import sections
+
+    rows = gather(stored)
+    shown, unseen = exhibits(rows)
+    script = "\n".join((_TEMPLATE / name).read_text("utf-8") for name in _SCRIPTS)
+    plotly = get_plotlyjs()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["json_block"] = _json_block
+    return environment.get_template("page.html").render(
+        headlines=headlines(rows),
+        sections=sections(rows),
+        exhibits=shown,
+        sources=sources(stored),
+        faults=[*faults, *unseen],
+        newest=max((each.record.started[:10] for each in stored), default=""),
+        engines=COLOURS,
+        style=_trusted((_TEMPLATE / "page.css").read_text("utf-8")),
+        script=_trusted(script),
+        hashes=" ".join(f"'{_hash(text)}'" for text in (f"\n{script}\n", plotly)),
+        plotly=_packed(plotly),
+    )
+
+
+def _trusted(text: str) -> str:
+    from markupsafe import Markup
+
+    return Markup(text)  # our own files, not a record's words
+
+
+def _json_block(text: str) -> str:
+    # Within a script element nothing is an entity, but "</script" and "<!--" still end it.
+    return _trusted(text.replace("<", "\\u003c"))
+
+
+def _hash(script: str) -> str:
+    """What the page's policy calls a script by; no other runs, whatever a record holds."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return "sha256-" + base64.b64encode(digest).decode("ascii")
+
+
+@cache
+def _packed(script: str) -> str:
+    """Compressed for the page to unpack: plotly is 4.8 MB, and 2.0 MB so."""
+    packed = gzip.compress(script.encode(), compresslevel=9, mtime=0)
+    return base64.b64encode(packed).decode("ascii")
