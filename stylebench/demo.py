@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +13,41 @@ from stylebench.artwork import landscape, painting
 from stylebench.output import save_picture
 from stylebench.session import describe, progress, summary
 from stylebench.settings import Settings
-from stylebench.transfer import Result, style_transfer
+from stylebench.transfer import Interrupted, Result, style_transfer
 
 _GAP = 8  # px between the pictures of the strip
 _CURVE_ROWS = 12
 
 
 def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
-    """Write content.png, style.png, result.png, losses.csv and strip.png into ``folder``."""
+    """Write content.png, style.png, result.png, losses.csv and strip.png into ``folder``.
+
+    Ctrl-C ends the run early, with the best image so far, and exits with 130.
+    """
     console = Console(highlight=False, soft_wrap=True)
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings(size=size, iterations=iterations, weights=weights)
     content, style = landscape(), painting()
-    with progress(console) as show:
-        result = style_transfer(
-            content,
-            style,
-            settings,
-            show,
-            announce=lambda problem: console.print(describe(problem)),
-        )
+    interrupted = False
+    try:
+        with progress(console) as show:
+            result = style_transfer(
+                content,
+                style,
+                settings,
+                show,
+                announce=lambda problem: console.print(describe(problem)),
+            )
+    except Interrupted as stop:
+        result, interrupted = stop.result, True
+    _show(console, folder, content, style, result)
+    if interrupted:
+        sys.exit(130)
+
+
+def _show(
+    console: Console, folder: Path, content: Image.Image, style: Image.Image, result: Result
+) -> None:
     pictures = {"content": content, "style": style, "result": result.image}
     save_picture(folder / "content.png", content)
     save_picture(folder / "style.png", style)

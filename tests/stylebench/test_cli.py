@@ -16,6 +16,7 @@ from PIL import Image
 
 from stylebench.cli import main
 from stylebench.output import read_parameters
+from stylebench.transfer import Interrupted, style_transfer
 
 QUICK = [
     "--engine", "reference", "--weights", "random", "--size", "32", "--iterations", "4",
@@ -192,6 +193,21 @@ def test_demo_writes_its_pictures_and_prints_the_curve(folder, call):
     assert len(pd.read_csv(folder / "out" / "losses.csv")) == 5
     assert "loss by iteration" in out
     assert "it/s" in out
+
+
+def test_an_interrupted_demo_keeps_its_pictures(folder, call, monkeypatch):
+    import stylebench.demo
+
+    def stopped(*arguments, **options):
+        raise Interrupted(style_transfer(*arguments, **options))
+
+    monkeypatch.setattr(stylebench.demo, "style_transfer", stopped)
+    code, out, _ = call(
+        "demo", "-o", "out", "--size", "32", "--iterations", "2", "--weights", "random"
+    )
+    assert code == 130
+    assert opened(folder / "out" / "strip.png")[0] == "RGB"
+    assert "in 2 iterations" in out
 
 
 def test_help_and_version_come_without_torch(folder):
