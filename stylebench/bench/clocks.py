@@ -67,7 +67,7 @@ class EventClock:
     def seconds(self, work: Work) -> float:
         """As ``Clock.seconds``."""
         with torch.cuda.device(self._device):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             start.record()
             work()
             end.record()
@@ -105,9 +105,7 @@ class GpuWatch:
         read: what tells its state.
     """
 
-    def __init__(
-        self, device: torch.device, read: Callable[[torch.device], State] = state
-    ) -> None:
+    def __init__(self, device: torch.device, read: Callable[[torch.device], State] = state) -> None:
         self._device, self._read = device, read
         self._highest = 0.0
         self._last = time.perf_counter()
@@ -159,10 +157,8 @@ def _busy() -> float:
         import psutil
 
         times: Any = psutil.cpu_times()
-    except Exception:  # noqa: BLE001  # no account: nothing is ever disturbed
+    except Exception:  # no account: nothing is ever disturbed
         return 0.0
     idle = times.idle + getattr(times, "iowait", 0.0)
     counted_twice = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     return float(sum(times) - idle - counted_twice)
-
-

@@ -6,8 +6,6 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-
-
 from stylebench.bench.clocks import synchronise
 from stylebench.bench.iterate import Walk
 from stylebench.bench.memory import peak_memory
@@ -100,7 +98,7 @@ class _Group:
         for name, each in ready.items():
             try:
                 yield self._case(name, each, timings[name])
-            except Exception as error:  # noqa: BLE001  # as attempt
+            except Exception as error:  # as attempt
                 yield fault(name, self.cases[name], error)
 
     def _settings(self, run: Run) -> Settings:
@@ -193,5 +191,3 @@ def iteration_floor(roofs: Roofs, stack: Stack, precision: str, size: tuple[int,
     """The convolutions' products at the rate of the best product measured here."""
     fewer = _WINOGRAD if precision == "fp32" else 1.0
     return Floor.of(stack.flops(size) / fewer, roofs.matmul(precision).value)
-
-

@@ -113,5 +113,5 @@ def _psutil() -> Any:
 def _or_none(ask: Callable[[], T]) -> T | None:
     try:
         return ask()
-    except Exception:  # noqa: BLE001  # a machine that does not tell is no reason to stop
+    except Exception:  # a machine that does not tell is no reason to stop
         return None

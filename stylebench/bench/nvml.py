@@ -48,7 +48,7 @@ def driver_version() -> str | None:
     nvml = _library()
     try:
         version = nvml.nvmlSystemGetDriverVersion() if nvml else None
-    except Exception:  # noqa: BLE001  # as _read
+    except Exception:  # as _read
         return None
     return version.decode() if isinstance(version, bytes) else version
 
@@ -74,7 +74,7 @@ def _read(device: torch.device, question: Callable[[Any, Any], T]) -> T | None:
         return None
     try:
         return question(nvml, _handle(device))
-    except Exception:  # noqa: BLE001  # a GPU that does not know an answer is no reason to stop
+    except Exception:  # a GPU that does not know an answer is no reason to stop
         return None
 
 
@@ -85,7 +85,7 @@ def _library() -> Any:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001  # the package is absent, or the driver
+    except Exception:  # the package is absent, or the driver
         return None
     return pynvml
 

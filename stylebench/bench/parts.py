@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,9 +21,7 @@ _PARTS: Mapping[str, re.Pattern[str]] = {
         r"conv|fprop|dgrad|wgrad|winograd|implicit_gemm|cudnn", re.IGNORECASE
     ),
     "pooling": re.compile(r"pool", re.IGNORECASE),
-    "style": re.compile(
-        r"style|gram|tap_|bmm|matmul|::mm$|addmm|gemm|einsum", re.IGNORECASE
-    ),
+    "style": re.compile(r"style|gram|tap_|bmm|matmul|::mm$|addmm|gemm|einsum", re.IGNORECASE),
 }
 REST = "rest"
 _REGION = "stylebench optimiser"
@@ -43,6 +42,7 @@ def parts(problem: Problem, settings: Settings, median: float) -> dict[str, floa
         with record_function(_REGION):
             optimiser.step(gradient, terms.total)
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes its own affairs to stderr
     on_gpu = image.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
     iterate()
@@ -77,7 +77,7 @@ def _sums(events: Iterable[Any], on_gpu: bool) -> dict[str, float]:
     for event in events:
         # Kernels hang below the operators that launched them, whose device time holds theirs.
         own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        if own > 0 and event.device_type == torch.autograd.DeviceType.CPU:
+        if own > 0 and event.device_type.name == "CPU":
             part = part_of(_ancestry(event))
             sums[part] = sums.get(part, 0.0) + own
     return sums

@@ -40,9 +40,7 @@ class Proof:
         plain_loss, plain_gradient = self._plain_errors(precision)
         return [
             Check.of(f"loss {when}", loss, FACTOR * plain_loss + FLOOR),
-            Check.of(
-                f"gradient {when}", gradient, FACTOR * plain_gradient + self._gradient_floor
-            ),
+            Check.of(f"gradient {when}", gradient, FACTOR * plain_gradient + self._gradient_floor),
         ]
 
     def _plain_errors(self, precision: str) -> tuple[float, float]:

@@ -80,5 +80,5 @@ def _installed(package: str) -> str | None:
 
 
 def _cudnn() -> str | None:
-    found = torch.backends.cudnn.version()
+    found = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return None if found is None else str(found)

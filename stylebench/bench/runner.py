@@ -101,7 +101,7 @@ class _Run:
                 self.cases.append(case)
                 if console:
                     console.print(summary(case))
-        except Exception as error:  # noqa: BLE001  # a case's fault is not the suite's
+        except Exception as error:  # a case's fault is not the suite's
             for name in names:
                 if name not in self.names:
                     self.cases.append(fault(name, job.cases[name], error))
@@ -123,7 +123,6 @@ class _Run:
             roofs=list(self._bench.roofs.known),
             cases=list(self.cases),
         )
-
 
 
 def _wanted(job: Job, pattern: str | None) -> list[str]:

@@ -17,9 +17,10 @@ from stylebench.bench.roof import Roofs, Stack
 from stylebench.bench.timing import QUICK, Plan
 from stylebench.engines import ENGINES
 from stylebench.images import ImageSource
+from stylebench.network import Weights
 from stylebench.problem import choose_device, multiplies_bf16
 from stylebench.settings import Settings
-from stylebench.weights import Weights, load_weights
+from stylebench.weights import load_weights
 
 Parameters = Mapping[str, Value]
 
@@ -179,14 +180,12 @@ def attempt(
     for name in names:
         try:
             made[name] = make(name)
-        except Exception as error:  # noqa: BLE001  # one case's fault is not the suite's
+        except Exception as error:  # one case's fault is not the suite's
             faults.append(fault(name, cases[name], error))
         gc.collect()
     return made, faults
 
 
-def _drawn(
-    draw: Callable[[int, int], Image.Image], width: int, height: int
-) -> Image.Image:
+def _drawn(draw: Callable[[int, int], Image.Image], width: int, height: int) -> Image.Image:
     scale = min(1.0, _DRAWN / max(width, height))
     return draw(max(8, round(width * scale)), max(8, round(height * scale)))

@@ -196,9 +196,7 @@ def measure_interleaved(
     contestants = {
         name: run if isinstance(run, Contestant) else Contestant(run) for name, run in runs.items()
     }
-    clocks = {
-        name: clock or clock_for(device, each.replays) for name, each in contestants.items()
-    }
+    clocks = {name: clock or clock_for(device, each.replays) for name, each in contestants.items()}
     for name, each in contestants.items():
         each.warm_up(clocks[name], plan)
     watch.disturbed()
@@ -212,9 +210,7 @@ def measure_interleaved(
 
 
 def _result(name: str, each: Contestant, clock: Clock) -> Timing:
-    found = timing(
-        clock.name, each.samples, each.disturbed, each.per_sample or 1, each.warmed
-    )
+    found = timing(clock.name, each.samples, each.disturbed, each.per_sample or 1, each.warmed)
     if each.floor:
         each.floor.check(found.median, name)
     return found
