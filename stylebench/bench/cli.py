@@ -115,9 +115,7 @@ def compare(
 
     limit = None if fail_slower is None else percentage(fail_slower)
     if base is not None:
-        options = Options(
-            quick=quick, device=device, size=size, weights=weights, pattern=pattern
-        )
+        options = Options(quick=quick, device=device, size=size, weights=weights, pattern=pattern)
         records = measured_against(base, suite, options, rounds)
     else:
         records = _loaded(before), _loaded(after)

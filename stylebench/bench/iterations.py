@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 
 from stylebench.bench.clocks import synchronise
 from stylebench.bench.iterate import Walk
-from stylebench.bench.memory import peak_memory
+from stylebench.bench.memory import peak_memory, release
 from stylebench.bench.parts import parts
 from stylebench.bench.proof import ORACLE, Proof, finite, passed
 from stylebench.bench.record import Case, Check, Parity, Setup, Timing
 from stylebench.bench.roof import Roofs, Stack
 from stylebench.bench.suite import Bench, Job, Parameters, attempt, fault
 from stylebench.bench.timing import Contestant, Floor, measure_interleaved
+from stylebench.engines import Engine
+from stylebench.images import ImageSource
 from stylebench.network import feature_shapes
 from stylebench.problem import Problem, pose
 from stylebench.settings import Settings
@@ -49,9 +51,24 @@ class Run:
 
 
 def iterations_job(
-    bench: Bench, size: tuple[int, int], runs: Iterable[Run], preset: str = "gatys-pytorch"
+    bench: Bench,
+    size: tuple[int, int],
+    runs: Iterable[Run],
+    preset: str = "gatys-pytorch",
+    *,
+    alone: bool = False,
+    prove_at: tuple[int, int] | None = None,
 ) -> Job:
-    """Measure ``runs`` interleaved at ``size`` (width, height)."""
+    """Measure ``runs`` at ``size`` (width, height).
+
+    Args:
+        bench: with what.
+        size: of the image.
+        runs: what to measure.
+        preset: the variant of the algorithm.
+        alone: one after the other, so that each has the memory to itself; else interleaved.
+        prove_at: (width, height) of the proof, where the oracle does not fit at ``size``.
+    """
     width, height = size
     by_name = {run.name(width, height): run for run in runs}
     cases = {
@@ -61,7 +78,7 @@ def iterations_job(
         }
         for name, run in by_name.items()
     }  # fmt: skip
-    group = _Group(bench, size, by_name, cases, preset)
+    group = _Group(bench, size, by_name, cases, preset, alone, prove_at or size)
     return Job(cases, group.measured)
 
 
@@ -84,11 +101,18 @@ class _Group:
     runs: Mapping[str, Run]
     cases: Mapping[str, Parameters]
     preset: str
-    proof: Proof | None = field(default=None, init=False)
+    alone: bool
+    prove_at: tuple[int, int]
+    proof: Proof = field(init=False)
 
     def measured(self, names: Collection[str]) -> Iterator[Case]:
-        content, style = self.bench.content(*self.size), self.bench.style(*self.size)
-        self.proof = Proof(content, style, self._settings(next(iter(self.runs.values()))))
+        settings = self._settings(next(iter(self.runs.values())), self.prove_at)
+        self.proof = Proof(*self._pictures(), settings)
+        for together in [[name] for name in names] if self.alone else [list(names)]:
+            yield from self._together(together)
+            release(self.bench.device)
+
+    def _together(self, names: Collection[str]) -> Iterator[Case]:
         ready, faults = attempt(names, self.cases, self._prepare)
         yield from faults
         wrong = [name for name, each in ready.items() if not passed(each.checks)]
@@ -101,16 +125,25 @@ class _Group:
             except Exception as error:  # as attempt
                 yield fault(name, self.cases[name], error)
 
-    def _settings(self, run: Run) -> Settings:
-        return self.bench.settings(preset=self.preset, size=max(self.size), **vars(run))
+    def _pictures(self) -> tuple[ImageSource, ImageSource]:
+        return self.bench.content(*self.size), self.bench.style(*self.size)
+
+    def _settings(self, run: Run, size: tuple[int, int]) -> Settings:
+        return self.bench.settings(preset=self.preset, size=max(size), **vars(run))
+
+    def _checks(self, name: str, engine: Engine, when: str) -> list[Check]:
+        run = self.runs[name]
+        if self.prove_at != self.size:
+            when += f", at {self.prove_at[0]} x {self.prove_at[1]} px"
+            engine = pose(*self._pictures(), self._settings(run, self.prove_at)).engine
+        return self.proof.checks(engine, run.precision, when)
 
     def _prepare(self, name: str) -> _Prepared:
         run, device = self.runs[name], self.bench.device
-        settings = self._settings(run)
-        content, style = self.bench.content(*self.size), self.bench.style(*self.size)
+        settings = self._settings(run, self.size)
         with peak_memory(device) as peak:
             start = time.perf_counter()
-            problem = pose(content, style, settings)
+            problem = pose(*self._pictures(), settings)
             walk = Walk(problem, settings)
             synchronise(device)
             built = time.perf_counter()
@@ -119,29 +152,33 @@ class _Group:
             first = time.perf_counter()
             # The history fills, and later iterations need what the first does not.
             walk.advance(1)
-        assert self.proof is not None
-        checks = self.proof.checks(problem.engine, run.precision)
+        checks = self._checks(name, problem.engine, "at the start")
         setup = Setup(build=built - start, first=first - built)
         return _Prepared(problem, settings, walk, setup, peak.bytes, checks)
 
     def _timings(self, ready: Mapping[str, _Prepared]) -> dict[str, Timing]:
+        """Time what is ready, and the roofs of its precisions beside it."""
         if not ready:
             return {}
-        return measure_interleaved(
-            {
-                name: Contestant(each.walk.advance, replays=each.walk.replays)
-                for name, each in ready.items()
-            },
-            self.bench.device,
-            self.bench.plan,
-        )
+        roofs, height_width = self.bench.roofs, self.size[::-1]
+        contestants = {
+            name: Contestant(each.walk.advance, replays=each.walk.replays)
+            for name, each in ready.items()
+        }
+        precisions = {self.runs[name].precision: each for name, each in ready.items()}
+        for precision, each in precisions.items():
+            stack = self.bench.stack(each.settings)
+            contestants |= roofs.contestants(precision, height_width, stack)
+        found = measure_interleaved(contestants, self.bench.device, self.bench.plan)
+        for precision in precisions:
+            roofs.settle(precision, height_width, found)
+        return found
 
     def _case(self, name: str, each: _Prepared, timing: Timing) -> Case:
         run = self.runs[name]
-        assert self.proof is not None
         checks = [
             *each.checks,
-            *self.proof.checks(each.problem.engine, run.precision, "after the timed loop"),
+            *self._checks(name, each.problem.engine, "after the timed loop"),
             finite("the image after the timed loop", each.walk.image),
         ]
         if not passed(checks):
@@ -152,7 +189,7 @@ class _Group:
         iteration_floor(self.bench.roofs, stack, run.precision, (height, width)).check(
             timing.median, name
         )
-        roof = self.bench.roofs.convolutions(run.precision, (height, width), stack)
+        roof = self.bench.roofs.convolutions(run.precision, (height, width))
         return Case(
             name=name,
             parameters=self.cases[name],
@@ -161,13 +198,10 @@ class _Group:
             setup=each.setup,
             peak_bytes=each.peak_bytes,
             flops=flops,
-            roof_share=roof.value / timing.median,
-            parts=self._parts(each, timing.median),
-            values={"iterations a second": 1 / timing.median},
+            roof_share=roof.value / timing.median if roof else None,
+            parts=parts(each.problem, each.settings, timing.median),
+            values={"megapixel iterations a second": width * height / timing.median / 1e6},
         )
-
-    def _parts(self, each: _Prepared, median: float) -> dict[str, float]:
-        return parts(each.problem, each.settings, median)
 
     def _refused(self, name: str, checks: list[Check]) -> Case:
         wrong = [check.what for check in checks if not check.passed]

@@ -5,15 +5,15 @@ Measured in the run, with random data: zeros cost a GPU less power, and so come 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylebench.bench.record import Roof
-from stylebench.bench.timing import Plan, measure, measure_interleaved
+from stylebench.bench.record import Roof, Timing
+from stylebench.bench.timing import Contestant, Plan, measure
 from stylebench.engines import DTYPES
 from stylebench.engines.convolution import Convolution
 from stylebench.network import LAYERS, Weights
@@ -48,10 +48,41 @@ class Roofs:
         """FLOP/s of the best of a few large products at ``precision``."""
         return self._known("matmul", precision) or self._add(self._matmul(precision))
 
-    def convolutions(self, precision: str, size: tuple[int, int], network: Stack) -> Roof:
-        """Seconds that one iteration's convolutions take alone; ``size`` is (height, width)."""
-        known = self._known("convolutions", precision, size)
-        return known or self._add(self._convolutions(precision, size, network))
+    def convolutions(self, precision: str, size: tuple[int, int]) -> Roof | None:
+        """Seconds of one iteration's convolutions alone, where ``settle`` has told them.
+
+        ``size`` is (height, width).
+        """
+        return self._known("convolutions", precision, size)
+
+    def contestants(
+        self, precision: str, size: tuple[int, int], network: Stack
+    ) -> dict[str, Contestant]:
+        """What to time for ``convolutions``, beside the iterations, so that drift hits all alike.
+
+        The engines' own convolutions and plain channels-last ones: the faster are the roof. None
+        where it is known already, or where the memory does not suffice for it.
+        """
+        if self._known("convolutions", precision, size):
+            return {}
+        chains = {}
+        try:
+            for kind in _KINDS:
+                chain = _Chain(network, size, DTYPES[precision], self.device, kind)
+                chains[_contestant(kind, precision)] = Contestant(chain.run)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            return {}
+        return chains
+
+    def settle(self, precision: str, size: tuple[int, int], timings: Mapping[str, Timing]) -> None:
+        """Take the roof from ``timings``, which those ``contestants`` were part of."""
+        names = [_contestant(kind, precision) for kind in _KINDS]
+        medians = [timings[name].median for name in names if name in timings]
+        if medians:
+            height, width = size
+            self._add(Roof("convolutions", precision, width, height, min(medians), "s"))
 
     def _known(
         self, what: str, precision: str | None = None, size: tuple[int, int] | None = None
@@ -83,20 +114,12 @@ class Roofs:
             best = max(best, 2 * side**3 / found.median)
         return Roof("matmul", precision, None, None, best, "FLOP/s")
 
-    def _convolutions(self, precision: str, size: tuple[int, int], network: Stack) -> Roof:
-        height, width = size
-        chains = {
-            "engine": _Chain(network, size, DTYPES[precision], self.device, prepared=True),
-            "plain": _Chain(network, size, DTYPES[precision], self.device, prepared=False),
-        }
-        with exact_arithmetic(), torch.no_grad():
-            found = measure_interleaved(
-                {name: _repeated(chain.run) for name, chain in chains.items()},
-                self.device,
-                self.plan,
-            )
-        best = min(timing.median for timing in found.values())
-        return Roof("convolutions", precision, width, height, best, "s")
+
+_KINDS = ("prepared", "plain")
+
+
+def _contestant(kind: str, precision: str) -> str:
+    return f"{kind} convolutions {precision}"
 
 
 @dataclass(frozen=True)
@@ -140,9 +163,9 @@ class _Chain:
         size: tuple[int, int],
         dtype: torch.dtype,
         device: torch.device,
-        prepared: bool,
+        kind: str,
     ) -> None:
-        make = _prepared if prepared else _plain
+        make = _prepared if kind == "prepared" else _plain
         self._steps: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
         back: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
         operands: dict[tuple[int, ...], Tensor] = {}
@@ -162,10 +185,12 @@ class _Chain:
             back.append((backward, gradient))
         self._steps += reversed(back)
 
-    def run(self) -> None:
-        """Launch one iteration's."""
-        for convolve, operand in self._steps:
-            convolve(operand)
+    def run(self, iterations: int) -> None:
+        """Launch so many iterations'."""
+        with exact_arithmetic(), torch.no_grad():
+            for _ in range(iterations):
+                for convolve, operand in self._steps:
+                    convolve(operand)
 
 
 _Pair = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
