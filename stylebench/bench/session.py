@@ -19,6 +19,7 @@ from stylebench.bench.suite import Bench, Options
 from stylebench.bench.suites import suite
 
 _INTERRUPTED = 130
+_LINE = 160
 
 
 def run_visibly(name: str, options: Options, output: Path | None, as_json: bool) -> int:
@@ -41,7 +42,7 @@ def run_visibly(name: str, options: Options, output: Path | None, as_json: bool)
     if as_json:
         sys.stdout.write(as_text(record))
     else:
-        Console(highlight=False, soft_wrap=True).print(table(record))
+        show(table(record))
     return _code(outcome)
 
 
@@ -63,6 +64,12 @@ def store(output: Path, record: Record, bench: Bench) -> tuple[Path, Record]:
 def _with_pictures_in(folder: str, case: Case) -> Case:
     pictures = {key: f"{folder}/{Path(name).name}" for key, name in case.pictures.items()}
     return replace(case, pictures=pictures)
+
+
+def show(printed: Table) -> None:
+    """Print a table; what is no terminal has room for the longest names."""
+    width = None if sys.stdout.isatty() else _LINE
+    Console(highlight=False, width=width).print(printed)
 
 
 def table(record: Record) -> Table:
