@@ -53,6 +53,9 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Folder of results: OUTPUT/MACHINE/DATE-SUITE.json."),
 ]
+Resume = Annotated[
+    Path | None, typer.Option(help="Go on with this incomplete record.", show_default=False)
+]
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -67,6 +70,7 @@ def _command(name: str) -> Callable[..., None]:
         style: Style = None,
         weights: Weights = "random",
         seconds: Seconds = None,
+        resume: Resume = None,
     ) -> None:
         from stylebench.bench.session import run_visibly
         from stylebench.bench.suite import Options
@@ -75,7 +79,7 @@ def _command(name: str) -> Callable[..., None]:
             quick=quick, device=device, size=size, content=content, style=style, weights=weights,
             pattern=pattern, seconds=seconds, command=_typed(),
         )  # fmt: skip
-        raise typer.Exit(run_visibly(name, options, output, json))
+        raise typer.Exit(run_visibly(name, options, output, json, resume))
 
     command.__doc__ = SUITES[name]
     return command

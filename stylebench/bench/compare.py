@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from rich.table import Table
@@ -46,7 +46,7 @@ class Difference:
 
 
 def differences(before: Sequence[Record], after: Sequence[Record]) -> list[Difference]:
-    """Every case of either run; a case recorded more than once pools its samples."""
+    """Every case of either run; a case may be recorded more than once."""
     old, new = _cases(before), _cases(after)
     return [_difference(name, old.get(name), new.get(name)) for name in {**old, **new}]
 
@@ -56,39 +56,52 @@ def _difference(name: str, before: list[Case] | None, after: list[Case] | None) 
         return Difference(name, "ONLY BEFORE")
     if before is None:
         return Difference(name, "ONLY AFTER")
-    old, new = _samples(before), _samples(after)
+    old, new = ([case.timing for case in cases if case.timing] for cases in (before, after))
     if not old or not new:
         return Difference(name, "NO TIME")
-    ratio = float(np.median(new) / np.median(old))
-    low, high = ratio_interval(old, new)
-    medians = float(np.median(old)), float(np.median(new))
-    return Difference(name, verdict(low, high), ratio, low, high, *medians)
+    runs = [judged(timing) for timing in old], [judged(timing) for timing in new]
+    medians = [float(np.median(np.concatenate(each))) for each in runs]
+    low, high = ratio_interval(*runs)
+    found = verdict(low, high)
+    if any(_disturbed(timing) for timing in [*old, *new]) and found != "SAME":
+        found = "UNCLEAR"
+    return Difference(name, found, medians[1] / medians[0], low, high, *medians)
 
 
 def verdict(low: float, high: float) -> Verdict:
     """What the 95 % interval of a ratio of times says."""
-    if 1 - _SAME <= low and high <= 1 + _SAME:
+    if low >= 1 - _SAME and high <= 1 + _SAME:
         return "SAME"
     if high < 1:
         return "FASTER"
     return "SLOWER" if low > 1 else "UNCLEAR"
 
 
-def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
+Runs = Sequence[Sequence[float]]
+
+
+def ratio_interval(before: Runs, after: Runs) -> tuple[float, float]:
     """The 95 % interval of the ratio of medians, by bootstrap; the same every time.
 
-    A median of fewer than three samples has no interval to speak of: it may lie anywhere.
+    Runs are drawn first, then samples within each: samples of one run share its luck. A median of
+    fewer than three samples has no interval to speak of: it may lie anywhere.
     """
-    if min(len(before), len(after)) < 3:
+    if min(sum(map(len, runs)) for runs in (before, after)) < 3:
         return 0.0, float("inf")
     random = np.random.default_rng(0)
-
-    def medians(samples: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        drawn = random.choice(np.asarray(samples), size=(_RESAMPLES, len(samples)))
-        return np.median(drawn, axis=1)
-
-    low, high = np.quantile(medians(after) / medians(before), _QUANTILES)
+    ratios = _medians(random, after) / _medians(random, before)
+    low, high = np.quantile(ratios, _QUANTILES)
     return float(low), float(high)
+
+
+def _medians(random: np.random.Generator, runs: Runs) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def one() -> float:
+        chosen = random.integers(len(runs), size=len(runs))
+        return float(
+            np.median(np.concatenate([random.choice(runs[i], len(runs[i])) for i in chosen]))
+        )
+
+    return np.array([one() for _ in range(_RESAMPLES)])
 
 
 def percentage(text: str) -> float:
@@ -165,11 +178,13 @@ def _cases(records: Sequence[Record]) -> dict[str, list[Case]]:
     return cases
 
 
-def _samples(cases: Sequence[Case]) -> list[float]:
-    return [value for case in cases if case.timing for value in _judged(case.timing)]
-
-
-def _judged(timing: Timing) -> list[float]:
+def judged(timing: Timing) -> list[float]:
     """The samples that the median is of."""
-    calm = [value for i, value in enumerate(timing.samples) if i not in timing.disturbed]
-    return calm if 2 * len(calm) >= len(timing.samples) else timing.samples
+    if _disturbed(timing):
+        return timing.samples
+    return [value for i, value in enumerate(timing.samples) if i not in timing.disturbed]
+
+
+def _disturbed(timing: Timing) -> bool:
+    """Whether most of it was: then nothing but a likeness can be told from it."""
+    return 2 * len(timing.disturbed) > len(timing.samples)

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from stylebench.bench.rebuild import unfinished
 from stylebench.bench.record import Case, Record
 from stylebench.bench.runner import Outcome, duration, run_suite
 from stylebench.bench.store import as_text, file_name, write_record
@@ -22,8 +23,21 @@ _INTERRUPTED = 130
 _LINE = 160
 
 
-def run_visibly(name: str, options: Options, output: Path | None, as_json: bool) -> int:
+def run_visibly(
+    name: str,
+    options: Options,
+    output: Path | None,
+    as_json: bool,
+    resume: Path | None = None,
+) -> int:
     """Run a suite for the command line; return the exit code.
+
+    Args:
+        name: of the suite.
+        options: for it.
+        output: folder of results, written after every job; None keeps nothing.
+        as_json: print the record, not a table.
+        resume: an incomplete record to go on with.
 
     Without ``output`` nothing is kept but what is printed. Ctrl-C keeps finished cases. The code
     is 1 where a case failed or is wrong; one that did not fit into memory is a result.
@@ -34,7 +48,13 @@ def run_visibly(name: str, options: Options, output: Path | None, as_json: bool)
     with holder as folder:
         # Where pictures go depends on the machine and the day, which the record knows.
         bench = Bench(options, Path(folder) / ".pictures")
-        outcome = run_suite(chosen, bench, console)
+        before = _unfinished(resume) if resume else None
+
+        def keep(record: Record) -> None:
+            if output:
+                store(output, record, bench)
+
+        outcome = run_suite(chosen, bench, console, before, keep)
         record = outcome.record
         if output:
             path, record = store(output, record, bench)
@@ -49,16 +69,22 @@ def run_visibly(name: str, options: Options, output: Path | None, as_json: bool)
 def store(output: Path, record: Record, bench: Bench) -> tuple[Path, Record]:
     """Write ``record`` below ``output`` and its pictures into a folder beside it, named like it."""
     path = output / file_name(record)
-    cases = record.cases
+    target = path.with_suffix("")
     if bench.folder and bench.folder.is_dir():
-        target = path.with_suffix("")
         target.mkdir(parents=True, exist_ok=True)
         for picture in bench.folder.iterdir():
             picture.replace(target / picture.name)
         bench.folder.rmdir()
-        cases = [_with_pictures_in(target.name, case) for case in cases]
+    cases = [_with_pictures_in(target.name, case) for case in record.cases]
     record = replace(record, cases=cases)
     return write_record(path, record), record
+
+
+def _unfinished(path: Path) -> Record:
+    record = unfinished(path)
+    if record is None:
+        raise ValueError(f"{path}: no record that this version can go on with")
+    return record
 
 
 def _with_pictures_in(folder: str, case: Case) -> Case:

@@ -62,7 +62,6 @@ class Bench:
         options: the user's.
         folder: for pictures, named as the record will be; None where nothing is to be written.
         plan: how long to measure.
-        plan_for_roofs: likewise, of each roof.
     """
 
     options: Options
@@ -73,9 +72,11 @@ class Bench:
     weights: Weights = field(init=False)
 
     def __post_init__(self) -> None:
-        self.plan = QUICK if self.options.quick else Plan()
         self.device = choose_device(self.options.device)
-        roof_plan = QUICK if self.options.quick else Plan(seconds=5.0, warm_seconds=5.0)
+        brief = Plan(seconds=5.0, warm_seconds=5.0)
+        usual = brief if self.device.type == "cuda" else Plan()
+        self.plan = QUICK if self.options.quick else usual
+        roof_plan = QUICK if self.options.quick else brief
         self.roofs = Roofs(self.device, roof_plan, self.options.quick)
         self.weights = load_weights(self.options.weights)
 
