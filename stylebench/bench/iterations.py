@@ -140,10 +140,10 @@ class _Group:
 
     def _prepare(self, name: str) -> _Prepared:
         run, device = self.runs[name], self.bench.device
-        settings = self._settings(run, self.size)
+        settings, sources = self._settings(run, self.size), self._pictures()
         with peak_memory(device) as peak:
             start = time.perf_counter()
-            problem = pose(*self._pictures(), settings)
+            problem = pose(*sources, settings)
             walk = Walk(problem, settings)
             synchronise(device)
             built = time.perf_counter()

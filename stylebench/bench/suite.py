@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,7 +70,6 @@ class Bench:
     plan: Plan = field(init=False)
     device: torch.device = field(init=False)
     roofs: Roofs = field(init=False)
-    weights: Weights = field(init=False)
 
     def __post_init__(self) -> None:
         self.device = choose_device(self.options.device)
@@ -78,7 +78,11 @@ class Bench:
         self.plan = QUICK if self.options.quick else usual
         roof_plan = QUICK if self.options.quick else brief
         self.roofs = Roofs(self.device, roof_plan, self.options.quick)
-        self.weights = load_weights(self.options.weights)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The network's."""
+        return load_weights(self.options.weights)
 
     def content(self, width: int, height: int) -> ImageSource:
         """The content image, of the aspect of ``width`` x ``height`` where it is drawn."""
@@ -187,6 +191,7 @@ def attempt(
     return made, faults
 
 
+@cache  # drawing takes seconds, and must not fall into what is timed
 def _drawn(draw: Callable[[int, int], Image.Image], width: int, height: int) -> Image.Image:
     scale = min(1.0, _DRAWN / max(width, height))
     return draw(max(8, round(width * scale)), max(8, round(height * scale)))
