@@ -27,9 +27,7 @@ def time_task(
     Raises:
         TooFast: a median below ``floor``.
     """
-    contestants = {
-        name: _contestant(run, task, device, floor) for name, run in formulations.items()
-    }
+    contestants = {name: contestant(run, task, device, floor) for name, run in formulations.items()}
     return measure_interleaved(contestants, device, plan)
 
 
@@ -56,17 +54,18 @@ def time_in_situ(
     return {name: found[name].median - found[""].median for name in formulations}
 
 
-def _contestant(
-    run: Formulation, task: Task, device: torch.device, floor: Floor | None
+def contestant(
+    run: Formulation, task: Task, device: torch.device, floor: Floor | None = None
 ) -> Contestant:
+    """``run`` on the task's operands; on a GPU on copies in turn, more than its L2 cache holds."""
     if device.type != "cuda":
         return Contestant(_repeated(lambda: run(*task.operands)), floor)
     l2 = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)
     sets = copies(task.operands, _CACHES * l2)
     works = [_applied(run, operands) for operands in sets]
-    contestant = _launches(works * -(-_IN_GRAPH // len(works)), device)
-    contestant.floor = floor
-    return contestant
+    launches = _launches(works * -(-_IN_GRAPH // len(works)), device)
+    launches.floor = floor
+    return launches
 
 
 def _launches(works: list[Callable[[], object]], device: torch.device) -> Contestant:
