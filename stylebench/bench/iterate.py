@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from stylebench.problem import Problem
 from stylebench.settings import Settings
 from stylebench.transfer import optimiser_for
-
-Advance = Callable[[int], None]
 
 
 class Walk:
@@ -32,8 +28,3 @@ class Walk:
         for _ in range(iterations):
             terms, gradient = self._engine.loss_and_grad(self.image)
             self._optimiser.step(gradient, terms.total)
-
-
-def advance(problem: Problem, settings: Settings) -> Advance:
-    """What runs iterations of ``problem`` from its start, as many as it is told each time."""
-    return Walk(problem, settings).advance

@@ -12,12 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylebench.bench.precisions import arithmetic_of, dtype_of, product_arithmetic
 from stylebench.bench.record import Roof, Timing
 from stylebench.bench.timing import Contestant, Plan, measure
-from stylebench.engines import DTYPES
 from stylebench.engines.convolution import Convolution
 from stylebench.network import LAYERS, Weights
-from stylebench.precision import exact_arithmetic
 
 _COPY_BYTES = {"cuda": 2**30, "cpu": 2**28}  # several times the last level of cache
 _SQUARES = {"cuda": (4096, 8192), "cpu": (1024, 2048)}
@@ -68,7 +67,7 @@ class Roofs:
         chains = {}
         try:
             for kind in _KINDS:
-                chain = _Chain(network, size, DTYPES[precision], self.device, kind)
+                chain = _Chain(network, size, precision, self.device, kind)
                 chains[_contestant(kind, precision)] = Contestant(chain.run)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
@@ -108,8 +107,8 @@ class Roofs:
         sides = _QUICK_SQUARES if self.quick else _SQUARES.get(self.device.type, (2048,))
         best = 0.0
         for side in sides:
-            a, b = torch.randn(2, side, side, device=self.device).to(DTYPES[precision])
-            with exact_arithmetic():
+            a, b = torch.randn(2, side, side, device=self.device).to(dtype_of(precision))
+            with product_arithmetic(precision):
                 found = measure(_repeated(_product(a, b)), self.device, self.plan)
             best = max(best, 2 * side**3 / found.median)
         return Roof("matmul", precision, None, None, best, "FLOP/s")
@@ -161,11 +160,13 @@ class _Chain:
         self,
         network: Stack,
         size: tuple[int, int],
-        dtype: torch.dtype,
+        precision: str,
         device: torch.device,
         kind: str,
     ) -> None:
         make = _prepared if kind == "prepared" else _plain
+        dtype = dtype_of(precision)
+        self._precision = precision
         self._steps: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
         back: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
         operands: dict[tuple[int, ...], Tensor] = {}
@@ -187,7 +188,7 @@ class _Chain:
 
     def run(self, iterations: int) -> None:
         """Launch so many iterations'."""
-        with exact_arithmetic(), torch.no_grad():
+        with arithmetic_of(self._precision), torch.no_grad():
             for _ in range(iterations):
                 for convolve, operand in self._steps:
                     convolve(operand)

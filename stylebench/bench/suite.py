@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from stylebench.artwork import landscape, painting
+from stylebench.bench.precisions import worthwhile
 from stylebench.bench.record import Case, Value
 from stylebench.bench.roof import Roofs, Stack
 from stylebench.bench.timing import QUICK, Plan
-from stylebench.engines import ENGINES
 from stylebench.images import ImageSource
 from stylebench.network import Weights
-from stylebench.problem import choose_device, multiplies_bf16
+from stylebench.problem import choose_device
 from stylebench.settings import Settings
 from stylebench.weights import load_weights
 
@@ -116,14 +116,8 @@ class Bench:
             return (height, width) if picture.getexif().get(0x0112, 1) > 4 else (width, height)
 
     def precisions(self, engine: str) -> list[str]:
-        """Those that ``engine`` offers and this device has instructions for, but for the oracle's.
-
-        Half precision on a processor that only emulates it would measure the emulation.
-        """
-        offered = [each for each in ENGINES[engine].precisions if each != "fp64"]
-        if not multiplies_bf16(self.device) and self.device.type == "cpu":
-            offered = [each for each in offered if each not in ("bf16", "fp16")]
-        return offered
+        """Those that are worth measuring; see ``precisions.worthwhile``."""
+        return worthwhile(engine, self.device)
 
     def stack(self, settings: Settings) -> Stack:
         """The convolutions that a run with ``settings`` goes through."""

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from stylebench.bench.iterations import Run, iterations_job
+from stylebench.bench.precisions import chosen
 from stylebench.bench.record import Case
 from stylebench.bench.suite import Bench, Job
 from stylebench.bench.timing import Plan
-from stylebench.problem import choose_precision
 
 _LONGEST = {"cpu": (256, 512, 1024, 2048), "cuda": (256, 512, 1024, 2048, 4096, 8192, 16384)}
 _QUICK_LONGEST = {"cpu": (64, 128), "cuda": (256, 512, 1024)}
@@ -28,7 +28,7 @@ class Sizes:
         kind = "cuda" if bench.device.type == "cuda" else "cpu"
         if not bench.options.quick:
             bench.plan = Plan(target=0.02, least=3, seconds=20.0)
-        precision = choose_precision(bench.settings(), "fused", bench.device)
+        precision = chosen("fused", bench.device)
         runs = [
             Run("fused", precision, history=_HISTORY),
             Run("reference", "fp32", history=_HISTORY),

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from stylebench.bench.clocks import clock_for, synchronise
 from stylebench.bench.iterate import Walk
+from stylebench.bench.precisions import chosen
 from stylebench.bench.proof import ORACLE, Proof, passed
 from stylebench.bench.record import Case, Parity, Point, Setup
 from stylebench.bench.suite import Bench, Job, Parameters, fault
-from stylebench.parity import LOSS_EXCESS
 from stylebench.problem import Problem, pose
 from stylebench.settings import Settings
 from stylebench.transfer import style_transfer
@@ -28,7 +28,7 @@ _QUICK_SIZE = (64, 48)
 _MARKS, _QUICK_MARKS = (100, 200, 300), (4, 8, 12)  # iterations of the reference
 _PATIENCE = 1.5  # times the reference's iterations that a configuration may take
 _GRID = 60  # stretches of a run
-_SLACKS = {"": 0.0, f" + {100 * LOSS_EXCESS} %": LOSS_EXCESS}
+_SLACKS = {"": 0.0, " + 0.5 %": 0.005}
 _HISTORIES = (10, 20, 50, 100)
 
 
@@ -74,7 +74,7 @@ def _configurations(bench: Bench) -> dict[str, dict[str, str | int]]:
                 "engine": "fused", "precision": precision, "history": history
             }  # fmt: skip
     if any(field.name == "scales" for field in fields(Settings)):
-        best = bench.precisions("fused")[-1]
+        best = chosen("fused", bench.device)
         coarse: dict[str, str | int] = {"engine": "fused", "precision": best, "history": 100}
         table[f"fused {best} coarse-to-fine"] = {**coarse, "scales": 2}
     return table
