@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from stylebench.bench.clocks import synchronise
 from stylebench.bench.iterate import Walk
@@ -44,8 +44,7 @@ class Run:
 
     def name(self, width: int, height: int) -> str:
         """``fused fp32 512x384``, with what is not usual behind it."""
-        usual = replace(self, optimizer="lbfgs", history=100) == self
-        more = "" if usual else f" {self.optimizer}"
+        more = f" {self.optimizer}" if self.optimizer != "lbfgs" else ""
         more += f" history {self.history}" if self.history != 100 else ""
         return f"{self.engine} {self.precision} {width}x{height}{more}"
 

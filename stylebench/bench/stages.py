@@ -34,13 +34,15 @@ class Stage:
         name: of its log, and in the state.
         limit: seconds that it may take.
         command: makes the arguments of Python, given the work folder and the seconds left.
-        verdict: what an exit code means, given the work folder.
+        verdict: what an exit code means, given the work folder; None where it had to be stopped.
     """
 
     name: str
     limit: float
     command: Callable[[Path, float], list[str]]
-    verdict: Callable[[Path, int], Verdict] = lambda _, code: "failed" if code else "done"
+    verdict: Callable[[Path, int | None], Verdict] = lambda _, code: (
+        "done" if code == 0 else "failed"
+    )
 
 
 def stages(rehearse: bool, quick: bool) -> list[Stage]:
@@ -48,7 +50,7 @@ def stages(rehearse: bool, quick: bool) -> list[Stage]:
     return [
         Stage("environment", 60, lambda _, __: ["-m", "stylebench", "doctor"]),
         *_tests(rehearse),
-        Stage("tune", 120, lambda work, _: _tune(work, rehearse)),
+        Stage("tune", 90, lambda work, _: _tune(work, rehearse)),
         *(_suite(name, limit, rehearse, quick) for name, limit in _SUITES.items()),
     ]
 
@@ -63,7 +65,7 @@ def _tests(rehearse: bool) -> list[Stage]:
         return ["-m", "pytest", path, f"--ignore={slow}", "-q", "-p", "no:cacheprovider"]
 
     return [
-        Stage(name, 150, lambda _, __, folder=folder: command(folder))  # type: ignore[misc]
+        Stage(name, 120, lambda _, __, folder=folder: command(folder))  # type: ignore[misc]
         for name, folder in folders.items()
     ]
 
@@ -85,7 +87,7 @@ def _suite(name: str, limit: float, rehearse: bool, quick: bool) -> Stage:
             words += ["--resume", str(found)]
         return words
 
-    def verdict(work: Path, _: int) -> Verdict:
+    def verdict(work: Path, _: int | None) -> Verdict:
         records = [unfinished(path) for path in _records(work, name)]
         return "done" if any(each and each.complete for each in records) else "unfinished"
 
@@ -121,7 +123,7 @@ def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ())
         )  # fmt: skip
         code = _finish(process, limit)
         lines.write(f"\nexit code {code}\n")
-    return "unfinished" if code is None else stage.verdict(work, code)
+    return stage.verdict(work, code)
 
 
 def _finish(process: subprocess.Popen[bytes], limit: float) -> int | None:

@@ -121,7 +121,7 @@ class _Shell:
         folders = {name: str(caches / name.lower()) for name in _CACHES}
         command = [
             sys.executable, "-m", "stylebench", "stylize", "content.png", "style.png",
-            "--output", "out.png", "--engine", engine, "--weights", self.bench.options.weights,
+            "--output", "out.png", "--engine", engine, "--weights", self._weights(),
             "--size", str(self.settings.size), "--iterations", str(self.settings.iterations),
             "--device", str(self.bench.device), "--quiet",
         ]  # fmt: skip
@@ -134,6 +134,10 @@ class _Shell:
         if done.returncode:
             raise RuntimeError(f"stylize ended with {done.returncode}: {done.stderr[-200:]}")
         return seconds
+
+    def _weights(self) -> str:
+        given = self.bench.options.weights  # a file's path must hold in the command's own folder
+        return str(Path(given).resolve()) if Path(given).is_file() else given
 
     def _first(self, engine: str) -> float:
         """Seconds to the end of the first iteration, in this process, imports left out."""

@@ -65,7 +65,7 @@ def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch
         "try: time.sleep(60)\n"
         "except KeyboardInterrupt: print('written down', flush=True)"
     )
-    assert run_stage(script(text), tmp_path, left=10.0) == "unfinished"
+    assert run_stage(script(text), tmp_path, left=10.0) == "failed"
     assert "written down" in (tmp_path / "logs" / "try.log").read_text()
 
 
