@@ -77,11 +77,11 @@ def _job(
     if bench.options.quick:
         formulations = tuple(each for each in formulations if each != "compiled")
     cases: dict[str, Parameters] = {
-        f"{label} {formulation}": {
+        f"{label} {implementation}": {
             **bench.common(), "kernel": task_name, "layer": layer or None, "precision": precision,
-            "width": width, "height": height, "formulation": formulation,
+            "width": width, "height": height, "implementation": implementation,
         }
-        for formulation in formulations
+        for implementation in formulations
     }  # fmt: skip
 
     def run(names: Collection[str]) -> Iterator[Case]:
@@ -120,7 +120,7 @@ class _Measured:
                 yield fault(name, self.cases[name], error)
 
     def _proven(self, name: str) -> tuple[Formulation, list[Check]]:
-        run = self.task.formulations[str(self.cases[name]["formulation"])]()
+        run = self.task.formulations[str(self.cases[name]["implementation"])]()
         return run, self.task.checks(run)
 
     def _case(self, name: str, checks: list[Check], timing: Timing, behind: float | None) -> Case:

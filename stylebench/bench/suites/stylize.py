@@ -10,11 +10,13 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import stylebench
 import stylekernels
 from stylebench.bench.clocks import synchronise
 from stylebench.bench.iterate import Walk
+from stylebench.bench.precisions import chosen
 from stylebench.bench.record import Case, Check, Parity
 from stylebench.bench.statistics import timing
 from stylebench.bench.suite import Bench, Job, Parameters, fault
@@ -47,13 +49,12 @@ class Stylize:
         iterations = _QUICK_ITERATIONS if quick else _ITERATIONS[kind]
         width, height = size
         cases: dict[str, Parameters] = {
-            f"{engine} {state} {width}x{height} {iterations} iterations": {
-                **bench.common(), "engine": engine, "precision": "auto", "caches": state,
+            f"{engine} {width}x{height} {iterations} iterations": {
+                **bench.common(), "engine": engine, "precision": chosen(engine, bench.device),
                 "width": width, "height": height, "iterations": iterations,
                 "optimizer": "lbfgs", "history": 100, "preset": "gatys-pytorch", "seed": 0,
             }
             for engine in (_QUICK_ENGINES if quick else _ENGINES)
-            for state in ("cold", "warm")
         }  # fmt: skip
 
         def measured(names: Collection[str]) -> Iterator[Case]:
@@ -92,13 +93,11 @@ class _Shell:
         return shell
 
     def case(self, name: str, parameters: Parameters) -> Case:
-        """Run the command as often as the case's caches ask for."""
-        engine, cold = str(parameters["engine"]), parameters["caches"] == "cold"
-        quick = self.bench.options.quick
+        """Run the command with empty caches, then as often as it takes with full ones."""
+        engine = str(parameters["engine"])
         caches = self.folder / f"caches {engine}"
-        runs = 1 if cold else (_QUICK_WARM_RUNS if quick else _WARM_RUNS)
-        if not cold and not caches.is_dir():
-            self._seconds(engine, caches)
+        runs = _QUICK_WARM_RUNS if self.bench.options.quick else _WARM_RUNS
+        cold = self._seconds(engine, caches)
         samples = [self._seconds(engine, caches) for _ in range(runs)]
         loss = self._judged(self.folder / "out.png")
         iterations = int(self.settings.iterations or 1)
@@ -112,7 +111,11 @@ class _Shell:
             parameters=parameters,
             parity=block,
             timing=timing("perf_counter", samples),
-            values={"seconds to the first iteration": self._first(engine)},
+            values={
+                "cold_seconds": cold,
+                "warm_seconds": median(samples),
+                "first_iteration_seconds": self._first(engine),
+            },
         )
 
     def _seconds(self, engine: str, caches: Path) -> float:

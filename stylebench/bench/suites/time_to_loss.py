@@ -28,7 +28,7 @@ _QUICK_SIZE = (64, 48)
 _MARKS, _QUICK_MARKS = (100, 200, 300), (4, 8, 12)  # iterations of the reference
 _PATIENCE = 1.5  # times the reference's iterations that a configuration may take
 _GRID = 60  # stretches of a run
-_SLACKS = {"": 0.0, " + 0.5 %": 0.005}
+_SLACKS = {"": 0.0, "_plus_0.5_percent": 0.005}
 _HISTORIES = (10, 20, 50, 100)
 
 
@@ -141,13 +141,14 @@ class _Race:
         else:
             curve = self._descent(problem, settings)
         values = {
-            f"seconds to the loss of {mark} iterations{suffix}": reached.seconds
+            f"seconds_to_{mark}{suffix}": reached.seconds
             for mark, target in self.targets.items()
             for suffix, slack in _SLACKS.items()
             if (reached := first_below(curve, target * (1 + slack))) is not None
         }
         every = len(values) == len(self.targets) * len(_SLACKS)
         note = None if every else "some losses were not reached"
+        values |= {f"target_{mark}": target for mark, target in self.targets.items()}
         return Case(
             name, parameters, note=note, parity=block, setup=setup, curve=curve, values=values
         )
