@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check format report clean
+.PHONY: demo test bench report check format clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml
@@ -16,6 +16,11 @@ demo: $(READY)  ## install, then the whole algorithm on pictures the project dra
 
 test: $(READY)  ## the test suite
 	$(BIN)/python -m pytest
+
+bench: $(READY)  ## the quick suites, as tables; records only with BENCH="--output results"
+	for suite in smoke parity iteration kernels sizes time-to-loss stylize; do \
+	  $(BIN)/stylebench bench $$suite --quick $(BENCH) || exit; \
+	done
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -7,14 +7,17 @@ A step is timed with the history full.
 """
 
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 import torch
 from torch import Tensor
 
+from stylebench.bench.proof import finite
+from stylebench.bench.record import Check
+from stylebench.bench.timing import Contestant
 from stylebench.lbfgs import LBFGS
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 HEIGHT, WIDTH = 384, 512
 Step = Callable[[Tensor, Tensor], object]
 
@@ -50,8 +53,7 @@ def descend(step: Step, x: Tensor, curvature: Tensor, iterations: int) -> None:
 
 @pytest.mark.parametrize("which", ["torch", "fp32", "bf16"])
 @pytest.mark.parametrize("history", [20, 100])
-@pytest.mark.parametrize("device", DEVICES)
-def test_step(benchmark, device: str, history: int, which: str) -> None:  # type: ignore[no-untyped-def]
+def test_step(benchmark, timed, device: str, history: int, which: str) -> None:  # type: ignore[no-untyped-def]
     dtype = torch.bfloat16 if which == "bf16" else torch.float32
     curvature, start = quadratic(device)
     expected, x = start.clone(), start.clone()
@@ -59,23 +61,24 @@ def test_step(benchmark, device: str, history: int, which: str) -> None:  # type
     descend(theirs(expected, history), expected, curvature, 8)
     descend(step, x, curvature, 8)
     error = float((x - expected).norm() / start.norm())
-    assert error < (2e-2 if which == "bf16" else 1e-5)
+    followed = Check.of("distance from torch after 8", error, 2e-2 if which == "bf16" else 1e-5)
 
-    # A gradient with noise never converges, so that every pair is kept until the history is full.
+    # Gradients with noise never converge, so that every pair is kept until the history is full.
+    # They are drawn beforehand: what is timed is the step alone.
     generator = torch.Generator(device).manual_seed(1)
+    noise = 0.1 * torch.randn(8, *x.shape, generator=generator, device=device)
+    loss = torch.ones((), device=device)
+    calls = count()
 
-    def arguments() -> tuple[tuple[Tensor, Tensor], dict[str, object]]:
-        noise = torch.randn(x.shape, generator=generator, device=device)
-        return (torch.addcmul(0.1 * noise, curvature, x), torch.ones((), device=device)), {}
+    def run(times: int) -> None:
+        for _ in range(times):
+            step(noise[next(calls) % len(noise)], loss)
 
-    def timed(grad: Tensor, loss: Tensor) -> None:
-        step(grad, loss)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    for _ in range(history + 2):
-        timed(*arguments()[0])
+    run(history + 2)
     benchmark.group = f"L-BFGS step, {device}, history {history}"
-    benchmark.extra_info["relative error"] = error
-    benchmark.pedantic(timed, setup=arguments, rounds=15, warmup_rounds=3)
-    assert x.isfinite().all()
+    timed(
+        device,
+        Contestant(run, per_sample=1),
+        lambda: [followed, finite("the image", x)],
+        relative_error=error,
+    )

@@ -1,4 +1,4 @@
-"""The command line: ``stylebench stylize | demo | compare | report | presets | doctor``."""
+"""The command line: ``stylebench stylize | demo | compare | bench | report | ...``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from stylebench.bench.cli import app as bench
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
 # --help and a mistyped option answer at once.
@@ -19,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench, name="bench")
 
 Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
 StyleImages = Annotated[

@@ -117,7 +117,7 @@ def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baselin
     total = problem.variant.iterations
     trace, points = _run(problem, single, marks=(1, (total + 1) // 2, total))
     oracle = pose(content, style, replace(single, precision="fp64")).engine
-    exact = [_evaluate(oracle, point.double()) for point in points]
+    exact = [evaluate(oracle, point.double()) for point in points]
     losses = [row["loss"] for row in trace.rows]
     return Baseline(problem, losses, trace.best_loss, problem.rgb(trace.best), points, exact)
 
@@ -131,8 +131,8 @@ def compare(content: ImageSource, style: Styles, settings: Settings, base: Basel
     floor = MAX_POOLING_FLOOR if problem.variant.pooling == "max" else FLOOR
     checks = []
     for name, point, exact in zip(_POINTS, base.points, base.exact, strict=True):
-        loss, gradient = _errors(problem.engine, point, exact)
-        plain_loss, plain_gradient = _errors(plain, point, exact)
+        loss, gradient = errors(problem.engine, point, exact)
+        plain_loss, plain_gradient = errors(plain, point, exact)
         checks.append(Check(f"loss at the {name}", loss, FACTOR * plain_loss + FLOOR))
         limit = FACTOR * plain_gradient + floor
         checks.append(Check(f"gradient at the {name}", gradient, limit))
@@ -203,13 +203,20 @@ def _run(
     return trace, marked
 
 
-def _evaluate(engine: Engine, image: Tensor) -> tuple[Tensor, Tensor]:
+def evaluate(engine: Engine, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss terms [K] and gradient [1, 3, H, W] at ``image``, in fp64."""
     terms, gradient = engine.loss_and_grad(image)
     return terms.values.double(), gradient.double()
 
 
-def _errors(engine: Engine, point: Tensor, exact: tuple[Tensor, Tensor]) -> tuple[float, float]:
-    """Largest error of a loss term, of the loss; error of the gradient, of its norm."""
-    terms, gradient = _evaluate(engine, point)
+def errors(engine: Engine, point: Tensor, exact: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """Largest error of a loss term, of the loss; error of the gradient, of its norm.
+
+    Args:
+        engine: to be judged.
+        point: preprocessed image [1, 3, H, W].
+        exact: what ``evaluate`` found there with the oracle.
+    """
+    terms, gradient = evaluate(engine, point)
     loss = ((terms - exact[0]).abs().max() / exact[0].sum()).item()
     return loss, ((gradient - exact[1]).norm() / exact[1].norm()).item()

@@ -162,8 +162,9 @@ class Timing:
     Attributes:
         clock: ``cuda events``, ``cuda graph`` or ``perf_counter``.
         samples: all of them, in the order taken.
-        disturbed: indices of samples taken while the clock fell or the GPU throttled.
-        median: of the undisturbed.
+        disturbed: indices of samples taken while the clock fell, the GPU throttled, or other
+            processes had the processor.
+        median: of the undisturbed; of all where most were disturbed.
         q1: their first quartile.
         q3: their third quartile.
         spread: half-width of the 95 % interval of the median, over the median.

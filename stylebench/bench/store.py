@@ -38,9 +38,13 @@ def write_record(path: Path, record: Record) -> Path:
     """Write ``record`` as JSON, atomically, making folders as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
-        text = json.dumps(asdict(record), indent=1, allow_nan=False)
-        partial.write_text(text + "\n", "utf-8")
+        partial.write_text(as_text(record), "utf-8")
     return path
+
+
+def as_text(record: Record) -> str:
+    """``record`` as JSON, a file's whole content."""
+    return json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
 
 
 def file_name(record: Record) -> str:
@@ -173,3 +177,13 @@ def _rows(stored: Stored) -> list[dict[str, Any]]:
             figures |= asdict(case.setup)
         rows.append({**case.parameters, **case.values, **run, **figures})
     return rows
+
+
+def main() -> None:
+    """Write ``schema.json`` anew: ``python -m stylebench.bench.store``."""
+    with atomic_path(SCHEMA) as partial:
+        partial.write_text(json.dumps(schema(), indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

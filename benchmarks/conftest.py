@@ -1,0 +1,65 @@
+"""How ``stylebench.bench``'s timing core feeds pytest-benchmark, and on what machine it ran."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from stylebench.bench.machine import machine
+from stylebench.bench.provenance import code, software
+from stylebench.bench.record import Check
+from stylebench.bench.timing import QUICK, Contestant, measure
+
+DEVICES = ("cpu", *(("cuda",) if torch.cuda.is_available() else ()))
+_ROUNDS = 7
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict) -> None:
+    device = torch.device(DEVICES[-1])
+    machine_info["stylebench"] = {
+        "machine": asdict(machine(device)),
+        "software": asdict(software()),
+        "code": asdict(code()),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", DEVICES)
+
+
+@pytest.fixture
+def timed(benchmark):
+    """Proof, time, proof: a function of (device, contestant, checks, what to note down).
+
+    On a CPU pytest-benchmark's own rounds; on a GPU also the device's time in ``extra_info``, by
+    the timing core: a wall clock includes what it takes to launch.
+    """
+
+    def run(
+        device: str, contestant: Contestant, checks: Callable[[], Iterable[Check]], **notes: float
+    ) -> None:
+        require(checks())
+        units = contestant.per_sample or 1
+
+        def once() -> None:
+            contestant.run(units)
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        benchmark.pedantic(once, rounds=_ROUNDS, iterations=1, warmup_rounds=2)
+        if device == "cuda":
+            found = measure(contestant, torch.device(device), QUICK)
+            notes |= {"device_seconds": found.median, "device_spread": found.spread}
+        require(checks())
+        benchmark.extra_info |= {"launches_a_round": units, **notes}
+
+    return run
+
+
+def require(checks: Iterable[Check]) -> None:
+    """Fail where a check does not hold: no time is kept then."""
+    wrong = [f"{check.what}: {check.value} > {check.limit}" for check in checks if not check.passed]
+    assert not wrong, f"no time is kept: {', '.join(wrong)}"

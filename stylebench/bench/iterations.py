@@ -1,0 +1,226 @@
+"""Whole iterations, timed side by side: what the suites about engines share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from stylebench.bench.clocks import synchronise
+from stylebench.bench.iterate import Walk
+from stylebench.bench.memory import peak_memory, release
+from stylebench.bench.parts import parts
+from stylebench.bench.proof import ORACLE, Proof, finite, passed
+from stylebench.bench.record import Case, Check, Parity, Setup, Timing
+from stylebench.bench.roof import Roofs, Stack
+from stylebench.bench.suite import Bench, Job, Parameters, attempt, fault
+from stylebench.bench.timing import Contestant, Floor, measure_interleaved
+from stylebench.engines import Engine
+from stylebench.images import ImageSource
+from stylebench.network import feature_shapes
+from stylebench.problem import Problem, pose
+from stylebench.settings import Settings
+
+#: The most that Winograd's F(4 x 4, 3 x 3) saves of a convolution's products; libraries use it in
+#: fp32 alone.
+_WINOGRAD = 4.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way to run an iteration.
+
+    Attributes:
+        engine: as ``Settings.engine``.
+        precision: as ``Settings.precision``.
+        optimizer: as ``Settings.optimizer``.
+        history: as ``Settings.history``.
+    """
+
+    engine: str
+    precision: str
+    optimizer: str = "lbfgs"
+    history: int = 100
+
+    def name(self, width: int, height: int) -> str:
+        """``fused fp32 512x384``, with what is not usual behind it."""
+        more = f" {self.optimizer}" if self.optimizer != "lbfgs" else ""
+        more += f" history {self.history}" if self.history != 100 else ""
+        return f"{self.engine} {self.precision} {width}x{height}{more}"
+
+
+def iterations_job(
+    bench: Bench,
+    size: tuple[int, int],
+    runs: Iterable[Run],
+    preset: str = "gatys-pytorch",
+    *,
+    alone: bool = False,
+    prove_at: tuple[int, int] | None = None,
+) -> Job:
+    """Measure ``runs`` at ``size`` (width, height).
+
+    Args:
+        bench: with what.
+        size: of the image.
+        runs: what to measure.
+        preset: the variant of the algorithm.
+        alone: one after the other, so that each has the memory to itself; else interleaved.
+        prove_at: (width, height) of the proof, where the oracle does not fit at ``size``.
+    """
+    width, height = size
+    by_name = {run.name(width, height): run for run in runs}
+    cases = {
+        name: {
+            **bench.common(), **vars(run), "preset": preset, "width": width, "height": height,
+            "seed": 0,
+        }
+        for name, run in by_name.items()
+    }  # fmt: skip
+    group = _Group(bench, size, by_name, cases, preset, alone, prove_at or size)
+    return Job(cases, group.measured)
+
+
+@dataclass
+class _Prepared:
+    """An engine that is built, proven and has run once."""
+
+    problem: Problem
+    settings: Settings
+    walk: Walk
+    setup: Setup
+    peak_bytes: int | None
+    checks: list[Check]
+
+
+@dataclass
+class _Group:
+    bench: Bench
+    size: tuple[int, int]
+    runs: Mapping[str, Run]
+    cases: Mapping[str, Parameters]
+    preset: str
+    alone: bool
+    prove_at: tuple[int, int]
+    proof: Proof = field(init=False)
+
+    def measured(self, names: Collection[str]) -> Iterator[Case]:
+        settings = self._settings(next(iter(self.runs.values())), self.prove_at)
+        self.proof = Proof(*self._pictures(), settings)
+        for together in [[name] for name in names] if self.alone else [list(names)]:
+            yield from self._together(together)
+            release(self.bench.device)
+
+    def _together(self, names: Collection[str]) -> Iterator[Case]:
+        ready, faults = attempt(names, self.cases, self._prepare)
+        yield from faults
+        wrong = [name for name, each in ready.items() if not passed(each.checks)]
+        for name in wrong:
+            yield self._refused(name, ready.pop(name).checks)
+        timings = self._timings(ready)
+        for name, each in ready.items():
+            try:
+                yield self._case(name, each, timings[name])
+            except Exception as error:  # as attempt
+                yield fault(name, self.cases[name], error)
+
+    def _pictures(self) -> tuple[ImageSource, ImageSource]:
+        return self.bench.content(*self.size), self.bench.style(*self.size)
+
+    def _settings(self, run: Run, size: tuple[int, int]) -> Settings:
+        return self.bench.settings(preset=self.preset, size=max(size), **vars(run))
+
+    def _checks(self, name: str, engine: Engine, when: str) -> list[Check]:
+        run = self.runs[name]
+        if self.prove_at != self.size:
+            when += f", at {self.prove_at[0]} x {self.prove_at[1]} px"
+            engine = pose(*self._pictures(), self._settings(run, self.prove_at)).engine
+        return self.proof.checks(engine, run.precision, when)
+
+    def _prepare(self, name: str) -> _Prepared:
+        run, device = self.runs[name], self.bench.device
+        settings, sources = self._settings(run, self.size), self._pictures()
+        with peak_memory(device) as peak:
+            start = time.perf_counter()
+            problem = pose(*sources, settings)
+            walk = Walk(problem, settings)
+            synchronise(device)
+            built = time.perf_counter()
+            walk.advance(1)
+            synchronise(device)
+            first = time.perf_counter()
+            # The history fills, and later iterations need what the first does not.
+            walk.advance(1)
+        checks = self._checks(name, problem.engine, "at the start")
+        setup = Setup(build=built - start, first=first - built)
+        return _Prepared(problem, settings, walk, setup, peak.bytes, checks)
+
+    def _timings(self, ready: Mapping[str, _Prepared]) -> dict[str, Timing]:
+        """Time what is ready, and the roofs of its precisions beside it."""
+        if not ready:
+            return {}
+        roofs, height_width = self.bench.roofs, self.size[::-1]
+        contestants = {
+            name: Contestant(each.walk.advance, replays=each.walk.replays)
+            for name, each in ready.items()
+        }
+        precisions = {self.runs[name].precision: each for name, each in ready.items()}
+        for precision, each in precisions.items():
+            stack = self.bench.stack(each.settings)
+            contestants |= roofs.contestants(precision, height_width, stack)
+        found = measure_interleaved(contestants, self.bench.device, self.bench.plan)
+        for precision in precisions:
+            roofs.settle(precision, height_width, found)
+        return found
+
+    def _case(self, name: str, each: _Prepared, timing: Timing) -> Case:
+        run = self.runs[name]
+        checks = [
+            *each.checks,
+            *self._checks(name, each.problem.engine, "after the timed loop"),
+            finite("the image after the timed loop", each.walk.image),
+        ]
+        if not passed(checks):
+            return self._refused(name, checks)
+        height, width = each.problem.image.shape[-2:]
+        stack = self.bench.stack(each.settings)
+        flops = iteration_flops(stack, each.problem, (height, width))
+        iteration_floor(self.bench.roofs, stack, run.precision, (height, width)).check(
+            timing.median, name
+        )
+        roof = self.bench.roofs.convolutions(run.precision, (height, width))
+        return Case(
+            name=name,
+            parameters=self.cases[name],
+            parity=Parity(ORACLE, checks),
+            timing=timing,
+            setup=each.setup,
+            peak_bytes=each.peak_bytes,
+            flops=flops,
+            roof_share=roof.value / timing.median if roof else None,
+            parts=parts(each.problem, each.settings, timing.median),
+            values={"megapixel iterations a second": width * height / timing.median / 1e6},
+        )
+
+    def _refused(self, name: str, checks: list[Check]) -> Case:
+        wrong = [check.what for check in checks if not check.passed]
+        return Case(
+            name=name,
+            parameters=self.cases[name],
+            status="parity failed",
+            note=f"outside the tolerance: {', '.join(wrong)}; no time is kept",
+            parity=Parity(ORACLE, checks),
+        )
+
+
+def iteration_flops(stack: Stack, problem: Problem, size: tuple[int, int]) -> float:
+    """Of convolutions and Gram matrices, forward and backward, two operations a multiply-add."""
+    shapes = feature_shapes(problem.variant.style_layers, *size)
+    grams = sum(2 * 2 * channels**2 * positions for channels, positions in shapes.values())
+    return stack.flops(size) + grams
+
+
+def iteration_floor(roofs: Roofs, stack: Stack, precision: str, size: tuple[int, int]) -> Floor:
+    """The convolutions' products at the rate of the best product measured here."""
+    fewer = _WINOGRAD if precision == "fp32" else 1.0
+    return Floor.of(stack.flops(size) / fewer, roofs.matmul(precision).value)

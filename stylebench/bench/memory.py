@@ -1,0 +1,80 @@
+"""The most memory that some work takes."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_PEAK = "5"  # what resets the peak of the resident set, see proc(5)
+
+
+@dataclass
+class Peak:
+    """Filled in when the block ends; None where the device does not tell.
+
+    Attributes:
+        bytes: on a GPU what the block added at its most, on a CPU the process's most, less what
+            earlier cases still hold.
+    """
+
+    bytes: int | None = None
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[Peak]:
+    """Watch the block's memory."""
+    gc.collect()
+    peak = Peak()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield peak
+        torch.cuda.synchronize(device)
+        peak.bytes = torch.cuda.max_memory_allocated(device) - before
+        return
+    held = _resident("VmRSS")
+    can_reset = device.type == "cpu" and _reset()
+    yield peak
+    highest = _resident("VmHWM")
+    if can_reset and highest is not None and held is not None:
+        peak.bytes = highest - held + _bare(held)
+
+
+def release(device: torch.device) -> None:
+    """Give back what finished cases held, so that the next one finds the machine empty."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+_least: list[int] = []
+
+
+def _bare(held: int) -> int:
+    """What the process holds with no case in it: the least that any case found."""
+    _least[:] = [min([held, *_least])]
+    return _least[0]
+
+
+def _reset() -> bool:
+    try:
+        _RESET.write_text(_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def _resident(field: str) -> int | None:
+    try:
+        found = re.search(rf"{field}:\s+(\d+) kB", _STATUS.read_text())
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None

@@ -1,0 +1,157 @@
+"""Runs a suite to a record: shows progress, survives what a case does, keeps what is finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+
+from rich.console import Console
+
+from stylebench.bench.machine import finished, machine
+from stylebench.bench.memory import release
+from stylebench.bench.provenance import code, software
+from stylebench.bench.record import Case, Record
+from stylebench.bench.suite import Bench, Job, Suite, fault
+
+Keep = Callable[[Record], object]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record, and whether Ctrl-C ended it."""
+
+    record: Record
+    interrupted: bool
+
+
+def run_suite(
+    suite: Suite,
+    bench: Bench,
+    console: Console | None = None,
+    before: Record | None = None,
+    keep: Keep | None = None,
+) -> Outcome:
+    """Run ``suite``; cases that fail or run out of memory are recorded as such, and it goes on.
+
+    Args:
+        suite: what to run.
+        bench: with what.
+        console: where progress is shown; None shows none.
+        before: an unfinished record of the same suite, whose cases are not run again.
+        keep: called with the record so far after every job.
+
+    Raises:
+        ValueError: the filter matches no case; the message names them.
+    """
+    run = _Run(suite, bench, before)
+    jobs = list(suite.jobs(bench))
+    wanted = [_wanted(job, bench.options.pattern) for job in jobs]
+    if not any(wanted):
+        known = [name for job in jobs for name in job.cases]
+        raise ValueError(
+            f"no case of {suite.name} matches {bench.options.pattern!r}: {', '.join(known)}"
+        )
+    total = sum(map(len, wanted))
+    complete, interrupted = True, False
+    try:
+        for job, names in zip(jobs, wanted, strict=True):
+            missing = [name for name in names if name not in run.names]
+            if not missing:
+                continue
+            if run.out_of_time():
+                complete = False
+                break
+            label = f"{suite.name} {len(run.cases) + 1}/{total}: {', '.join(missing)}"
+            with console.status(label) if console else nullcontext():
+                run.job(job, missing, console)
+            release(bench.device)
+            if keep:
+                keep(run.record(complete=False))
+    except KeyboardInterrupt:
+        complete, interrupted = False, True
+    return Outcome(run.record(complete), interrupted)
+
+
+class _Run:
+    def __init__(self, suite: Suite, bench: Bench, before: Record | None) -> None:
+        self._suite, self._bench, self._before = suite, bench, before
+        self._start = time.perf_counter()
+        self._started = before.started if before else datetime.now(UTC).isoformat("T", "seconds")
+        self._machine = before.machine if before else machine(bench.device)
+        self.cases: list[Case] = list(before.cases) if before else []
+        bench.roofs.known = list(before.roofs) if before else []
+        self._software, self._code = software(), code()  # now: sources may change under a long run
+
+    @property
+    def names(self) -> set[str]:
+        return {case.name for case in self.cases}
+
+    def out_of_time(self) -> bool:
+        limit = self._bench.options.seconds
+        return limit is not None and time.perf_counter() - self._start > limit
+
+    def job(self, job: Job, names: Sequence[str], console: Console | None) -> None:
+        """Add the cases of ``names``, also those that an error keeps from being measured."""
+        try:
+            for case in job.run(names):
+                self.cases.append(case)
+                if console:
+                    console.print(summary(case))
+        except Exception as error:  # a case's fault is not the suite's
+            for name in names:
+                if name not in self.names:
+                    self.cases.append(fault(name, job.cases[name], error))
+                    if console:
+                        console.print(summary(self.cases[-1]))
+
+    def record(self, complete: bool) -> Record:
+        earlier = self._before.seconds if self._before else 0.0
+        return Record(
+            suite=self._suite.name,
+            started=self._started,
+            seconds=earlier + time.perf_counter() - self._start,
+            quick=self._bench.options.quick,
+            complete=complete,
+            command=self._bench.options.command,
+            machine=finished(self._machine, self._bench.device),
+            software=self._software,
+            code=self._code,
+            roofs=list(self._bench.roofs.known),
+            cases=list(self.cases),
+        )
+
+
+def _wanted(job: Job, pattern: str | None) -> list[str]:
+    return [name for name in job.cases if matches(name, pattern)]
+
+
+def matches(name: str, pattern: str | None) -> bool:
+    """Whether a case's name has ``pattern`` in it, or fits it as a glob."""
+    return pattern is None or pattern in name or fnmatch(name, pattern)
+
+
+def summary(case: Case) -> str:
+    """A case in one line, for people."""
+    if case.status != "ok":
+        return f"{case.name}: {case.status}" + (f" ({case.note})" if case.note else "")
+    if case.timing is None:
+        figures = [f"{name} {value:.4g}" for name, value in list(case.values.items())[:4]]
+        return f"{case.name}: " + (", ".join(figures) or "ok")
+    timing = case.timing
+    share = "" if case.roof_share is None else f", {100 * case.roof_share:.0f} % of the roof"
+    return (
+        f"{case.name}: {duration(timing.median)} +- {100 * timing.spread:.1f} %, "
+        f"{1 / timing.median:.4g}/s{share}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """``12.3 ms``."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"

@@ -1,0 +1,143 @@
+"""What a short loan of a GPU is used for, in order, each stage a process with a time limit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import stylebench
+from stylebench.bench.names import SUITES
+from stylebench.bench.rebuild import unfinished
+
+Verdict = Literal["done", "failed", "unfinished"]
+
+_MERCY = 20.0  # s that a stage gets to write down what it has, after it is told to stop
+#: The order in which suites are worth having, and the most seconds that each may take a call.
+_SUITES = {
+    "smoke": 60, "parity": 120, "iteration": 180, "kernels": 150, "sizes": 120,
+    "time-to-loss": 120, "stylize": 120,
+}  # fmt: skip
+assert set(_SUITES) == set(SUITES)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One process.
+
+    Attributes:
+        name: of its log, and in the state.
+        limit: seconds that it may take.
+        command: makes the arguments of Python, given the work folder and the seconds left.
+        verdict: what an exit code means, given the work folder; None where it had to be stopped.
+    """
+
+    name: str
+    limit: float
+    command: Callable[[Path, float], list[str]]
+    verdict: Callable[[Path, int | None], Verdict] = lambda _, code: (
+        "done" if code == 0 else "failed"
+    )
+
+
+def stages(rehearse: bool, quick: bool) -> list[Stage]:
+    """Environment, tests, tuning, suites; a rehearsal is the same on a CPU at tiny sizes."""
+    return [
+        Stage("environment", 60, lambda _, __: ["-m", "stylebench", "doctor"]),
+        *_tests(rehearse),
+        Stage("tune", 90, lambda work, _: _tune(work, rehearse)),
+        *(_suite(name, limit, rehearse, quick) for name, limit in _SUITES.items()),
+    ]
+
+
+def _tests(rehearse: bool) -> list[Stage]:
+    folders = {"tests of stylekernels": "stylekernels", "tests of stylebench": "stylebench"}
+    few = {"stylekernels": "test_config.py", "stylebench": "test_output.py"}
+
+    def command(folder: str) -> list[str]:
+        path = f"tests/{folder}" + (f"/{few[folder]}" if rehearse else "")
+        slow = "tests/stylebench/bench"  # which runs this very script
+        return ["-m", "pytest", path, f"--ignore={slow}", "-q", "-p", "no:cacheprovider"]
+
+    return [
+        Stage(name, 120, lambda _, __, folder=folder: command(folder))  # type: ignore[misc]
+        for name, folder in folders.items()
+    ]
+
+
+def _tune(work: Path, rehearse: bool) -> list[str]:
+    if rehearse:
+        return ["-m", "stylekernels.tune", "--help"]
+    quick = ["--size", "512", "--dtype", "bfloat16"]
+    return ["-m", "stylekernels.tune", *quick, "--output", str(work / "configs")]
+
+
+def _suite(name: str, limit: float, rehearse: bool, quick: bool) -> Stage:
+    def command(work: Path, left: float) -> list[str]:
+        budget = max(1.0, left - 2 * _MERCY)
+        words = ["-m", "stylebench", "bench", name, "--output", str(work / "records")]
+        words += ["--seconds", f"{budget:.0f}", "--device", "cpu" if rehearse else "cuda"]
+        words += ["--quick"] * (quick or rehearse) + ["--size", "48"] * rehearse
+        if found := begun(work, name):
+            words += ["--resume", str(found)]
+        return words
+
+    def verdict(work: Path, _: int | None) -> Verdict:
+        records = [unfinished(path) for path in _records(work, name)]
+        return "done" if any(each and each.complete for each in records) else "unfinished"
+
+    return Stage(name, limit, command, verdict)
+
+
+def begun(work: Path, suite: str) -> Path | None:
+    """The incomplete record of ``suite``."""
+    for path in _records(work, suite):
+        record = unfinished(path)
+        if record and not record.complete:
+            return path
+    return None
+
+
+def _records(work: Path, suite: str) -> list[Path]:
+    paths = [path for path in (work / "records").rglob("*.json") if path.stem[11:]]
+    return [path for path in paths if path.stem[11:].removesuffix("-quick") == suite]
+
+
+def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ()) -> Verdict:
+    """Run it within its limit and ``left`` seconds; whatever it says goes into its log."""
+    limit = min(stage.limit, left)
+    here = Path(stylebench.__file__ or ".").parents[1]
+    paths = os.pathsep.join(str(root) for root in (roots or (here, here / "kernels")))
+    log = work / "logs" / f"{stage.name.replace(' ', '-')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as lines:
+        process = subprocess.Popen(
+            [sys.executable, *stage.command(work, limit)],
+            cwd=here, stdout=lines, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        code = _finish(process, limit)
+        lines.write(f"\nexit code {code}\n")
+    return stage.verdict(work, code)
+
+
+def _finish(process: subprocess.Popen[bytes], limit: float) -> int | None:
+    """Wait, then ask it to stop as Ctrl-C would, then make it; None where it had to be stopped."""
+    try:
+        return process.wait(timeout=max(1.0, limit - _MERCY))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGINT)
+        raise
+    try:
+        process.wait(timeout=_MERCY)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return None

@@ -1,0 +1,41 @@
+"""``iteration``: one iteration of every engine at every precision and size, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stylebench.bench.iterations import Run, iterations_job
+from stylebench.bench.precisions import chosen
+from stylebench.bench.suite import Bench, Job
+
+_SIZES = {"cpu": [(512, 384), (256, 192)], "cuda": [(512, 512), (1024, 1024), (2048, 2048)]}
+_QUICK_SIZES = {"cpu": [(128, 96)], "cuda": [(512, 512)]}
+_ENGINES = ("reference", "plain", "compiled", "fused")
+_SEPARATE = (("reference", "plain", "fused"), ("compiled",))
+_TOGETHER = 2**21  # pixels; a dozen histories of larger images do not fit into one memory
+
+
+class Iteration:
+    """Engines x precisions x sizes; at the first size also a short history, and Adam."""
+
+    name = "iteration"
+
+    def jobs(self, bench: Bench) -> Iterator[Job]:
+        """One job a size, so that all engines meet the same machine; two on a GPU.
+
+        There the compiled engine has its own: compiling takes minutes of a loan that may end at any
+        time, and a job that is cut short leaves nothing.
+        """
+        table = _QUICK_SIZES if bench.options.quick else _SIZES
+        on_gpu = bench.device.type == "cuda"
+        best = chosen("fused", bench.device)
+        others = [Run("fused", best, history=20), Run("fused", best, optimizer="adam")]
+        for index, size in enumerate(bench.sizes(*table["cuda" if on_gpu else "cpu"])):
+            alone = size[0] * size[1] > _TOGETHER
+            for engines in _SEPARATE if on_gpu else (_ENGINES,):
+                runs = [Run(e, precision) for e in engines for precision in bench.precisions(e)]
+                runs += others * (index == 0 and "fused" in engines)
+                yield iterations_job(bench, size, runs, alone=alone)
+
+
+SUITE = Iteration()

@@ -1,0 +1,153 @@
+"""``kernels``: each style kernel against plain and compiled PyTorch, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from stylebench.bench.kernels import time_in_situ, time_task
+from stylebench.bench.loss_tasks import loss_tasks
+from stylebench.bench.precisions import dtype_of
+from stylebench.bench.proof import passed
+from stylebench.bench.record import Case, Check, Parity, Timing
+from stylebench.bench.suite import Bench, Job, Parameters, attempt, fault
+from stylebench.bench.tap_tasks import LAYERS, tap_tasks
+from stylebench.bench.tasks import ORACLE, Formulation, Task
+from stylebench.bench.timing import Floor
+from stylebench.precision import exact_arithmetic
+
+_SIZES = {"cpu": [(512, 384)], "cuda": [(512, 512), (2048, 2048)]}
+_QUICK_SIZES = {"cpu": [(64, 48)], "cuda": [(512, 512)]}
+_QUICK_LAYERS = ("relu1_1", "relu4_1")
+_TAP_TASKS = ("tap forward", "tap backward", "pool")
+_LOSS_TASKS = ("content", "tv", "max pool", "group")
+_FORMULATIONS = {
+    "tap forward": ("eager", "baddbmm", "compiled", "stylekernels"),
+    "tap backward": ("eager", "baddbmm", "compiled", "stylekernels"),
+}
+_OTHERS = ("eager", "compiled", "stylekernels")
+
+
+class Kernels:
+    """Tap, pooling and losses; formulations of one task are interleaved."""
+
+    name = "kernels"
+
+    def jobs(self, bench: Bench) -> Iterator[Job]:
+        """One job a task, layer, precision and size."""
+        kind, quick = "cuda" if bench.device.type == "cuda" else "cpu", bench.options.quick
+        for width, height in bench.sizes(*(_QUICK_SIZES if quick else _SIZES)[kind]):
+            size = height, width
+            for precision in bench.precisions("fused"):
+                dtype = dtype_of(precision)
+                for layer in _QUICK_LAYERS if quick else LAYERS:
+                    taps = partial(tap_tasks, layer, size, dtype, bench.device)
+                    for name in _TAP_TASKS:
+                        yield _job(bench, name, layer, precision, size, _find(name, taps))
+                losses = partial(loss_tasks, size, dtype, bench.device)
+                for name in _LOSS_TASKS:
+                    if name != "tv" or precision == "fp32":
+                        yield _job(bench, name, "", precision, size, _find(name, losses))
+
+
+def _find(name: str, tasks: Callable[[], Iterator[Task]]) -> Callable[[], Task]:
+    def find() -> Task:
+        for task in tasks():
+            if task.name == name:
+                return task
+        raise ValueError(f"the layer is too small for {name}")
+
+    return find
+
+
+def _job(
+    bench: Bench,
+    task_name: str,
+    layer: str,
+    precision: str,
+    size: tuple[int, int],
+    make: Callable[[], Task],
+) -> Job:
+    height, width = size
+    label = " ".join(filter(None, (task_name, layer, precision, f"{width}x{height}")))
+    formulations: tuple[str, ...] = _FORMULATIONS.get(task_name, _OTHERS)
+    if bench.options.quick:
+        formulations = tuple(each for each in formulations if each != "compiled")
+    cases: dict[str, Parameters] = {
+        f"{label} {implementation}": {
+            **bench.common(), "kernel": task_name, "layer": layer or None, "precision": precision,
+            "width": width, "height": height, "implementation": implementation,
+        }
+        for implementation in formulations
+    }  # fmt: skip
+
+    def run(names: Collection[str]) -> Iterator[Case]:
+        torch.compiler.reset()  # else the eighth shape of a function is quietly run eagerly
+        with exact_arithmetic(), torch.no_grad():
+            yield from _Measured(bench, make(), precision, cases).cases_of(names)
+
+    return Job(cases, run)
+
+
+@dataclass
+class _Measured:
+    bench: Bench
+    task: Task
+    precision: str
+    cases: dict[str, Parameters]
+
+    def cases_of(self, names: Collection[str]) -> Iterator[Case]:
+        made, faults = attempt(names, self.cases, self._proven)
+        yield from faults
+        ready = {name: run for name, (run, checks) in made.items() if passed(checks)}
+        for name in made.keys() - ready.keys():
+            block = Parity(ORACLE, made[name][1])
+            yield Case(name, self.cases[name], status="parity failed", parity=block)
+        if not ready:
+            return
+        plan, device = self.bench.plan, self.bench.device
+        timings = time_task(self.task, ready, device, plan)
+        on_gpu = device.type == "cuda"
+        behind = time_in_situ(self.task, ready, device, plan) if on_gpu else {}
+        for name, run in ready.items():
+            try:
+                checks = [*made[name][1], *self.task.checks(run, "after the timed loop")]
+                yield self._case(name, checks, timings[name], behind.get(name))
+            except Exception as error:
+                yield fault(name, self.cases[name], error)
+
+    def _proven(self, name: str) -> tuple[Formulation, list[Check]]:
+        run = self.task.formulations[str(self.cases[name]["implementation"])]()
+        return run, self.task.checks(run)
+
+    def _case(self, name: str, checks: list[Check], timing: Timing, behind: float | None) -> Case:
+        if not passed(checks):
+            block = Parity(ORACLE, checks)
+            return Case(name, self.cases[name], status="parity failed", parity=block)
+        task, roofs = self.task, self.bench.roofs
+        floor = Floor.of(
+            task.flops, roofs.matmul(self.precision).value, task.moved, roofs.copy().value
+        )
+        if self.bench.device.type == "cuda":  # operands of a CPU's may lie in its cache
+            floor.check(timing.median, name)
+        values = {"GB/s": task.moved / timing.median / 1e9}
+        if task.flops:
+            values["TFLOP/s"] = task.flops / timing.median / 1e12
+        if behind is not None:
+            values["in situ seconds"] = behind
+        return Case(
+            name=name,
+            parameters=self.cases[name],
+            parity=Parity(ORACLE, checks),
+            timing=timing,
+            flops=task.flops or None,
+            bytes=task.moved,
+            roof_share=floor.seconds / timing.median,
+            values=values,
+        )
+
+
+SUITE = Kernels()

@@ -1,0 +1,28 @@
+"""``smoke``: one tiny iteration of each engine that needs no compiler, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stylebench.bench.iterations import Run, iterations_job
+from stylebench.bench.suite import Bench, Job
+from stylebench.bench.timing import Plan
+
+_SIZE = (64, 48)
+_BRIEF = Plan(target=0.5, seconds=0.2, least=3, most=10, warm_seconds=0.2)
+
+
+class Smoke:
+    """Reference and fused engine, fp32, 64 x 48 px."""
+
+    name = "smoke"
+
+    def jobs(self, bench: Bench) -> Iterator[Job]:
+        """One job, both engines interleaved."""
+        bench.plan = bench.roofs.plan = _BRIEF
+        bench.roofs.quick = True
+        for size in bench.sizes(_SIZE):
+            yield iterations_job(bench, size, [Run("reference", "fp32"), Run("fused", "fp32")])
+
+
+SUITE = Smoke()

@@ -1,0 +1,167 @@
+"""``stylize``: from the shell to the saved picture, as a subprocess, cold and warm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import stylebench
+import stylekernels
+from stylebench.bench.clocks import synchronise
+from stylebench.bench.iterate import Walk
+from stylebench.bench.precisions import chosen
+from stylebench.bench.record import Case, Check, Parity
+from stylebench.bench.statistics import timing
+from stylebench.bench.suite import Bench, Job, Parameters, fault
+from stylebench.images import ImageSource, load_image
+from stylebench.output import save_picture, to_pil
+from stylebench.parity import AT_ITERATIONS
+from stylebench.problem import Problem, pose
+from stylebench.settings import Settings
+from stylebench.transfer import run
+
+_SIZES = {"cpu": (256, 192), "cuda": (512, 512)}
+_ITERATIONS = {"cpu": 100, "cuda": 500}
+_QUICK_SIZE, _QUICK_ITERATIONS = (64, 48), 5
+_WARM_RUNS, _QUICK_WARM_RUNS = 5, 1
+_ENGINES, _QUICK_ENGINES = ("fused", "compiled", "reference"), ("fused", "reference")
+_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+_LIMIT = 1800  # s of one run
+_EXCESS = 0.005  # of the loss over the reference's, after as many iterations as parity asks for
+
+
+class Stylize:
+    """Each engine in its own choice of precision: the first run on a machine, and later ones."""
+
+    name = "stylize"
+
+    def jobs(self, bench: Bench) -> Iterator[Job]:
+        """One job: all pictures are judged by one reference."""
+        kind, quick = "cuda" if bench.device.type == "cuda" else "cpu", bench.options.quick
+        (size,) = bench.sizes(_QUICK_SIZE if quick else _SIZES[kind])
+        iterations = _QUICK_ITERATIONS if quick else _ITERATIONS[kind]
+        width, height = size
+        cases: dict[str, Parameters] = {
+            f"{engine} {width}x{height} {iterations} iterations": {
+                **bench.common(), "engine": engine, "precision": chosen(engine, bench.device),
+                "width": width, "height": height, "iterations": iterations,
+                "optimizer": "lbfgs", "history": 100, "preset": "gatys-pytorch", "seed": 0,
+            }
+            for engine in (_QUICK_ENGINES if quick else _ENGINES)
+        }  # fmt: skip
+
+        def measured(names: Collection[str]) -> Iterator[Case]:
+            with tempfile.TemporaryDirectory() as folder:
+                shell = _Shell.prepared(bench, size, iterations, Path(folder))
+                for name in names:
+                    try:
+                        yield shell.case(name, cases[name])
+                    except Exception as error:
+                        yield fault(name, cases[name], error)
+
+        yield Job(cases, measured)
+
+
+@dataclass
+class _Shell:
+    """Input files, and the judge of what comes out."""
+
+    bench: Bench
+    settings: Settings
+    folder: Path
+    judge: Problem
+    expected: float
+
+    @classmethod
+    def prepared(cls, bench: Bench, size: tuple[int, int], iterations: int, folder: Path) -> _Shell:
+        settings = bench.settings(size=max(size), iterations=iterations)
+        sources = {"content": bench.content(*size), "style": bench.style(*size)}
+        for name, source in sources.items():
+            save_picture(folder / f"{name}.png", to_pil(load_image(source).rgb))
+        reference = replace(settings, engine="reference", precision="fp32")
+        judge = pose(folder / "content.png", folder / "style.png", reference)
+        shell = cls(bench, settings, folder, judge, 0.0)
+        # The reference's picture is rounded to 8 bits like the others', so that it is fair.
+        shell.expected = shell._judged(run(judge, reference).image)
+        return shell
+
+    def case(self, name: str, parameters: Parameters) -> Case:
+        """Run the command with empty caches, then as often as it takes with full ones."""
+        engine = str(parameters["engine"])
+        caches = self.folder / f"caches {engine}"
+        runs = _QUICK_WARM_RUNS if self.bench.options.quick else _WARM_RUNS
+        cold = self._seconds(engine, caches)
+        samples = [self._seconds(engine, caches) for _ in range(runs)]
+        loss = self._judged(self.folder / "out.png")
+        iterations = int(self.settings.iterations or 1)
+        allowed = _EXCESS * max(1.0, AT_ITERATIONS / iterations)
+        checks = [Check.of("final loss above", loss / self.expected - 1, allowed)]
+        block = Parity("fp32 reference", checks)
+        if not block.passed:
+            return Case(name, parameters, status="parity failed", parity=block)
+        return Case(
+            name=name,
+            parameters=parameters,
+            parity=block,
+            timing=timing("perf_counter", samples),
+            values={
+                "cold_seconds": cold,
+                "warm_seconds": median(samples),
+                "first_iteration_seconds": self._first(engine),
+            },
+        )
+
+    def _seconds(self, engine: str, caches: Path) -> float:
+        """Of one run of the command, in a process of its own."""
+        caches.mkdir(exist_ok=True)
+        folders = {name: str(caches / name.lower()) for name in _CACHES}
+        command = [
+            sys.executable, "-m", "stylebench", "stylize", "content.png", "style.png",
+            "--output", "out.png", "--engine", engine, "--weights", self._weights(),
+            "--size", str(self.settings.size), "--iterations", str(self.settings.iterations),
+            "--device", str(self.bench.device), "--quiet",
+        ]  # fmt: skip
+        start = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=self.folder, env={**os.environ, **_sources(), **folders},
+            capture_output=True, text=True, check=False, timeout=_LIMIT,
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise RuntimeError(f"stylize ended with {done.returncode}: {done.stderr[-200:]}")
+        return seconds
+
+    def _weights(self) -> str:
+        given = self.bench.options.weights  # a file's path must hold in the command's own folder
+        return str(Path(given).resolve()) if Path(given).is_file() else given
+
+    def _first(self, engine: str) -> float:
+        """Seconds to the end of the first iteration, in this process, imports left out."""
+        start = time.perf_counter()
+        settings = replace(self.settings, engine=engine)
+        problem = pose(self.folder / "content.png", self.folder / "style.png", settings)
+        Walk(problem, settings).advance(1)
+        synchronise(self.bench.device)
+        return time.perf_counter() - start
+
+    def _judged(self, picture: ImageSource) -> float:
+        rgb = load_image(picture).rgb[None].to(self.judge.image)
+        terms, _ = self.judge.engine.loss_and_grad(self.judge.preprocessing.apply(rgb))
+        return float(terms.total.item())
+
+
+def _sources() -> dict[str, str]:
+    """The environment in which the command finds the very packages that run here."""
+    packages = (stylebench.__file__, stylekernels.__file__)
+    roots = [str(Path(file or ".").parents[1]) for file in packages]
+    return {"PYTHONPATH": os.pathsep.join([*roots, os.environ.get("PYTHONPATH", "")])}
+
+
+SUITE = Stylize()

@@ -1,0 +1,216 @@
+"""The timing core: warm up until stable, sample until sure, interleave, refuse the impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+
+import torch
+
+from stylebench.bench.clocks import Clock, Watch, clock_for, watch_for
+from stylebench.bench.record import Timing
+from stylebench.bench.statistics import spread, timing
+
+Run = Callable[[int], object]
+
+_GRACE = 0.05  # by which a time may undercut its floor: the roof has a spread of its own
+_STABLE = 0.1  # last three warm-up samples within this of each other
+
+
+class TooFast(ValueError):
+    """A time below what the machine can physically do: whatever was timed, it was not the work."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least time that a unit of work can take, and why.
+
+    Attributes:
+        seconds: a unit.
+        why: what takes them, for the message.
+    """
+
+    seconds: float
+    why: str
+
+    @classmethod
+    def of(
+        cls,
+        flops: float = 0.0,
+        flop_rate: float = float("inf"),
+        moved: float = 0.0,
+        byte_rate: float = float("inf"),
+    ) -> Floor:
+        """The larger of the times for ``flops`` and for ``moved`` bytes, at rates a second."""
+        arithmetic, memory = flops / flop_rate, moved / byte_rate
+        if arithmetic >= memory:
+            return cls(arithmetic, f"{flops:.3g} FLOP at the {flop_rate:.3g} FLOP/s measured here")
+        return cls(memory, f"{moved:.3g} bytes at the {byte_rate:.3g} B/s measured here")
+
+    def check(self, seconds: float, name: str = "a run") -> None:
+        """Raise TooFast where ``seconds`` is below this floor by more than 5 %."""
+        if seconds < (1 - _GRACE) * self.seconds:
+            raise TooFast(
+                f"{name} took {seconds:.3g} s, under its physical floor of {self.seconds:.3g} s: "
+                f"{self.why}. The time is wrong, not fast"
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure one contestant.
+
+    Attributes:
+        target: relative half-width of the median's 95 % interval that is sure enough.
+        seconds: of sampling after which to stop in any case.
+        least: samples, however sure.
+        most: samples, however unsure.
+        warm_seconds: of warm-up after which to start in any case.
+        shortest: a sample; as many units go into one as it takes, s.
+    """
+
+    target: float = 0.01
+    seconds: float = 20.0
+    least: int = 7
+    most: int = 500
+    warm_seconds: float = 10.0
+    shortest: float = 5e-3
+
+
+QUICK = Plan(target=0.05, seconds=2.0, least=3, most=50, warm_seconds=2.0)
+
+
+@dataclass
+class Contestant:
+    """Something to be timed.
+
+    Attributes:
+        run: does (on a GPU: launches) as many units of work as it is told.
+        floor: that a unit cannot undercut.
+        prepare: called before each sample, outside the clock: flushes a cache, say.
+        replays: whether ``run`` replays a CUDA graph.
+        per_sample: units a sample; None lets the plan's ``shortest`` decide.
+    """
+
+    run: Run
+    floor: Floor | None = None
+    prepare: Callable[[], object] | None = None
+    replays: bool = False
+    per_sample: int | None = None
+    samples: list[float] = field(default_factory=list, init=False)
+    disturbed: list[int] = field(default_factory=list, init=False)
+    warmed: int = field(default=0, init=False)
+    spent: float = field(default=0.0, init=False)
+    _checked: int = field(default=0, init=False)
+
+    def sample(self, clock: Clock, units: int) -> float:
+        """Seconds a unit."""
+        if self.prepare:
+            self.prepare()
+        return clock.seconds(lambda: self.run(units)) / units
+
+    def warm_up(self, clock: Clock, plan: Plan) -> None:
+        """Run until three times in a row agree or the time is up; settle the batch."""
+        recent: list[float] = []
+        spent = 0.0
+        units = self.per_sample or 1
+        while True:
+            recent = [*recent[-2:], self.sample(clock, units)]
+            spent += recent[-1] * units
+            self.warmed += units
+            if self.per_sample is None and units == 1:
+                units = max(1, ceil(plan.shortest / max(recent[-1], 1e-9)))
+                if units > 1:  # a first time is no guide: take the batch from the next ones
+                    units = min(units, 1000)
+                    recent = []
+                    continue
+            stable = len(recent) == 3 and max(recent) <= (1 + _STABLE) * min(recent)
+            if stable or spent >= plan.warm_seconds:
+                break
+        if self.per_sample is None:
+            typical = min(recent)
+            self.per_sample = min(1000, max(1, ceil(plan.shortest / max(typical, 1e-9))))
+
+    def take(self, clock: Clock) -> None:
+        """Add one sample."""
+        units = self.per_sample or 1
+        self.samples.append(self.sample(clock, units))
+        self.spent += self.samples[-1] * units
+
+    def mark(self, disturbed: bool | None) -> None:
+        """Mark the samples since the last verdict; None leaves them for the next one."""
+        if disturbed is None:
+            return
+        if disturbed:
+            self.disturbed += range(self._checked, len(self.samples))
+        self._checked = len(self.samples)
+
+    def done(self, plan: Plan) -> bool:
+        """Whether it is sure enough, or has had its time."""
+        count = len(self.samples)
+        if count < plan.least:
+            return False
+        if count >= plan.most or self.spent >= plan.seconds:
+            return True
+        return count >= max(6, plan.least) and spread(self.samples) <= plan.target
+
+
+def measure(
+    run: Run | Contestant,
+    device: torch.device,
+    plan: Plan | None = None,
+    *,
+    floor: Floor | None = None,
+) -> Timing:
+    """Time one thing; see ``measure_interleaved``."""
+    contestant = run if isinstance(run, Contestant) else Contestant(run, floor)
+    return measure_interleaved({"it": contestant}, device, plan)["it"]
+
+
+def measure_interleaved(
+    runs: Mapping[str, Run | Contestant],
+    device: torch.device,
+    plan: Plan | None = None,
+    *,
+    clock: Clock | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Timing]:
+    """Time several things in turn, a sample of each a round, so that drift hits all alike.
+
+    Args:
+        runs: name -> what does the given number of units of work.
+        device: that the work is on; it chooses the clock.
+        plan: how sure to be, and how long to try.
+        clock: in place of the device's.
+        watch: in place of what watches the device for disturbances.
+
+    Returns:
+        Name -> timing, seconds a unit, every sample kept.
+
+    Raises:
+        TooFast: a median below its floor.
+    """
+    plan = plan or Plan()
+    watch = watch or watch_for(device)
+    contestants = {
+        name: run if isinstance(run, Contestant) else Contestant(run) for name, run in runs.items()
+    }
+    clocks = {name: clock or clock_for(device, each.replays) for name, each in contestants.items()}
+    for name, each in contestants.items():
+        each.warm_up(clocks[name], plan)
+    watch.disturbed()
+    while waiting := [name for name, each in contestants.items() if not each.done(plan)]:
+        for name in waiting:
+            contestants[name].take(clocks[name])
+        verdict = watch.disturbed()
+        for each in contestants.values():
+            each.mark(verdict)
+    return {name: _result(name, each, clocks[name]) for name, each in contestants.items()}
+
+
+def _result(name: str, each: Contestant, clock: Clock) -> Timing:
+    found = timing(clock.name, each.samples, each.disturbed, each.per_sample or 1, each.warmed)
+    if each.floor:
+        each.floor.check(found.median, name)
+    return found

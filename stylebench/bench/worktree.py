@@ -1,0 +1,72 @@
+"""Another revision of the sources measured against the working tree, in turn."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import stylebench
+from stylebench.bench.cli import options_as_arguments
+from stylebench.bench.record import Record
+from stylebench.bench.store import load_records
+from stylebench.bench.suite import Options
+
+
+def measured_against(
+    revision: str, suite: str, options: Options, rounds: int
+) -> tuple[list[Record], list[Record]]:
+    """Records of ``revision`` and of the working tree, a run of each a round.
+
+    Each run is a process of its own, since one process can hold one version of the package.
+
+    Raises:
+        ValueError: no git repository, no such revision, or one that cannot run the suite.
+    """
+    here = Path(stylebench.__file__ or ".").parents[1]
+    with tempfile.TemporaryDirectory() as folder, checked_out(here, revision) as there:
+        for number in range(rounds):
+            for name, root in (("before", there), ("after", here)):
+                output = Path(folder) / name / str(number)
+                _run(root, suite, options, output)
+        before, after = (load_records(Path(folder) / name)[0] for name in ("before", "after"))
+    return [each.record for each in before], [each.record for each in after]
+
+
+@contextmanager
+def checked_out(repository: Path, revision: str) -> Iterator[Path]:
+    """A temporary working tree at ``revision``."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        _git(repository, "worktree", "add", "--detach", str(tree), revision)
+        try:
+            yield tree
+        finally:
+            _git(repository, "worktree", "remove", "--force", str(tree))
+
+
+def _run(root: Path, suite: str, options: Options, output: Path) -> None:
+    command = [
+        sys.executable, "-m", "stylebench", "bench", suite, *options_as_arguments(options),
+        "--output", str(output),
+    ]  # fmt: skip
+    path = os.pathsep.join([str(root), str(root / "kernels")])
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": path}, check=False,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    if not any(output.rglob("*.json")):
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ValueError(f"{root} cannot run the suite {suite!r}: {last}")
+
+
+def _git(repository: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        ["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ValueError(f"git {arguments[0]} {arguments[1]}: {done.stderr.strip()}")

@@ -1,0 +1,34 @@
+"""Records made by hand."""
+
+import pytest
+
+from stylebench.bench.record import Case, Check, Code, Machine, Parity, Record, Software
+from stylebench.bench.statistics import timing
+
+PROOF = Parity("a test", [Check("nothing", 0.0, 1.0, passed=True)])
+
+
+def make_case(name="fused fp32 64x48", samples=(1.0, 1.0, 1.0), disturbed=(), **more):
+    found = timing("perf_counter", samples, disturbed) if samples else None
+    return Case(name, {"engine": "fused"}, parity=PROOF, timing=found, **more)
+
+
+def make_record(*cases, **more):
+    given = {
+        "suite": "iteration", "started": "2026-03-14T15:09:26+00:00", "seconds": 5.0,
+        "quick": False, "complete": True, "command": "stylebench bench iteration",
+        "machine": Machine("A machine", "a-machine", "cpu"),
+        "software": Software("Linux", "3.12", "2.11", "0.1"),
+        "code": Code(None, None, "0" * 64), "roofs": [], "cases": list(cases),
+    }  # fmt: skip
+    return Record(**{**given, **more})
+
+
+@pytest.fixture
+def case():
+    return make_case
+
+
+@pytest.fixture
+def record():
+    return make_record

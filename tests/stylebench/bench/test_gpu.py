@@ -1,0 +1,86 @@
+"""The script for a loaned GPU, rehearsed on the CPU."""
+
+import json
+import tarfile
+
+import pytest
+import torch
+
+from stylebench.bench import gpu, stages
+from stylebench.bench.stages import Stage, begun, run_stage
+from stylebench.bench.store import file_name, write_record
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_one_line_says_so(tmp_path, capsys):
+    assert gpu.main(["--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_rehearsal_runs_its_stages_and_packs_what_they_leave(tmp_path, capsys):
+    call = ["--output", str(tmp_path), "--rehearse", "--minutes", "9", "--stages", "smoke"]
+    assert gpu.main(call) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "records.tar.gz", "state.json", "summary.txt"
+    ]  # fmt: skip
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["smoke"]["verdict"] == "done"
+    with tarfile.open(tmp_path / "records.tar.gz") as archive:
+        names = archive.getnames()
+    assert "logs/smoke.log" in names
+    assert any(name.endswith("-smoke-quick.json") for name in names)
+    shown = capsys.readouterr().out
+    assert "fused fp32 48x36: " in shown
+
+    again = tmp_path / "again"
+    resume = str(tmp_path / "records.tar.gz")
+    assert gpu.main(["--output", str(again), *call[2:], "--resume", resume]) == 0
+    assert "..." not in capsys.readouterr().out  # nothing was run
+    with pytest.raises(SystemExit, match="no such archive"):
+        gpu.main([*call, "--resume", str(tmp_path / "absent.tar.gz")])
+    with pytest.raises(SystemExit, match="unknown stages x: expected environment"):
+        gpu.main([*call[:-1], "x"])
+
+
+def script(text, limit=30.0):
+    return Stage("try", limit, lambda *_: ["-c", text])
+
+
+def test_a_failing_stage_does_not_stop_the_others(tmp_path, monkeypatch):
+    broken = Stage("broken", 9, lambda *_: 1 / 0)
+    failing = Stage("failing", 30, lambda *_: ["-c", "raise SystemExit(3)"])
+    monkeypatch.setattr(gpu, "stages", lambda *_: [broken, failing, script("print('here')")])
+    assert gpu.main(["--output", str(tmp_path), "--rehearse"]) == 0
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert [entry["verdict"] for entry in state.values()] == ["failed", "failed", "done"]
+    assert "ZeroDivisionError" in state["broken"]["note"]
+
+
+def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "_MERCY", 8.0)
+    text = (
+        "import time\n"
+        "try: time.sleep(60)\n"
+        "except KeyboardInterrupt: print('written down', flush=True)"
+    )
+    assert run_stage(script(text), tmp_path, left=10.0) == "failed"
+    assert "written down" in (tmp_path / "logs" / "try.log").read_text()
+
+
+def test_stages_hand_suites_their_unfinished_records(tmp_path, record, case):
+    table = {stage.name: stage for stage in stages.stages(rehearse=False, quick=False)}
+    assert "--resume" not in table["iteration"].command(tmp_path, 100)
+    unfinished = record(case(), complete=False)
+    path = write_record(tmp_path / "records" / file_name(unfinished), unfinished)
+    assert begun(tmp_path, "iteration") == path
+    assert str(path) in table["iteration"].command(tmp_path, 100)
+    assert table["iteration"].verdict(tmp_path, 0) == "unfinished"
+    write_record(path, record(case()))
+    assert table["iteration"].verdict(tmp_path, 1) == "done"
+    assert begun(tmp_path, "iteration") is None
+
+
+def test_every_stage_has_a_command(tmp_path):
+    for rehearse in (False, True):
+        for stage in stages.stages(rehearse, quick=rehearse):
+            assert stage.command(tmp_path, 60.0)[0] in ("-m", "-c")

@@ -1,0 +1,151 @@
+"""Records: no time without proof, files that are whole, and readers that survive the rest."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stylebench.bench import store
+from stylebench.bench.rebuild import build, unfinished
+from stylebench.bench.record import Case, Check, Parity, Point, Record
+from stylebench.bench.statistics import timing
+from stylebench.bench.store import (
+    RecordError,
+    file_name,
+    load_records,
+    load_results,
+    read_record,
+    write_record,
+)
+
+TIME = timing("perf_counter", [1.0])
+
+
+@pytest.mark.parametrize(
+    "parity", [None, Parity("x", []), Parity("x", [Check.of("loss", 2.0, 1.0)])]
+)
+def test_a_time_without_proof_is_refused(parity):
+    with pytest.raises(ValueError, match="'mine' has a time but no passing parity block"):
+        Case("mine", {}, timing=TIME, parity=parity)
+
+
+def test_nan_never_passes_and_is_null():
+    check = Check.of("loss", float("nan"), 1.0)
+    assert (check.value, check.passed) == (None, False)
+
+
+def test_names_are_unique(record, case):
+    with pytest.raises(ValueError, match="named twice: fused"):
+        record(case(), case())
+
+
+def test_a_record_comes_back_as_it_went(tmp_path, record, case):
+    given = record(case(curve=[Point(0.5, 1, 2.0)], pictures={"output": "a/b.png"}))
+    path = write_record(tmp_path / file_name(given), given)
+    assert path.relative_to(tmp_path).as_posix() == "a-machine/2026-03-14-iteration.json"
+    assert read_record(path) == given
+    assert unfinished(path) == given  # also without a validator
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, record, case, monkeypatch):
+    path = write_record(tmp_path / "r.json", record(case()))
+    before = path.read_text()
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_record(path, record(case(samples=(2.0,))))
+    monkeypatch.undo()
+    assert path.read_text() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[1]", "it has no version"),
+        ('{"version": 99}', "is of version 99; this stylebench reads up to 1"),
+        ('{"version": 1}', "suite: Field required"),
+    ],
+)
+def test_broken_files_are_named_and_skipped(tmp_path, record, case, text, message):
+    write_record(tmp_path / "good.json", record(case()))
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(RecordError, match=r"bad\.json"):
+        read_record(tmp_path / "bad.json")
+    stored, faults = load_records(tmp_path)
+    assert [each.path.name for each in stored] == ["good.json"]
+    assert len(faults) == 1
+    assert message in faults[0]
+    with pytest.warns(UserWarning, match="left out: .*bad.json"):
+        frame = load_results(tmp_path)
+    assert list(frame["case"]) == ["fused fp32 64x48"]
+    assert frame["rate"].item() == 1.0
+
+
+def test_unknown_fields_are_refused(tmp_path, record, case):
+    path = write_record(tmp_path / "r.json", record(case()))
+    data = json.loads(path.read_text())
+    data["cases"][0]["colour"] = "red"
+    path.write_text(json.dumps(data))
+    with pytest.raises(RecordError, match=r"cases\.0\.colour"):
+        read_record(path)
+
+
+def test_older_versions_migrate_step_by_step(tmp_path, record, case, monkeypatch):
+    path = write_record(tmp_path / "r.json", record(case()))
+    data = json.loads(path.read_text())
+    data["version"] = -1
+    data["title"] = data.pop("suite")
+    path.write_text(json.dumps(data))
+    steps = {
+        -1: lambda old: {**old, "version": 0},
+        0: lambda old: {
+            **{k: v for k, v in old.items() if k != "title"}, "suite": old["title"], "version": 1
+        },
+    }  # fmt: skip
+    monkeypatch.setattr(store, "MIGRATIONS", steps)
+    assert read_record(path).suite == "iteration"
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file or folder of records"):
+        load_records(tmp_path / "absent")
+
+
+def test_the_published_schema_is_the_current_one():
+    published = json.loads(store.SCHEMA.read_text())
+    assert published == store.schema(), "run: python -m stylebench.bench.store"
+
+
+def test_every_committed_record_is_valid():
+    results = Path(__file__).parents[3] / "results"
+    assert load_records(results)[1] == []
+
+
+def test_records_are_written_without_the_validator(tmp_path, record, case):
+    """A loaned GPU's machine has no pydantic."""
+    path = write_record(tmp_path / "r.json", record(case()))
+    script = (
+        "import sys; sys.modules['pydantic'] = None\n"
+        "from pathlib import Path\n"
+        "from stylebench.bench.rebuild import unfinished\n"
+        "from stylebench.bench.store import write_record\n"
+        "import stylebench.bench.runner, stylebench.bench.gpu, stylebench.bench.session\n"
+        f"write_record(Path({str(tmp_path / 's.json')!r}), unfinished(Path({str(path)!r})))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert read_record(tmp_path / "s.json") == read_record(path)
+
+
+def test_what_is_no_record_is_not_gone_on_with(tmp_path):
+    (tmp_path / "r.json").write_text('{"version": 1}')
+    assert unfinished(tmp_path / "r.json") is None
+    assert unfinished(tmp_path / "absent.json") is None
+    assert build(Record, None) is None

@@ -1,0 +1,87 @@
+"""A suite run from the command line: its file, its exit code, its pictures, going on with it."""
+
+import json
+
+import pytest
+
+from stylebench.bench import session
+from stylebench.bench.store import read_record
+from stylebench.bench.suite import Options, single
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Run cases of the given work; return the exit code and the record in the file."""
+
+    def call(*, resume=None, as_json=False, output=tmp_path, **work):
+        class Fake:
+            name = "smoke"
+
+            def jobs(self, bench):
+                for name, make in work.items():
+                    yield single(name, {}, lambda make=make: make(bench))
+
+        monkeypatch.setattr(session, "suite", lambda _: Fake())
+        code = session.run_visibly("smoke", Options(device="cpu"), output, as_json, resume)
+        files = list(tmp_path.rglob("*.json"))
+        return code, files[0] if files else None
+
+    return call
+
+
+def interrupt(_):
+    raise KeyboardInterrupt
+
+
+def test_without_an_output_nothing_is_kept(run, case, capsys):
+    assert run(a=lambda _: case("a"), output=None) == (0, None)
+    assert "smoke on " in capsys.readouterr().out
+
+
+def test_json_is_the_record_and_nothing_else(run, case, capsys):
+    run(a=lambda _: case("a"), as_json=True, output=None)
+    assert json.loads(capsys.readouterr().out)["suite"] == "smoke"
+
+
+def test_ctrl_c_writes_an_incomplete_record_that_can_be_gone_on_with(run, case):
+    code, path = run(a=lambda _: case("a"), b=interrupt, c=lambda _: case("c"))
+    assert code == 130
+    record = read_record(path)
+    assert ([each.name for each in record.cases], record.complete) == (["a"], False)
+
+    code, again = run(a=interrupt, b=lambda _: case("b"), c=lambda _: case("c"), resume=path)
+    assert (code, again) == (0, path)
+    record = read_record(path)
+    assert ([each.name for each in record.cases], record.complete) == (["a", "b", "c"], True)
+
+
+def test_what_cannot_be_gone_on_with_is_named(run, tmp_path):
+    with pytest.raises(ValueError, match="absent: no record that this version can go on with"):
+        run(a=interrupt, resume=tmp_path / "absent")
+
+
+def test_a_failed_case_is_exit_code_1_and_one_without_memory_is_not(run):
+    def fail(error):
+        def work(_):
+            raise error
+
+        return work
+
+    assert run(a=fail(MemoryError()))[0] == 0
+    assert run(a=fail(ValueError("no")))[0] == 1
+
+
+def test_pictures_lie_in_a_folder_named_like_the_record(run, case):
+    def draw(name):
+        def work(bench):
+            bench.folder.mkdir(exist_ok=True)
+            (bench.folder / f"{name}.png").write_bytes(b"png")
+            return case(name, pictures={"output": f"{name}.png"})
+
+        return work
+
+    _, path = run(a=draw("a"), b=draw("b"))
+    for each in read_record(path).cases:
+        assert each.pictures["output"] == f"{path.stem}/{each.name}.png"
+        assert (path.parent / each.pictures["output"]).read_bytes() == b"png"
+    assert sorted(item.name for item in path.parent.iterdir()) == [path.stem, path.name]

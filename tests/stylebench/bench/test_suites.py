@@ -1,0 +1,169 @@
+"""Suites at their smallest: the numbers hang together, and wrong engines get no time."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from stylebench.bench.parts import part_of, scaled
+from stylebench.bench.record import Point
+from stylebench.bench.roof import Roofs, Stack
+from stylebench.bench.runner import run_suite
+from stylebench.bench.store import read_record
+from stylebench.bench.suite import Bench, Options
+from stylebench.bench.suites import suite
+from stylebench.bench.suites.time_to_loss import first_below
+from stylebench.bench.tap_tasks import tap_tasks
+from stylebench.bench.timing import Plan
+from stylebench.engines import fused
+
+BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shortest=1e-6)
+CPU = torch.device("cpu")
+
+
+def smallest(name, folder=None, **options):
+    bench = Bench(Options(quick=True, device="cpu", size=32, **options), folder)
+    bench.plan = bench.roofs.plan = BRIEF
+    return run_suite(suite(name), bench).record
+
+
+def shell(*arguments, **more):
+    command = [sys.executable, "-m", "stylebench", "bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **more)
+
+
+def test_smoke_prints_a_record_that_validates(tmp_path):
+    done = shell("smoke", "--json", "--size", "32", "--device", "cpu", "--filter", "fused")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "record.json").write_text(done.stdout)
+    record = read_record(tmp_path / "record.json")
+    assert record.complete
+    assert record.command.startswith("stylebench bench smoke --json")
+    (case,) = record.cases
+    assert case.parity.passed
+    assert len(case.parity.checks) == 5  # two before, two after, and a finite image
+    assert case.timing.clock == "perf_counter"
+    assert case.setup.build > 0
+    assert sum(case.parts.values()) == pytest.approx(case.timing.median)
+    roofs = {(roof.what, roof.precision): roof for roof in record.roofs}
+    share = roofs["convolutions", "fp32"].value / case.timing.median
+    assert case.roof_share == pytest.approx(share)
+    assert case.flops > Stack(None, "relu5_1").flops((24, 32))
+
+
+def test_a_wrong_engine_gets_no_time(monkeypatch):
+    original = fused.sk.style_loss_forward
+    monkeypatch.setattr(
+        fused.sk, "style_loss_forward", lambda *a: (original(*a)[0] * 1.001, original(*a)[1])
+    )
+    record = smallest("smoke", pattern="fused")
+    (case,) = record.cases
+    assert case.status == "parity failed"
+    assert case.timing is None
+    assert "loss at the start" in case.note
+
+
+def test_parity_keeps_its_pictures_small_and_names_them(tmp_path):
+    (case,) = smallest("parity", tmp_path / "p").cases
+    assert case.status == "ok"
+    assert set(case.pictures) == {"content", "style", "reference", "output", "difference"}
+    for name in case.pictures.values():
+        assert 0 < (tmp_path / "p" / name).stat().st_size < 100_000
+    assert case.values["final loss over the reference's"] == pytest.approx(1, abs=0.1)
+
+
+def test_sizes_measures_each_engine_alone():
+    record = smallest("sizes", pattern="fused")
+    assert [case.status for case in record.cases] == ["ok"]
+    assert record.cases[0].values["megapixel iterations a second"] > 0
+
+
+def test_kernels_beat_nobody_without_proof():
+    record = smallest("kernels", pattern="tap backward relu1_1")
+    assert {case.status for case in record.cases} == {"ok"}
+    assert {case.parameters["implementation"] for case in record.cases} == {
+        "eager", "baddbmm", "stylekernels"
+    }  # fmt: skip
+    for case in record.cases:
+        assert case.bytes == 3 * 64 * 24 * 32 * 4
+        assert case.values["GB/s"] == pytest.approx(case.bytes / case.timing.median / 1e9)
+
+
+def test_time_to_loss_keeps_a_judged_curve():
+    record = smallest("time-to-loss", pattern="reference")
+    (case,) = record.cases
+    assert case.curve[0].seconds == 0
+    seconds = [point.seconds for point in case.curve]
+    assert seconds == sorted(seconds)
+    # The reference passes the losses that it set itself, and later ones later.
+    reached = [case.values[f"seconds_to_{mark}"] for mark in (4, 8, 12)]
+    assert reached == sorted(reached)
+
+
+def test_the_first_point_at_or_below_a_loss():
+    curve = [Point(0, 0, 9.0), Point(1, 1, 5.0), Point(2, 2, 7.0), Point(3, 3, 4.0)]
+    assert first_below(curve, 5.0).seconds == 1
+    assert first_below(curve, 4.5).seconds == 3
+    assert first_below(curve, 1.0) is None
+
+
+def test_every_formulation_of_a_tap_is_right_and_a_wrong_one_is_caught():
+    for task in tap_tasks("relu2_1", (32, 48), torch.float32, CPU):
+        for name, make in task.formulations.items():
+            if name != "compiled":
+                assert all(check.passed for check in task.checks(make()))
+        right = task.formulations["stylekernels"]()
+
+        def wrong(*operands, right=right):
+            return tuple(x * 1.001 for x in right(*operands))
+
+        assert not all(check.passed for check in task.checks(wrong))
+
+
+def test_roofs_are_measured_once():
+    roofs = Roofs(CPU, BRIEF, quick=True)
+    assert roofs.copy() is roofs.copy()
+    assert roofs.matmul("fp32").value > 0
+    assert [roof.what for roof in roofs.known] == ["copy", "matmul"]
+
+
+@pytest.mark.parametrize(
+    ("names", "part"),
+    [
+        (["aten::mkldnn_convolution"], "convolutions"),
+        (["stylekernels::style_tap_", "aten::bmm"], "style"),
+        (["stylekernels::relu_avg_pool2d", "aten::threshold"], "pooling"),
+        (["stylebench optimiser", "aten::mm"], "optimiser"),
+        (["aten::add_"], "rest"),
+    ],
+)
+def test_operators_belong_to_parts(names, part):
+    assert part_of(names) == part
+
+
+def test_parts_add_up_to_the_median():
+    assert scaled({"rest": 1.0, "convolutions": 3.0}, 8.0) == {"convolutions": 6.0, "rest": 2.0}
+    assert scaled({}, 8.0) == {}
+
+
+def test_an_unknown_suite_names_the_suites():
+    done = shell("smok")
+    assert done.returncode == 2
+    assert done.stderr.startswith("stylebench: error: unknown suite 'smok': expected one of smoke")
+
+
+def test_the_command_line_answers_without_torch():
+    script = (
+        "import sys; from stylebench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print({'torch', 'pandas', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "bench", "iteration", "--help"],
+        capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "120"},
+    )  # fmt: skip
+    assert done.stdout.rstrip().endswith("set()")
+    for option in ("--quick", "--json", "--output", "--filter", "--seconds", "--resume"):
+        assert option in done.stdout

@@ -1,0 +1,171 @@
+"""The timing core, with clocks that say what the test wants."""
+
+import pytest
+import torch
+
+from stylebench.bench.clocks import CpuWatch, EventClock, GpuWatch, WallClock, clock_for
+from stylebench.bench.record import State
+from stylebench.bench.statistics import interval, spread, timing
+from stylebench.bench.timing import Contestant, Floor, Plan, TooFast, measure_interleaved
+
+CPU = torch.device("cpu")
+EXACT = Plan(target=0.01, seconds=100, least=3, most=20, warm_seconds=100, shortest=0.1)
+
+
+class Script:
+    """A clock that runs the work and reads its times from a list; the last one repeats."""
+
+    name = "script"
+
+    def __init__(self, *times):
+        self.times = list(times)
+
+    def seconds(self, work):
+        work()
+        return self.times.pop(0) if len(self.times) > 1 else self.times[0]
+
+
+class Calm:
+    def disturbed(self):
+        return False
+
+
+def measured(run, clock, plan=EXACT, watch=None):
+    return measure_interleaved({"it": run}, CPU, plan, clock=clock, watch=watch or Calm())["it"]
+
+
+def test_warm_up_goes_on_until_three_in_a_row_agree():
+    found = measured(lambda n: None, Script(9.0, 5.0, 2.0, 1.0, 1.0, 1.05, 1.0))
+    assert found.warmup == 6
+    assert set(found.samples) == {1.0}
+
+
+def test_warm_up_ends_when_its_time_is_up():
+    plan = Plan(warm_seconds=7, seconds=1, least=3, shortest=0.1)
+    assert measured(lambda n: None, Script(4.0, 2.0, 1.0, 3.0), plan).warmup == 3
+
+
+def test_sampling_stops_when_the_interval_is_narrow():
+    steady = measured(lambda n: None, Script(1.0))
+    assert len(steady.samples) == 6  # the fewest that a 95 % interval can be told from
+    noisy = measured(lambda n: None, Script(*[1.0] * 3, *[1.0, 2.0] * 30))
+    assert len(noisy.samples) == EXACT.most
+    assert noisy.spread > EXACT.target
+
+
+def test_sampling_stops_when_the_time_is_up():
+    plan = Plan(target=0.001, seconds=4.5, least=2, warm_seconds=0)
+    assert len(measured(lambda n: None, Script(*[1.0, 1.5] * 20), plan).samples) == 4
+
+
+def test_units_too_short_for_the_clock_are_batched():
+    asked = []
+    clock = Script(0.0)
+    clock.seconds = lambda work: (work(), 0.01 * asked[-1])[1]
+    found = measured(asked.append, clock)
+    assert found.per_sample == 10
+    assert asked[-1] == 10
+    assert found.median == pytest.approx(0.01)
+
+
+def test_contestants_take_turns():
+    order = []
+    runs = {name: lambda n, name=name: order.append(name) for name in "abc"}
+    plan = Plan(least=4, most=4, warm_seconds=0, shortest=0.1)
+    measure_interleaved(runs, CPU, plan, clock=Script(1.0), watch=Calm())
+    assert "".join(order[3:]) == "abc" * 4
+
+
+def test_disturbed_samples_are_kept_marked_and_left_out_of_the_median():
+    class Third:
+        verdicts = iter([False, False, None, True, *[False] * 9])
+
+        def disturbed(self):
+            return next(self.verdicts)
+
+    times = [1.0] * 3 + [1.0, 7.0, 7.0] + [1.0] * 9
+    found = measured(lambda n: None, Script(*times), watch=Third())
+    assert found.disturbed == [1, 2]  # the undecided one shares its successor's verdict
+    assert found.samples[1] == 7.0
+    assert found.median == 1.0
+    assert found.spread == 0.0
+
+
+def test_where_most_samples_are_disturbed_all_decide():
+    found = timing("script", [1.0, 2.0, 2.0], disturbed=[1, 2])
+    assert found.median == 2.0
+
+
+def test_preparation_stays_outside_the_clock():
+    seen = []
+
+    class Clock:
+        name = "script"
+
+        def seconds(self, work):
+            seen.append("clock")
+            work()
+            seen.append("stop")
+            return 1.0
+
+    run = Contestant(lambda n: seen.append("run"), prepare=lambda: seen.append("prepare"))
+    measured(run, Clock())
+    assert seen[:4] == ["prepare", "clock", "run", "stop"]
+
+
+def test_a_time_below_its_floor_is_an_error_that_names_both():
+    floor = Floor.of(flops=2e9, flop_rate=1e9, moved=1e6, byte_rate=1e9)
+    assert floor.seconds == 2.0
+    with pytest.raises(TooFast, match=r"1 s, under its physical floor of 2 s: 2e\+09 FLOP at the"):
+        measured(Contestant(lambda n: None, floor), Script(1.0))
+    assert measured(Contestant(lambda n: None, floor), Script(1.95)).median == 1.95
+
+
+def test_memory_can_be_the_floor():
+    floor = Floor.of(flops=1.0, flop_rate=1e9, moved=3e9, byte_rate=1e9)
+    assert floor.seconds == 3.0
+    assert "bytes" in floor.why
+
+
+def test_the_interval_of_the_median_is_the_binomial_one():
+    assert interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    assert interval(range(100)) == (39, 60)  # order statistics 40 and 61, counted from 1
+    wide = interval(range(2001))
+    assert wide == (956, 1044)
+    assert spread([1.0] * 9) == 0
+
+
+def test_each_device_has_its_clock():
+    assert isinstance(clock_for(CPU), WallClock)
+    cuda = clock_for(torch.device("cuda", 0), replays=True)
+    assert isinstance(cuda, EventClock)
+    assert cuda.name == "cuda graph"
+
+
+def test_a_wall_clock_waits_for_the_device_on_both_sides():
+    seen = []
+    WallClock(lambda: seen.append("wait")).seconds(lambda: seen.append("work"))
+    assert seen == ["wait", "work", "wait"]
+
+
+def test_others_on_the_processor_disturb():
+    readings = iter([(0.0, 0.0, 0.0), (0.05, 5.0, 0.0), (1.0, 2.0, 1.9), (2.0, 4.0, 2.9)])
+    watch = CpuWatch(lambda: next(readings))
+    assert watch.disturbed() is None  # too short to tell
+    assert watch.disturbed() is False  # 0.1 core for a second
+    assert watch.disturbed() is True  # a core and more
+
+
+@pytest.mark.parametrize(
+    ("states", "verdicts"),
+    [
+        ([State(clock_mhz=1980), State(clock_mhz=1800)], [False, True]),
+        ([State(clock_mhz=1980), State(1980, throttle=["SwPowerCap"])], [False, True]),
+        ([State(), State()], [False, False]),
+    ],
+)
+def test_falling_clocks_and_throttling_disturb(monkeypatch, states, verdicts):
+    monkeypatch.setattr("stylebench.bench.clocks._WINDOW", 0.0)
+    readings = iter(states)
+    watch = GpuWatch(torch.device("cuda", 0), lambda _: next(readings))
+    assert [watch.disturbed() for _ in states] == verdicts
