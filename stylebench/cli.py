@@ -72,7 +72,7 @@ def stylize(
         str, _option("auto, imagenet, gatys, random[:SEED] or a .pth or .safetensors file.")
     ] = "auto",
     engine: Annotated[str, _option("auto, fused, compiled, plain or reference.")] = "auto",
-    precision: Annotated[str, _option("auto, fp32, bf16 or fp64.")] = "auto",
+    precision: Annotated[str, _option("auto, fp32, tf32, bf16, fp16 or fp64.")] = "auto",
     optimizer: Annotated[str, _option("lbfgs or adam.")] = "lbfgs",
     history: Annotated[int, _option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")] = 100,
     learning_rate: Annotated[

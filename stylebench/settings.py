@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from stylebench.engines import DTYPES, ENGINES
+from stylebench.engines import ENGINES
 from stylebench.network import Pooling, Weights
 from stylebench.objective import Preset, layer_weights, preset
+from stylebench.precision import PRECISIONS
 
 OPTIMIZERS = ("lbfgs", "adam")
 INITS = ("content", "noise", "style")
-PRECISIONS = ("auto", *DTYPES)
 
 Layers = str | Iterable[str] | Mapping[str, float]
 
@@ -40,8 +40,9 @@ class Settings:
         weights: ``auto``, ``imagenet``, ``gatys``, ``random``, ``random:SEED`` or a file.
         engine: ``reference``, ``plain`` (eager at any precision), ``compiled``, ``fused``, or
             ``auto``, the fastest that is right.
-        precision: of features and weights: ``fp32``, ``bf16``, ``fp64``, or ``auto``, which is bf16
-            on CPUs that multiply it and fp32 elsewhere. Losses and the image are at least fp32.
+        precision: of features and weights: ``fp32``, ``tf32`` (CUDA alone), ``bf16``, ``fp16``,
+            ``fp64``, or ``auto``: fp16 on GPUs with tensor cores, bf16 on CPUs that multiply it,
+            else fp32. Losses and the image are at least fp32.
         optimizer: ``lbfgs`` or ``adam``.
         history: pairs that L-BFGS keeps, each 24 bytes a pixel.
         learning_rate: 1 for L-BFGS; 0.02 for Adam, in units of the [0, 1] range of the image.
@@ -78,7 +79,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         _choice("engine", self.engine, ("auto", *ENGINES))
-        _choice("precision", self.precision, PRECISIONS)
+        _choice("precision", self.precision, ("auto", *PRECISIONS))
         _choice("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("size", "iterations", "history"):
             _whole(name, getattr(self, name))

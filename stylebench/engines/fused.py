@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 import stylekernels as sk
+from stylebench.calibrate import calibrate
 from stylebench.engines.contract import LossTerms, Targets
 from stylebench.engines.convolution import Convolution
 from stylebench.network import VGG19
 from stylebench.objective import Objective
-from stylebench.precision import exact_arithmetic
+from stylebench.precision import PRECISIONS, Precision, arithmetic
+from stylebench.rescale import Rescaling
 
 _POOL = {"average": sk.relu_avg_pool2d, "max": sk.relu_max_pool2d}
 _POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}
@@ -81,14 +83,14 @@ class Fused:
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
         blend: one weight a style image, adding up to 1.
-        dtype: precision of features and weights: fp32, bf16 or (as an oracle) fp64.
+        precision: of features and weights; fp64 is there as an oracle.
 
     The targets are captured by the same network at the same precision, and held in fp32: captured
     by a more precise one, they would pull the image towards what this network cannot see.
     """
 
     name: ClassVar[str] = "fused"
-    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "bf16", "fp16", "fp64")
 
     def __init__(
         self,
@@ -97,26 +99,32 @@ class Fused:
         content: Tensor,
         styles: Sequence[Tensor],
         blend: Sequence[float],
-        dtype: torch.dtype = torch.float32,
+        precision: Precision = PRECISIONS["fp32"],
     ) -> None:
         self.objective = objective
-        self.dtype = dtype
+        self.precision = precision
+        self.rescaling = Rescaling()
+        if precision.rescaled:
+            self.rescaling = calibrate(network, objective, content, styles)
+            self.rescaling.apply(network)
+        self._rescaled_objective = self.rescaling.objective(objective)
         self._pooling = network.pooling
-        self._stages = _stages(network, dtype, content)
+        self._stages = _stages(network, precision.dtype, content)
         self.targets = self._capture(content, styles, blend)
         self._attach_taps()
 
     @torch.no_grad()
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
-        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], both fp32."""
-        with exact_arithmetic():
+        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], fp32 or more."""
+        with arithmetic(self.precision):
             losses = self._forward(image)
             gradient = self._backward(image)
             if self.objective.tv:
                 kind = self.objective.tv_kind
-                losses["tv"] = sk.tv_loss(image, self.objective.tv, kind)
+                losses["tv"] = sk.tv_loss(image, self._rescaled_objective.tv, kind)
                 sk.tv_loss_backward_(gradient, image, self.objective.tv, kind)
         values = torch.stack([losses[name] for name in self.objective.terms])
+        values = self.rescaling.descale(values)
         return LossTerms(self.objective.terms, values), gradient
 
     def _forward(self, image: Tensor) -> dict[str, Tensor]:
@@ -170,19 +178,20 @@ class Fused:
                 gradient = stage.convolution.backward(gradient)
         if gradient is None:
             return torch.zeros_like(image)
-        return gradient.to(image.dtype, memory_format=torch.contiguous_format)
+        gradient = gradient.to(image.dtype, memory_format=torch.contiguous_format)
+        return self.rescaling.leave(gradient)
 
     def _enter(self, image: Tensor) -> Tensor:
-        return image.to(self.dtype, memory_format=torch.channels_last)
+        image = self.rescaling.enter(image)
+        return image.to(self.precision.dtype, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _capture(
         self, content: Tensor, styles: Sequence[Tensor], blend: Sequence[float]
     ) -> Targets:
-        held = torch.promote_types(self.dtype, torch.float32)
-        with exact_arithmetic():
+        with arithmetic(self.precision):
             P = {
-                layer: features.to(held)
+                layer: features.to(self.precision.wide)
                 for layer, features in self._features(content, self.objective.content)
             }
             A: dict[str, Tensor] = {}
@@ -207,8 +216,10 @@ class Fused:
                     yield stage.pool, x
 
     def _attach_taps(self) -> None:
+        objective = self._rescaled_objective
+
         def tap(layer: str | None) -> _Tap | None:
-            k, c = self.objective.style.get(layer or ""), self.objective.content.get(layer or "")
+            k, c = objective.style.get(layer or ""), objective.content.get(layer or "")
             if layer is None or (k is None and c is None):
                 return None
             return _Tap(
