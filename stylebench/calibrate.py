@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from math import frexp
 
 import torch
@@ -23,6 +24,8 @@ from stylebench.rescale import Rescaling, convolution_of
 
 ACTIVATIONS_BELOW = 6  # exponent of two
 GRADIENTS_BELOW = 10
+_SPREAD = 2.0**10  # between channels; fp16 has the room for one exponent up to here
+_HEARD = 2.0**-11  # fp16's resolution: what adds less than this to every sum is not heard
 _CROP = 512  # px of a side, enough to see how large gradients are
 
 
@@ -42,20 +45,25 @@ def calibrate(
     """
     starts = [_cropped(content), _noise(content)]
     seen = [content, *styles, starts[1]]
+    largest = {
+        name: [value or max(values) for value in values]  # a channel that is zero everywhere
+        for name, values in largest_activations(network, seen).items()
+    }
     tapped = {convolution_of(layer) for layer in objective.taps}
+    even = {name for name in tapped if _spread(network, name, largest) < _SPREAD}
     rescaling = Rescaling(
-        image=_exponents([max(x.abs().amax().item() for x in seen)], uniform=True)[0],
+        image=_exponent(max(x.abs().amax().item() for x in seen)),
         channels={
-            name: _exponents(channels.tolist(), uniform=name in tapped)
-            for name, channels in largest_activations(network, seen).items()
+            name: tuple(_exponent(max(values) if name in even else value) for value in values)
+            for name, values in largest.items()
         },
     )
     # S = (4 k / M) (G - A): fewer positions M count for more
     share = starts[0][0, 0].numel() / content[0, 0].numel()
     smaller = replace(objective, style={name: k * share for name, k in objective.style.items()})
     crops = [_cropped(style) for style in styles]
-    largest = max(gradient_ranges(network, smaller, rescaling, starts, crops).values())
-    return replace(rescaling, loss=GRADIENTS_BELOW - frexp(largest)[1] if largest else 0)
+    steepest = max(gradient_ranges(network, smaller, rescaling, starts, crops).values())
+    return replace(rescaling, loss=GRADIENTS_BELOW - frexp(steepest)[1] if steepest else 0)
 
 
 @torch.no_grad()
@@ -69,7 +77,7 @@ def largest_activations(network: VGG19, images: Sequence[Tensor]) -> dict[str, T
     with exact_arithmetic():
         for x in images:
             for name, layer in network.layers.items():  # one layer's features at a time in memory
-                x = layer(x)  # noqa: PLW2901
+                x = layer(x)
                 if name.startswith("conv"):
                     here = x.abs().amax(dim=(0, 2, 3)).cpu()
                     largest[name] = torch.maximum(here, largest.get(name, here))
@@ -92,47 +100,55 @@ def gradient_ranges(
         images: images [1, 3, H, W] to take the gradient at; the first is the content.
         styles: style images, each on its own.
     """
-    network, objective = deepcopy(network), rescaling.objective(objective)
+    network, objective = deepcopy(network), replace(rescaling.objective(objective), tv=0.0)
     rescaling.apply(network)
     content, *_ = images = [rescaling.enter(image) for image in images]
     largest = dict.fromkeys(("image", *network.layers), 0.0)
 
-    def watch(name: str, x: Tensor) -> Tensor:
-        def record(gradient: Tensor) -> None:
-            largest[name] = max(largest[name], gradient.abs().amax().item())
+    def record(name: str, gradient: Tensor) -> None:
+        largest[name] = max(largest[name], gradient.abs().amax().item())
 
-        x.requires_grad_().register_hook(record)
-        return x
+    def even(layer: str, F: Tensor) -> Tensor:
+        factors = rescaling.even(layer, F)
+        return F if factors is None else F * factors.view(1, -1, 1, 1)
 
     for style in styles if objective.taps else []:
         with exact_arithmetic():
             with torch.no_grad():
-                P = network(content, objective.content)
-                A = {
-                    layer: gram(F)
-                    for layer, F in network(rescaling.enter(style), objective.style).items()
-                }
+                P = {n: even(n, F) for n, F in network(content, objective.content).items()}
+                seen = network(rescaling.enter(style), objective.style)
+                A = {n: gram(even(n, F)) for n, F in seen.items()}
             for image in images:
-                x = watch("image", image.detach())
+                x = start = image.detach().requires_grad_()
                 features = {}
                 for name, layer in network.layers.items():
-                    x = watch(name, layer(x))
+                    x = layer(x)
+                    x.register_hook(partial(record, name))
                     if name in objective.taps:
-                        features[name] = x
-                loss_terms(x, features, replace(objective, tv=0.0), P, A).sum().backward()
+                        features[name] = even(name, x)
+                terms = loss_terms(start, features, objective, P, A)
+                record("image", *torch.autograd.grad(terms.sum(), start))
     return largest
 
 
-def _exponents(largest: Sequence[float], uniform: bool) -> tuple[int, ...]:
-    """What brings each of ``largest`` into [2^5, 2^6), or with ``uniform`` the largest of them.
+def _exponent(largest: float) -> int:
+    """What brings ``largest`` into [2^5, 2^6)."""
+    return frexp(largest)[1] - ACTIVATIONS_BELOW if largest else 0
 
-    A channel that is zero everywhere goes with the largest: its weights then stay in range too.
-    """
-    top = max(largest)
-    if not top:
-        return (0,) * len(largest)
-    chosen = (top if uniform else value or top for value in largest)
-    return tuple(frexp(value)[1] - ACTIVATIONS_BELOW for value in chosen)
+
+def _spread(network: VGG19, name: str, largest: Mapping[str, Sequence[float]]) -> float:
+    """How far apart the channels of a convolution lie, of those that the next one makes use of."""
+    top, names = max(largest[name]), list(largest)
+    following = names[names.index(name) + 1 :][:1]
+    if not following or not top:
+        return 1.0
+    weight = network.get_parameter(f"layers.{following[0]}.weight")
+    outputs, inputs = (
+        torch.tensor(largest[each], dtype=torch.float64) for each in (following[0], name)
+    )
+    share = weight.detach().cpu().double().abs().amax(dim=(2, 3)) * inputs / outputs[:, None]
+    used = share.amax(dim=0) > _HEARD
+    return top / inputs[used].min().item() if used.any() else 1.0
 
 
 def _cropped(image: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ loss, with the powers of two moved into its coefficients::
 
     F' = 2^-e F    P' = 2^-e P    c' = 2^2e c    G' = 2^-2e G    A' = 2^-2e A    k' = 2^4e k
 
-The loss as a whole is multiplied by one more power of two, so that gradients do not vanish either.
-Exponents are per channel, but one for all channels of a layer that a loss is taken at.
-``stylebench.calibrate`` chooses them.
+Here e is one number a layer, the largest of its channels'. Where channels differ and a loss is
+taken, features and Gram matrices are first multiplied by what is left, ``Rescaling.even``. The loss
+as a whole is multiplied by one more power of two, so that gradients do not vanish either.
+``stylebench.calibrate`` chooses the exponents.
 """
 
 from __future__ import annotations
@@ -58,11 +59,7 @@ class Rescaling:
                 incoming = outgoing
 
     def objective(self, objective: Objective) -> Objective:
-        """The coefficients that give 2^loss times the loss, from rescaled features and targets.
-
-        Raises:
-            ValueError: a layer that a loss is taken at has more than one exponent.
-        """
+        """The coefficients that give 2^loss times the loss, from even features and targets."""
         content, style = (
             {
                 layer: ldexp(weight, degree * self._exponent(layer) + self.loss)
@@ -85,13 +82,18 @@ class Rescaling:
         """Loss terms, or the gradient by the image, without the 2^loss in them."""
         return x * 2.0**-self.loss if self.loss else x
 
+    def even(self, layer: str, like: Tensor) -> Tensor | None:
+        """Factors [N] of the channels of ``layer`` that leave them all divided by the same 2^e.
+
+        None where all channels are already, so that there is nothing to do.
+        """
+        exponents = self.channels.get(convolution_of(layer), (0,))
+        if len(set(exponents)) == 1:
+            return None
+        return _powers((e - max(exponents) for e in exponents), like).to(like.dtype)
+
     def _exponent(self, layer: str) -> int:
-        found = set(self.channels.get(convolution_of(layer), (0,)))
-        if len(found) > 1:
-            raise ValueError(
-                f"a loss at {layer} needs one exponent for all of its channels, not {len(found)}"
-            )
-        return found.pop()
+        return max(self.channels.get(convolution_of(layer), (0,)))
 
 
 def convolution_of(layer: str) -> str:

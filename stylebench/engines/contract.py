@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+
 @dataclass(frozen=True)
 class Targets:
     """What the image is pulled towards, in the units of the network that captured it.

@@ -19,6 +19,7 @@ import stylekernels as sk
 from stylebench.calibrate import calibrate
 from stylebench.engines.contract import LossTerms, Targets
 from stylebench.engines.convolution import Convolution
+from stylebench.engines.tap import Tap, features, gram, masked
 from stylebench.network import VGG19
 from stylebench.objective import Objective
 from stylebench.precision import PRECISIONS, Precision, arithmetic
@@ -30,47 +31,15 @@ _POOL_BACKWARD_ = {"average": sk.relu_avg_pool2d_backward_, "max": sk.relu_max_p
 
 
 @dataclass
-class _Tap:
-    """The losses taken at one layer, and what their gradient needs until the backward pass."""
-
-    style: tuple[Tensor, float] | None  # A [1, N, N], k
-    content: tuple[Tensor, float] | None  # P [1, N, H, W], c
-    slope: Tensor | None = None  # S = (4 k / M) (G - A), [1, N, N]
-
-    def losses(self, x: Tensor) -> list[Tensor]:
-        """Content and style loss of the features ``x``, those there are, in that order."""
-        losses = []
-        if self.content is not None:
-            losses.append(sk.content_loss(x, *self.content))
-        if self.style is not None:
-            loss, self.slope = sk.style_loss_forward(x, *self.style)
-            losses.append(loss)
-        return losses
-
-    def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool) -> Tensor:
-        """Gradient from ``above`` plus the losses', masked where a ReLU made ``x``; in place."""
-        gradient = torch.zeros_like(x) if above is None else above
-        P, c = self.content or (None, 0.0)
-        if self.slope is not None and relu:
-            sk.style_tap_backward_(gradient, x, self.slope, P, c)
-            return gradient
-        if self.slope is not None:
-            gradient += sk.style_loss_backward(self.slope.new_ones(()), x, self.slope)
-        if P is not None:
-            sk.content_loss_backward_(gradient, x, P, c)
-        return _masked(gradient, x) if relu else gradient
-
-
-@dataclass
 class _Stage:
     """A convolution with its ReLU, and the pooling after it where a block ends."""
 
     name: str  # "3_1" for conv3_1 and relu3_1
     convolution: Convolution
     pool: str | None  # "pool3"
-    before: _Tap | None = None  # at the convolution
-    after: _Tap | None = None  # at the ReLU
-    pooled: _Tap | None = None  # at the pooling
+    before: Tap | None = None  # at the convolution
+    after: Tap | None = None  # at the ReLU
+    pooled: Tap | None = None  # at the pooling
     kept: dict[str, Tensor] = field(default_factory=dict)  # features for the backward pass
 
 
@@ -108,6 +77,7 @@ class Fused:
             self.rescaling = calibrate(network, objective, content, styles)
             self.rescaling.apply(network)
         self._rescaled_objective = self.rescaling.objective(objective)
+        self._even = {layer: self.rescaling.even(layer, content) for layer in objective.taps}
         self._pooling = network.pooling
         self._stages = _stages(network, precision.dtype, content)
         self.targets = self._capture(content, styles, blend)
@@ -131,7 +101,7 @@ class Fused:
         """Run down the chain, keep what the way back needs, return the losses by term."""
         losses: dict[str, Tensor] = {}
 
-        def take(tap: _Tap, layer: str, x: Tensor) -> None:
+        def take(tap: Tap, layer: str, x: Tensor) -> None:
             names = [f"content {layer}"] * bool(tap.content) + [f"style {layer}"] * bool(tap.style)
             losses.update(zip(names, tap.losses(x), strict=True))
 
@@ -169,7 +139,7 @@ class Fused:
                     _POOL_BACKWARD_[self._pooling](gradient, x)
                     gradient = x  # masked already, and written over what it does not need any more
             elif not stage.after and gradient is not None:
-                gradient = _masked(gradient, x)
+                gradient = masked(gradient, x)
             if stage.after:
                 gradient = stage.after.add_gradient(gradient, x, relu=True)
             if stage.before:
@@ -191,13 +161,13 @@ class Fused:
     ) -> Targets:
         with arithmetic(self.precision):
             P = {
-                layer: features.to(self.precision.wide)
-                for layer, features in self._features(content, self.objective.content)
+                layer: features(x, self._even[layer]).to(self.precision.wide)
+                for layer, x in self._features(content, self.objective.content)
             }
             A: dict[str, Tensor] = {}
             for style, weight in zip(styles, blend, strict=True):
-                for layer, features in self._features(style, self.objective.style):
-                    A[layer] = A.get(layer, 0) + weight * sk.gram(features)
+                for layer, x in self._features(style, self.objective.style):
+                    A[layer] = A.get(layer, 0) + weight * gram(x, self._even[layer])
         return Targets(P, A)
 
     def _features(self, image: Tensor, layers: Collection[str]) -> Iterator[tuple[str, Tensor]]:
@@ -218,13 +188,14 @@ class Fused:
     def _attach_taps(self) -> None:
         objective = self._rescaled_objective
 
-        def tap(layer: str | None) -> _Tap | None:
+        def tap(layer: str | None) -> Tap | None:
             k, c = objective.style.get(layer or ""), objective.content.get(layer or "")
             if layer is None or (k is None and c is None):
                 return None
-            return _Tap(
+            return Tap(
                 None if k is None else (self.targets.style[layer], k),
                 None if c is None else (self.targets.content[layer], c),
+                self._even[layer],
             )
 
         for stage in self._stages:
@@ -246,8 +217,3 @@ def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[_Stage]
             stages[-1].pool = name
             height, width = height // 2, width // 2
     return stages
-
-
-def _masked(gradient: Tensor, x: Tensor) -> Tensor:
-    """Zero ``gradient`` in place where the ReLU that made ``x`` was off."""
-    return torch.ops.aten.threshold_backward.grad_input(gradient, x, 0, grad_input=gradient)

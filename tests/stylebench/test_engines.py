@@ -145,9 +145,7 @@ def test_odd_sizes(weights64, size):
 
 
 def test_fused_gives_the_same_bits_again_and_leaves_the_image_alone(weights):
-    bound, image = build(
-        Fused, weights, PRESETS["neural-style-pt"], "max", "fp32", images(weights)
-    )
+    bound, image = build(Fused, weights, PRESETS["neural-style-pt"], "max", "fp32", images(weights))
     before = image.clone()
     first = bound.loss_and_grad(image)
     kept = (first[0].values.clone(), first[1].clone())

@@ -116,7 +116,9 @@ def test_layers_may_be_any_and_tv_alone_is_enough(weights64):
     chosen = replace(PRESETS["neural-style-pt"], content_layers={}, style_layers={}, tv_weight=2.0)
     network = VGG19(weights64, chosen.deepest_layer)
     content, style, _, image = images()
-    engine = Reference(network, chosen.objective(32, 32), content, [style], [1.0], PRECISIONS["fp64"])
+    engine = Reference(
+        network, chosen.objective(32, 32), content, [style], [1.0], PRECISIONS["fp64"]
+    )
     terms, gradient = engine.loss_and_grad(image)
     assert terms.names == ("tv",)
     assert gradient.abs().max() <= 8.0  # each pixel has four neighbours
