@@ -63,7 +63,7 @@ def test_auto_is_what_the_device_is_fast_in(monkeypatch, engine):
 def test_the_reference_stays_wide(monkeypatch):
     on(monkeypatch, (9, 0))
     assert choose_precision(Settings(), "reference", GPU) == "fp32"
-    with pytest.raises(ValueError, match="'reference' does not compute in tf32: .* fp32, fp64"):
+    with pytest.raises(ValueError, match=r"'reference' does not compute in tf32: .* fp32, fp64"):
         choose_precision(Settings(precision="tf32"), "reference", GPU)
 
 
@@ -72,9 +72,9 @@ def test_tf32_is_refused_where_there_is_none(monkeypatch, engine):
     """Also on CPUs with AMX, for which torch calls something else tf32."""
     settings = Settings(precision="tf32")
     on(monkeypatch, (7, 5), amx_bf16=True)
-    with pytest.raises(ValueError, match="tf32 needs a CUDA GPU .* 'cpu': expected fp32"):
+    with pytest.raises(ValueError, match=r"tf32 needs a CUDA GPU .* 'cpu': expected fp32"):
         choose_precision(settings, engine, CPU)
-    with pytest.raises(ValueError, match="compute capability 8.0"):
+    with pytest.raises(ValueError, match=r"compute capability 8\.0"):
         choose_precision(settings, engine, GPU)
     on(monkeypatch, (8, 0))
     assert choose_precision(settings, engine, GPU) == "tf32"
