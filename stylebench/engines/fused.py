@@ -25,6 +25,7 @@ from stylebench.objective import Objective
 from stylebench.precision import PRECISIONS, Precision, arithmetic
 from stylebench.rescale import Rescaling
 
+HALF = (torch.float16, torch.bfloat16)
 _POOL = {"average": sk.relu_avg_pool2d, "max": sk.relu_max_pool2d}
 _POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}
 _POOL_BACKWARD_ = {"average": sk.relu_avg_pool2d_backward_, "max": sk.relu_max_pool2d_backward_}
@@ -148,12 +149,17 @@ class Fused:
                 gradient = stage.convolution.backward(gradient)
         if gradient is None:
             return torch.zeros_like(image)
+        gradient = gradient[:, : image.shape[1]]  # the low half's is the same
         gradient = gradient.to(image.dtype, memory_format=torch.contiguous_format)
         return self.rescaling.leave(gradient)
 
     def _enter(self, image: Tensor) -> Tensor:
+        """The image as the first convolution takes it: see ``_stages`` for its second half."""
         image = self.rescaling.enter(image)
-        return image.to(self.precision.dtype, memory_format=torch.channels_last)
+        high = image.to(self.precision.dtype)
+        if high.dtype in HALF:
+            high = torch.cat((high, (image - high).to(high.dtype)), dim=1)
+        return high.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _capture(
@@ -205,12 +211,19 @@ class Fused:
 
 
 def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[_Stage]:
-    """The network's layers, convolution by convolution, with weights in ``dtype``."""
+    """The network's layers, convolution by convolution, with weights in ``dtype``.
+
+    In half precision the image enters as what its rounding keeps and what it loses, side by side:
+    near the optimum the rounding of the image is half of the gradient's error, and a tensor core
+    multiplies 8 channels in the time of 3.
+    """
     stages: list[_Stage] = []
     height, width = content.shape[-2:]
     for name, layer in network.layers.items():
         if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
             weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
+            if not stages and dtype in HALF:
+                weight = torch.cat((weight, weight), dim=1)
             convolution = Convolution(weight, bias, (height, width))
             stages.append(_Stage(name.removeprefix("conv"), convolution, pool=None))
         elif name.startswith("pool"):

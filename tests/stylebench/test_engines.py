@@ -127,6 +127,25 @@ def test_fused_is_as_right_as_plain_pytorch_in_bf16(weights, weights64, name):
     assert relative(gradient, slope) < 0.3
 
 
+def test_fused_sees_what_half_precision_rounds_off_the_image(weights, weights64):
+    given = images(weights)
+    coarse = given[-1].half().double()
+    fine = coarse * (1 + 2**-13)  # rounds to the same fp16
+    assert torch.equal(fine.half(), coarse.half())
+    preset = PRESETS["gatys-pytorch"]
+
+    def change(engine, weights, precision):
+        at = [
+            evaluate(engine, weights, preset, "average", precision, [*given[:-1], image])
+            for image in (coarse, fine)
+        ]
+        return (at[1][0].total - at[0][0].total).item()
+
+    exact = change(Reference, weights64, "fp64")
+    assert change(Plain, weights, "fp16") == 0
+    assert change(Fused, weights, "fp16") == pytest.approx(exact, rel=0.3)
+
+
 @pytest.mark.parametrize("size", [(35, 49), (64, 33), (17, 16)])
 def test_odd_sizes(weights64, size):
     given = images(weights64, 64, 64)
