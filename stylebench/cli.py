@@ -75,12 +75,12 @@ def stylize(
         str, _option("auto, imagenet, gatys, random[:SEED] or a .pth or .safetensors file.")
     ] = "auto",
     engine: Annotated[str, _option("auto, fused, compiled, plain or reference.")] = "auto",
-    precision: Annotated[str, _option("auto, fp32, bf16 or fp64.")] = "auto",
+    precision: Annotated[str, _option("auto, fp32, tf32, bf16, fp16 or fp64.")] = "auto",
     scales: Annotated[
         str | None, _option("Smaller sizes to begin with: 128,256 or 128=300,256=100.")
     ] = None,
     optimizer: Annotated[str, _option("lbfgs or adam.")] = "lbfgs",
-    history: Annotated[int, _option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")] = 100,
+    history: Annotated[int, _option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")] = 20,
     history_dtype: Annotated[
         str | None, _option("fp32, or bf16 for half the memory.", show_default="fp32")
     ] = None,

@@ -19,7 +19,7 @@ from stylebench.engines import Engine, LossTerms
 from stylebench.optimisers import Optimiser, ResidentOptimiser
 
 LOG_ROWS = 1024  # iterations that the device logs before it has to be read
-_EAGER = 3  # iterations before the capture: kernels are compiled and libraries set up in them
+EAGER = 3  # iterations before the capture: kernels are compiled and libraries set up in them
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class OnDevice:
     def advance(self, count: int) -> None:
         """As ``Iteration.advance``; at most ``LOG_ROWS`` between two reads are kept."""
         for _ in range(count):
-            if self._capture and self._graph is None and self._done >= _EAGER:
+            if self._capture and self._graph is None and self._done >= EAGER:
                 self._graph = self._captured()
             if self._graph is not None:
                 self._graph.replay()

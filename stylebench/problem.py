@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from stylebench.engines import DTYPES, ENGINES, Engine
+from stylebench.engines import ENGINES, Engine
 from stylebench.images import ImageError, ImageSource, Picture, fit, load_image, resize
 from stylebench.network import VGG19, Preprocessing
 from stylebench.normalise import normalised
 from stylebench.objective import Preset
+from stylebench.precision import PRECISIONS
 from stylebench.settings import Settings
 from stylebench.weights import load_weights
 
@@ -56,7 +57,7 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
     variant = settings.variant()
     device = choose_device(settings.device)
     engine_name = choose_engine(settings, device)
-    precision = choose_precision(settings, engine_name, device)
+    precision = PRECISIONS[choose_precision(settings, engine_name, device)]
     photo, paintings = load_image(content), [load_image(source) for source in _several(style)]
     blend = settings.blend(len(paintings))
     size = fit(photo.size, variant.size)
@@ -66,15 +67,14 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
 
     weights = load_weights(settings.weights)
     # The image and the optimiser are never narrower than fp32, whatever the engine computes in.
-    dtype = torch.promote_types(DTYPES[precision], torch.float32)
-    entry = _Entry(weights.preprocessing, device, dtype)
+    entry = _Entry(weights.preprocessing, device, precision.wide)
     target = entry.tensor(photo, size)
     styles = [entry.tensor(*each) for each in zip(paintings, style_sizes, strict=True)]
     if variant.normalise:
         weights = normalised(weights, [target, *styles], variant.deepest_layer, variant.pooling)
-    network = VGG19(weights, variant.deepest_layer, variant.pooling).to(device, dtype)
+    network = VGG19(weights, variant.deepest_layer, variant.pooling).to(device, precision.wide)
     engine = ENGINES[engine_name](
-        network, variant.objective(*size), target, styles, blend, DTYPES[precision]
+        network, variant.objective(*size), target, styles, blend, precision
     )
     resolved = {
         "width": size[1],
@@ -82,7 +82,7 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
         "style_weights": blend,
         "weights": weights.name,
         "engine": engine_name,
-        "precision": precision,
+        "precision": precision.name,
         "device": str(device),
     }
     return Problem(
@@ -154,22 +154,43 @@ def choose_engine(settings: Settings, device: torch.device) -> str:
 
 
 def choose_precision(settings: Settings, engine: str, device: torch.device) -> str:
-    """The precision asked for, if the engine has it; ``auto`` is bf16 where it is fast."""
+    """The precision asked for, if the engine and the device have it.
+
+    ``auto`` is fp16 on GPUs with tensor cores and bf16 on CPUs that multiply it, fp32 elsewhere:
+    both are as fast, but fp16 has eight times the resolution, and rescaling gives it the range.
+
+    Raises:
+        ValueError: the engine does not offer the precision, or the device does not multiply it.
+    """
     offered = ENGINES[engine].precisions
-    if settings.precision == "auto":
-        return "bf16" if "bf16" in offered and multiplies_bf16(device) else offered[0]
-    if settings.precision not in offered:
+    wanted = settings.precision
+    if wanted == "auto":
+        wanted = "fp16" if multiplies_fp16(device) else "bf16" if multiplies_bf16(device) else ""
+        return wanted if wanted in offered else offered[0]
+    if wanted not in offered:
         raise ValueError(
-            f"engine {engine!r} does not compute in {settings.precision}: "
-            f"expected one of {', '.join(offered)}"
+            f"engine {engine!r} does not compute in {wanted}: expected one of {', '.join(offered)}"
         )
-    return settings.precision
+    if wanted == "tf32" and not multiplies_tf32(device):
+        raise ValueError(
+            f"tf32 needs a CUDA GPU of compute capability 8.0 or higher, and the device is "
+            f"{str(device)!r}: expected fp32 here, or bf16 for speed"
+        )
+    return wanted
+
+
+def multiplies_fp16(device: torch.device) -> bool:
+    """Whether ``device`` is a GPU whose tensor cores multiply fp16."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def multiplies_tf32(device: torch.device) -> bool:
+    """Whether ``device`` is a GPU whose tensor cores multiply TF32."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether ``device`` has instructions that multiply bf16 matrices; else it only slows down."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+    """Whether ``device`` is a CPU that multiplies bf16 itself; else bf16 only slows down."""
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from stylebench.engines import DTYPES, ENGINES
+from stylebench.engines import ENGINES
 from stylebench.network import Pooling, Weights
 from stylebench.objective import Preset, layer_weights, preset
+from stylebench.precision import PRECISIONS
 
 OPTIMIZERS = ("lbfgs", "adam")
 HISTORY_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 INITS = ("content", "noise", "style")
-PRECISIONS = ("auto", *DTYPES)
 
 Layers = str | Iterable[str] | Mapping[str, float]
 Scales = Sequence[int] | Mapping[int, int]
@@ -43,8 +43,9 @@ class Settings:
         weights: ``auto``, ``imagenet``, ``gatys``, ``random``, ``random:SEED`` or a file.
         engine: ``reference``, ``plain`` (eager at any precision), ``compiled``, ``fused``, or
             ``auto``, the fastest that is right.
-        precision: of features and weights: ``fp32``, ``bf16``, ``fp64``, or ``auto``, which is bf16
-            on CPUs that multiply it and fp32 elsewhere. Losses and the image are at least fp32.
+        precision: of features and weights: ``fp32``, ``tf32`` (CUDA alone), ``bf16``, ``fp16``,
+            ``fp64``, or ``auto``: fp16 on GPUs with tensor cores, bf16 on CPUs that multiply it,
+            else fp32. Losses and the image are at least fp32.
         scales: sizes to begin with, smaller than ``size`` and growing, each with ``iterations`` of
             its own; or size -> iterations.
         optimizer: ``lbfgs`` or ``adam``.
@@ -76,7 +77,7 @@ class Settings:
     precision: str = "auto"
     scales: Scales | None = None
     optimizer: str = "lbfgs"
-    history: int = 100
+    history: int = 20
     history_dtype: str | None = None
     learning_rate: float | None = None
     tolerance_grad: float = -1.0
@@ -87,7 +88,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         _choice("engine", self.engine, ("auto", *ENGINES))
-        _choice("precision", self.precision, PRECISIONS)
+        _choice("precision", self.precision, ("auto", *PRECISIONS))
         _choice("optimizer", self.optimizer, OPTIMIZERS)
         if self.history_dtype is not None:
             _choice("history_dtype", self.history_dtype, tuple(HISTORY_DTYPES))

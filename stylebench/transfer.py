@@ -110,7 +110,7 @@ def stylize(
     precision: str = "auto",
     scales: Scales | None = None,
     optimizer: str = "lbfgs",
-    history: int = 100,
+    history: int = 20,
     history_dtype: str | None = None,
     learning_rate: float | None = None,
     tolerance_grad: float = -1.0,

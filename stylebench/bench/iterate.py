@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from torch import Tensor
 
+from stylebench.bench.clocks import synchronise
+from stylebench.iteration import EAGER, OnDevice, iterate
 from stylebench.problem import Problem
 from stylebench.settings import Settings
 from stylebench.transfer import optimiser_for
@@ -14,17 +18,29 @@ class Walk:
 
     Attributes:
         image: the current one, preprocessed [1, 3, H, W], moved in place.
-        replays: whether ``advance`` replays a CUDA graph.
     """
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
         self.image: Tensor = problem.image.clone()
-        self.replays = False
-        self._engine = problem.engine
-        self._optimiser = optimiser_for(settings, problem, self.image)
+        optimiser = optimiser_for(settings, problem, self.image)
+        self._iteration = iterate(problem.engine, optimiser, self.image)
 
     def advance(self, iterations: int) -> None:
         """Launch so many iterations; nothing is read back that the optimiser does not read."""
-        for _ in range(iterations):
-            terms, gradient = self._engine.loss_and_grad(self.image)
-            self._optimiser.step(gradient, terms.total)
+        self._iteration.advance(iterations)
+
+    @property
+    def replays(self) -> bool:
+        """Whether ``advance`` replays a CUDA graph."""
+        return isinstance(self._iteration, OnDevice) and self._iteration.captured
+
+    def settle(self) -> float | None:
+        """Go on until every iteration is like the next; seconds that capturing a graph took."""
+        self.advance(EAGER if self.image.is_cuda else 1)
+        if not self.image.is_cuda:
+            return None
+        synchronise(self.image.device)
+        start = time.perf_counter()
+        self.advance(1)
+        synchronise(self.image.device)
+        return time.perf_counter() - start if self.replays else None

@@ -40,12 +40,12 @@ class Run:
     engine: str
     precision: str
     optimizer: str = "lbfgs"
-    history: int = 100
+    history: int = 20
 
     def name(self, width: int, height: int) -> str:
         """``fused fp32 512x384``, with what is not usual behind it."""
         more = f" {self.optimizer}" if self.optimizer != "lbfgs" else ""
-        more += f" history {self.history}" if self.history != 100 else ""
+        more += f" history {self.history}" if self.history != 20 else ""
         return f"{self.engine} {self.precision} {width}x{height}{more}"
 
 
@@ -150,9 +150,9 @@ class _Group:
             synchronise(device)
             first = time.perf_counter()
             # The history fills, and later iterations need what the first does not.
-            walk.advance(1)
+            capture = walk.settle()
         checks = self._checks(name, problem.engine, "at the start")
-        setup = Setup(build=built - start, first=first - built)
+        setup = Setup(build=built - start, first=first - built, capture=capture)
         return _Prepared(problem, settings, walk, setup, peak.bytes, checks)
 
     def _timings(self, ready: Mapping[str, _Prepared]) -> dict[str, Timing]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from stylebench.engines import DTYPES, ENGINES
-from stylebench.precision import exact_arithmetic
+from stylebench.engines import ENGINES
+from stylebench.precision import PRECISIONS, arithmetic, exact_arithmetic
 from stylebench.problem import choose_precision, multiplies_bf16
 from stylebench.settings import Settings
 
@@ -18,13 +18,12 @@ _HALVES = (torch.bfloat16, torch.float16)
 
 def dtype_of(precision: str) -> torch.dtype:
     """Of features and weights."""
-    return DTYPES[precision]
+    return PRECISIONS[precision].dtype
 
 
 def arithmetic_of(precision: str) -> AbstractContextManager[None]:
     """How engines multiply at ``precision``."""
-    del precision
-    return exact_arithmetic()
+    return arithmetic(PRECISIONS[precision])
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Every engine is bound to a network, an objective and targets, and does one thing
 """
 
 from stylebench.engines.compiled import Compiled, Plain
-from stylebench.engines.contract import DTYPES, Engine, LossTerms, Targets
+from stylebench.engines.contract import Engine, LossTerms, Targets
 from stylebench.engines.fused import Fused
 from stylebench.engines.reference import Reference
 
@@ -18,7 +18,6 @@ ENGINES: dict[str, type[Reference | Plain | Fused]] = {
 }
 
 __all__ = [
-    "DTYPES",
     "ENGINES",
     "Compiled",
     "Engine",

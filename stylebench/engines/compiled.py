@@ -2,7 +2,8 @@
 
 Nothing is rewritten by hand. ``Plain`` is what a careful user of PyTorch would write, so its error
 at a precision is what the other engines' errors are measured in; ``Compiled`` is what PyTorch's own
-compiler makes of it, and so the speed that the fused engine has to beat.
+compiler makes of it, and so the speed that the fused engine has to beat. fp16 is rescaled here as
+it is in the fused engine: a yardstick that is infinite, as fp16 often is without, measures nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from stylebench.calibrate import calibrate
 from stylebench.engines.contract import LossTerms, Targets
 from stylebench.losses import gram, loss_terms
 from stylebench.network import VGG19
 from stylebench.objective import Objective
-from stylebench.precision import exact_arithmetic
+from stylebench.precision import PRECISIONS, Precision, arithmetic
+from stylebench.rescale import Rescaling
 
 
 class Plain:
@@ -29,11 +32,11 @@ class Plain:
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
         blend: one weight a style image, adding up to 1.
-        dtype: precision of features and weights; losses and Gram matrices are at least fp32.
+        precision: of features and weights; losses and Gram matrices are at least fp32.
     """
 
     name: ClassVar[str] = "plain"
-    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "bf16", "fp16", "fp64")
 
     def __init__(
         self,
@@ -42,22 +45,28 @@ class Plain:
         content: Tensor,
         styles: Sequence[Tensor],
         blend: Sequence[float],
-        dtype: torch.dtype = torch.float32,
+        precision: Precision = PRECISIONS["fp32"],
     ) -> None:
-        self.network = network.to(dtype).to(memory_format=torch.channels_last)
         self.objective = objective
-        self.dtype = dtype
-        self._held = torch.promote_types(dtype, torch.float32)
+        self.precision = precision
+        self.rescaling = Rescaling()
+        if precision.rescaled:
+            self.rescaling = calibrate(network, objective, content, styles)
+            self.rescaling.apply(network)
+        self._rescaled_objective = self.rescaling.objective(objective)
+        self._factors = {name: self.rescaling.even(name, content) for name in objective.taps}
+        self.network = network.to(precision.dtype).to(memory_format=torch.channels_last)
         self.targets = self._capture(content, styles, blend)
         self._terms = self._formulation()
 
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
-        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], both fp32."""
+        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], fp32 or more."""
         x = image.detach().requires_grad_()
-        with exact_arithmetic():
+        with arithmetic(self.precision):
             terms = self._terms(x)
             (gradient,) = torch.autograd.grad(terms.sum(), x)
-        return LossTerms(self.objective.terms, terms.detach()), gradient.contiguous()
+        values, gradient = map(self.rescaling.descale, (terms.detach(), gradient))
+        return LossTerms(self.objective.terms, values), gradient.contiguous()
 
     def _formulation(self) -> Callable[[Tensor], Tensor]:
         """The loss terms as a function of the image."""
@@ -65,17 +74,25 @@ class Plain:
 
     def _loss_terms(self, x: Tensor) -> Tensor:
         features = self._features(x, self.objective.taps)
-        return loss_terms(x, features, self.objective, self.targets.content, self.targets.style)
+        P, A = self.targets.content, self.targets.style
+        return loss_terms(x, features, self._rescaled_objective, P, A)
 
     def _features(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        x = x.to(self.dtype, memory_format=torch.channels_last)
-        return {name: F.to(self._held) for name, F in self.network(x, layers).items()}
+        x = self.rescaling.enter(x)
+        x = x.to(self.precision.dtype, memory_format=torch.channels_last)
+        features = self.network(x, layers)
+        return {name: self._even(name, F.to(self.precision.wide)) for name, F in features.items()}
+
+    def _even(self, layer: str, F: Tensor) -> Tensor:
+        """Features with one exponent for all channels."""
+        factors = self._factors.get(layer)
+        return F if factors is None else F * factors.view(1, -1, 1, 1)
 
     @torch.no_grad()
     def _capture(
         self, content: Tensor, styles: Sequence[Tensor], blend: Sequence[float]
     ) -> Targets:
-        with exact_arithmetic():
+        with arithmetic(self.precision):
             P = self._features(content, list(self.objective.content))
             A: dict[str, Tensor] = {}
             for style, weight in zip(styles, blend, strict=True):

@@ -6,20 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import torch
 from torch import Tensor
-
-#: Precision as a user names it -> dtype of features and weights.
-DTYPES: Mapping[str, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp64": torch.float64,
-}
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the image is pulled towards.
+    """What the image is pulled towards, in the units of the network that captured it.
 
     Attributes:
         content: layer -> the content image's features P [1, N, H, W].
@@ -53,7 +45,7 @@ class Engine(Protocol):
 
     Attributes:
         name: as the user names it.
-        precisions: keys of ``DTYPES`` that it computes in, its choice without a wish first.
+        precisions: keys of ``PRECISIONS`` that it computes in, its choice without a wish first.
         targets: captured by its own network at its own precision.
     """
 

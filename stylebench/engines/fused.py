@@ -17,46 +17,18 @@ import torch
 from torch import Tensor
 
 import stylekernels as sk
+from stylebench.calibrate import calibrate
 from stylebench.engines.contract import LossTerms, Targets
 from stylebench.engines.convolution import Convolution
+from stylebench.engines.tap import Tap, features, gram, masked
 from stylebench.network import VGG19
 from stylebench.objective import Objective
-from stylebench.precision import exact_arithmetic
+from stylebench.precision import PRECISIONS, Precision, arithmetic
+from stylebench.rescale import Rescaling
 
+HALF = (torch.float16, torch.bfloat16)
 _POOL = {"average": sk.relu_avg_pool2d_forward, "max": sk.relu_max_pool2d_forward}
 _POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}
-
-
-@dataclass
-class _Tap:
-    """The losses taken at one layer, and what their gradient needs until the backward pass."""
-
-    style: tuple[Tensor, float] | None  # A [1, N, N], k
-    content: tuple[Tensor, float] | None  # P [1, N, H, W], c
-    slope: Tensor | None = None  # S = (4 k / M) (G - A), [1, N, N]
-
-    def losses(self, x: Tensor) -> list[Tensor]:
-        """Content and style loss of the features ``x``, those there are, in that order."""
-        losses = []
-        if self.content is not None:
-            losses.append(sk.content_loss(x, *self.content))
-        if self.style is not None:
-            loss, self.slope = sk.style_loss_forward(x, *self.style)
-            losses.append(loss)
-        return losses
-
-    def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool) -> Tensor:
-        """Gradient from ``above`` plus the losses', masked where a ReLU made ``x``; in place."""
-        gradient = torch.zeros_like(x) if above is None else above
-        P, c = self.content or (None, 0.0)
-        if self.slope is not None and relu:
-            sk.style_tap_backward_(gradient, x, self.slope, P, c)
-            return gradient
-        if self.slope is not None:
-            gradient += sk.style_loss_backward(self.slope.new_ones(()), x, self.slope)
-        if P is not None:
-            sk.content_loss_backward_(gradient, x, P, c)
-        return _masked(gradient, x) if relu else gradient
 
 
 @dataclass
@@ -66,9 +38,9 @@ class _Stage:
     name: str  # "3_1" for conv3_1 and relu3_1
     convolution: Convolution
     pool: str | None  # "pool3"
-    before: _Tap | None = None  # at the convolution
-    after: _Tap | None = None  # at the ReLU
-    pooled: _Tap | None = None  # at the pooling
+    before: Tap | None = None  # at the convolution
+    after: Tap | None = None  # at the ReLU
+    pooled: Tap | None = None  # at the pooling
     size: tuple[int, ...] = ()  # (height, width) of what is pooled
     kept: dict[str, Tensor] = field(default_factory=dict)  # for the backward pass
 
@@ -82,14 +54,14 @@ class Fused:
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
         blend: one weight a style image, adding up to 1.
-        dtype: precision of features and weights: fp32, bf16 or (as an oracle) fp64.
+        precision: of features and weights; fp64 is there as an oracle.
 
     The targets are captured by the same network at the same precision, and held in fp32: captured
     by a more precise one, they would pull the image towards what this network cannot see.
     """
 
     name: ClassVar[str] = "fused"
-    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "bf16", "fp16", "fp64")
 
     def __init__(
         self,
@@ -98,33 +70,41 @@ class Fused:
         content: Tensor,
         styles: Sequence[Tensor],
         blend: Sequence[float],
-        dtype: torch.dtype = torch.float32,
+        precision: Precision = PRECISIONS["fp32"],
     ) -> None:
         self.objective = objective
-        self.dtype = dtype
+        self.precision = precision
+        self.rescaling = Rescaling()
+        if precision.rescaled:
+            self.rescaling = calibrate(network, objective, content, styles)
+            self.rescaling.apply(network)
+        self._rescaled_objective = self.rescaling.objective(objective)
+        self._even = {layer: self.rescaling.even(layer, content) for layer in objective.taps}
         self._pooling = network.pooling
-        self._stages = _stages(network, dtype, content)
+        with arithmetic(precision):  # ways of convolving are measured as they will be used
+            self._stages = _stages(network, precision.dtype, content)
         self.targets = self._capture(content, styles, blend)
         self._attach_taps()
 
     @torch.no_grad()
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
-        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], both fp32."""
-        with exact_arithmetic():
+        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], fp32 or more."""
+        with arithmetic(self.precision):
             losses = self._forward(image)
             gradient = self._backward(image)
             if self.objective.tv:
                 kind = self.objective.tv_kind
-                losses["tv"] = sk.tv_loss(image, self.objective.tv, kind)
+                losses["tv"] = sk.tv_loss(image, self._rescaled_objective.tv, kind)
                 sk.tv_loss_backward_(gradient, image, self.objective.tv, kind)
         values = torch.stack([losses[name] for name in self.objective.terms])
+        values = self.rescaling.descale(values)
         return LossTerms(self.objective.terms, values), gradient
 
     def _forward(self, image: Tensor) -> dict[str, Tensor]:
         """Run down the chain, keep what the way back needs, return the losses by term."""
         losses: dict[str, Tensor] = {}
 
-        def take(tap: _Tap, layer: str, x: Tensor) -> None:
+        def take(tap: Tap, layer: str, x: Tensor) -> None:
             names = [f"content {layer}"] * bool(tap.content) + [f"style {layer}"] * bool(tap.style)
             losses.update(zip(names, tap.losses(x), strict=True))
 
@@ -161,7 +141,7 @@ class Fused:
                 if gradient is not None:  # which comes back masked as the ReLU would
                     gradient = _POOL_BACKWARD[self._pooling](gradient, code, *stage.size)
             elif gradient is not None and not stage.after:
-                gradient = _masked(gradient, kept.pop("after"))
+                gradient = masked(gradient, kept.pop("after"))
             if stage.after:
                 gradient = stage.after.add_gradient(gradient, kept.pop("after"), relu=True)
             if stage.before:
@@ -170,25 +150,31 @@ class Fused:
                 gradient = stage.convolution.backward(gradient)
         if gradient is None:
             return torch.zeros_like(image)
-        return gradient.to(image.dtype, memory_format=torch.contiguous_format)
+        gradient = gradient[:, : image.shape[1]]  # the low half's is the same
+        gradient = gradient.to(image.dtype, memory_format=torch.contiguous_format)
+        return self.rescaling.leave(gradient)
 
     def _enter(self, image: Tensor) -> Tensor:
-        return image.to(self.dtype, memory_format=torch.channels_last)
+        """The image as the first convolution takes it: see ``_stages`` for its second half."""
+        image = self.rescaling.enter(image)
+        high = image.to(self.precision.dtype)
+        if high.dtype in HALF:
+            high = torch.cat((high, (image - high).to(high.dtype)), dim=1)
+        return high.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _capture(
         self, content: Tensor, styles: Sequence[Tensor], blend: Sequence[float]
     ) -> Targets:
-        held = torch.promote_types(self.dtype, torch.float32)
-        with exact_arithmetic():
+        with arithmetic(self.precision):
             P = {
-                layer: features.to(held)
-                for layer, features in self._features(content, self.objective.content)
+                layer: features(x, self._even[layer]).to(self.precision.wide)
+                for layer, x in self._features(content, self.objective.content)
             }
             A: dict[str, Tensor] = {}
             for style, weight in zip(styles, blend, strict=True):
-                for layer, features in self._features(style, self.objective.style):
-                    A[layer] = A.get(layer, 0) + weight * sk.gram(features)
+                for layer, x in self._features(style, self.objective.style):
+                    A[layer] = A.get(layer, 0) + weight * gram(x, self._even[layer])
         return Targets(P, A)
 
     def _features(self, image: Tensor, layers: Collection[str]) -> Iterator[tuple[str, Tensor]]:
@@ -207,13 +193,16 @@ class Fused:
                     yield stage.pool, x
 
     def _attach_taps(self) -> None:
-        def tap(layer: str | None) -> _Tap | None:
-            k, c = self.objective.style.get(layer or ""), self.objective.content.get(layer or "")
+        objective = self._rescaled_objective
+
+        def tap(layer: str | None) -> Tap | None:
+            k, c = objective.style.get(layer or ""), objective.content.get(layer or "")
             if layer is None or (k is None and c is None):
                 return None
-            return _Tap(
+            return Tap(
                 None if k is None else (self.targets.style[layer], k),
                 None if c is None else (self.targets.content[layer], c),
+                self._even[layer],
             )
 
         for stage in self._stages:
@@ -223,20 +212,22 @@ class Fused:
 
 
 def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[_Stage]:
-    """The network's layers, convolution by convolution, with weights in ``dtype``."""
+    """The network's layers, convolution by convolution, with weights in ``dtype``.
+
+    In half precision the image enters as what its rounding keeps and what it loses, side by side:
+    near the optimum the rounding of the image is half of the gradient's error, and a tensor core
+    multiplies 8 channels in the time of 3.
+    """
     stages: list[_Stage] = []
     height, width = content.shape[-2:]
     for name, layer in network.layers.items():
         if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
             weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
+            if not stages and dtype in HALF:
+                weight = torch.cat((weight, weight), dim=1)
             convolution = Convolution(weight, bias, (height, width))
             stages.append(_Stage(name.removeprefix("conv"), convolution, pool=None))
         elif name.startswith("pool"):
             stages[-1].pool = name
             height, width = height // 2, width // 2
     return stages
-
-
-def _masked(gradient: Tensor, x: Tensor) -> Tensor:
-    """Zero ``gradient`` in place where the ReLU that made ``x`` was off."""
-    return torch.ops.aten.threshold_backward.grad_input(gradient, x, 0, grad_input=gradient)

@@ -15,19 +15,19 @@ from stylebench.engines.contract import LossTerms, Targets
 from stylebench.losses import gram, loss_terms
 from stylebench.network import VGG19
 from stylebench.objective import Objective
-from stylebench.precision import exact_arithmetic
+from stylebench.precision import PRECISIONS, Precision, arithmetic
 
 
 class Reference:
     """Gatys' loss and its gradient by autograd.
 
     Args:
-        network: VGG-19; it is converted to ``dtype`` in place.
+        network: VGG-19; it is converted in place.
         objective: the coefficients of the loss.
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
         blend: one weight a style image, adding up to 1.
-        dtype: fp32, or fp64 for the oracle; the images are in it too.
+        precision: fp32, or fp64 for the oracle; the images are in it too.
     """
 
     name: ClassVar[str] = "reference"
@@ -40,9 +40,10 @@ class Reference:
         content: Tensor,
         styles: Sequence[Tensor],
         blend: Sequence[float],
-        dtype: torch.dtype = torch.float32,
+        precision: Precision = PRECISIONS["fp32"],
     ) -> None:
-        self.network = network.to(dtype)
+        self.network = network.to(precision.dtype)
+        self.precision = precision
         self.objective = objective
         self.targets = self.capture(content, styles, blend)
 
@@ -52,7 +53,7 @@ class Reference:
 
         Blending the Gram matrices is the same as blending the losses, up to a constant.
         """
-        with exact_arithmetic():
+        with arithmetic(self.precision):
             P = self.network(content, self.objective.content)
             A: dict[str, Tensor] = {}
             for style, weight in zip(styles, blend, strict=True):
@@ -63,7 +64,7 @@ class Reference:
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
         """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], network's dtype."""
         x = image.detach().requires_grad_()
-        with exact_arithmetic():
+        with arithmetic(self.precision):
             features = self.network(x, self.objective.taps)
             P, A = self.targets.content, self.targets.style
             terms = loss_terms(x, features, self.objective, P, A)

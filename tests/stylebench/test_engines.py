@@ -16,6 +16,7 @@ import torch
 from stylebench.engines import Compiled, Fused, Plain, Reference
 from stylebench.network import VGG19
 from stylebench.objective import PRESETS
+from stylebench.precision import PRECISIONS
 
 FLOOR = 2e-6  # relative; below it two fp32 roundings are a matter of luck
 
@@ -32,16 +33,16 @@ def images(weights, height=64, width=64, seed=0):
     ]
 
 
-def build(engine, weights, preset, pooling, dtype, given, size=(64, 64)):
+def build(engine, weights, preset, pooling, precision, given, size=(64, 64)):
     network = VGG19(weights, preset.deepest_layer, pooling)
-    wide = torch.promote_types(dtype, torch.float32)
-    content, *styles, image = (each.to(wide) for each in given)
+    precision = PRECISIONS[precision] if isinstance(precision, str) else precision
+    content, *styles, image = (each.to(precision.wide) for each in given)
     objective = preset.objective(*size)
-    return engine(network, objective, content, styles, [0.25, 0.75], dtype), image
+    return engine(network, objective, content, styles, [0.25, 0.75], precision), image
 
 
-def evaluate(engine, weights, preset, pooling, dtype, given, size=(64, 64)):
-    bound, image = build(engine, weights, preset, pooling, dtype, given, size)
+def evaluate(engine, weights, preset, pooling, precision, given, size=(64, 64)):
+    bound, image = build(engine, weights, preset, pooling, precision, given, size)
     terms, gradient = bound.loss_and_grad(image)
     return terms, gradient.double()
 
@@ -61,9 +62,9 @@ def relative(found, expected):
 def test_fused_is_as_right_as_plain_pytorch_in_fp32(weights, weights64, name, pooling):
     given = images(weights)
     preset = PRESETS[name]
-    exact, slope = evaluate(Reference, weights64, preset, pooling, torch.float64, given)
-    plain, plain_slope = evaluate(Plain, weights, preset, pooling, torch.float32, given)
-    terms, gradient = evaluate(Fused, weights, preset, pooling, torch.float32, given)
+    exact, slope = evaluate(Reference, weights64, preset, pooling, "fp64", given)
+    plain, plain_slope = evaluate(Plain, weights, preset, pooling, "fp32", given)
+    terms, gradient = evaluate(Fused, weights, preset, pooling, "fp32", given)
     assert terms.names == plain.names == exact.names
     assert worst(terms, exact) <= 2 * worst(plain, exact) + FLOOR
     error, plain_error = relative(gradient, slope), relative(plain_slope, slope)
@@ -76,8 +77,8 @@ def test_fused_is_as_right_as_plain_pytorch_in_fp32(weights, weights64, name, po
 def test_fused_in_fp64_is_the_oracle(weights64, name, pooling):
     given = images(weights64)
     preset = PRESETS[name]
-    exact, slope = evaluate(Reference, weights64, preset, pooling, torch.float64, given)
-    terms, gradient = evaluate(Fused, weights64, preset, pooling, torch.float64, given)
+    exact, slope = evaluate(Reference, weights64, preset, pooling, "fp64", given)
+    terms, gradient = evaluate(Fused, weights64, preset, pooling, "fp64", given)
     torch.testing.assert_close(terms.values, exact.values, rtol=1e-11, atol=0)
     assert relative(gradient, slope) < 1e-11
 
@@ -108,8 +109,8 @@ ANYWHERE = {
 def test_taps_may_be_anywhere(weights64, case, pooling):
     given = images(weights64)
     preset = replace(PRESETS["gatys-pytorch"], **ANYWHERE[case])
-    exact, slope = evaluate(Reference, weights64, preset, pooling, torch.float64, given)
-    terms, gradient = evaluate(Fused, weights64, preset, pooling, torch.float64, given)
+    exact, slope = evaluate(Reference, weights64, preset, pooling, "fp64", given)
+    terms, gradient = evaluate(Fused, weights64, preset, pooling, "fp64", given)
     assert terms.names == exact.names
     torch.testing.assert_close(terms.values, exact.values, rtol=1e-11, atol=0)
     assert relative(gradient, slope) < 1e-11
@@ -119,11 +120,30 @@ def test_taps_may_be_anywhere(weights64, case, pooling):
 def test_fused_is_as_right_as_plain_pytorch_in_bf16(weights, weights64, name):
     given = images(weights)
     preset = PRESETS[name]
-    _, slope = evaluate(Reference, weights64, preset, "average", torch.float64, given)
-    _, gradient = evaluate(Fused, weights, preset, "average", torch.bfloat16, given)
-    _, plain = evaluate(Plain, weights, preset, "average", torch.bfloat16, given)
+    _, slope = evaluate(Reference, weights64, preset, "average", "fp64", given)
+    _, gradient = evaluate(Fused, weights, preset, "average", "bf16", given)
+    _, plain = evaluate(Plain, weights, preset, "average", "bf16", given)
     assert relative(gradient, slope) <= 2 * relative(plain, slope)
     assert relative(gradient, slope) < 0.3
+
+
+def test_fused_sees_what_half_precision_rounds_off_the_image(weights, weights64):
+    given = images(weights)
+    coarse = given[-1].half().double()
+    fine = coarse * (1 + 2**-13)  # rounds to the same fp16
+    assert torch.equal(fine.half(), coarse.half())
+    preset = PRESETS["gatys-pytorch"]
+
+    def change(engine, weights, precision):
+        at = [
+            evaluate(engine, weights, preset, "average", precision, [*given[:-1], image])
+            for image in (coarse, fine)
+        ]
+        return (at[1][0].total - at[0][0].total).item()
+
+    exact = change(Reference, weights64, "fp64")
+    assert change(Plain, weights, "fp16") == 0
+    assert change(Fused, weights, "fp16") == pytest.approx(exact, rel=0.3)
 
 
 @pytest.mark.parametrize("size", [(35, 49), (64, 33), (17, 16)])
@@ -134,7 +154,7 @@ def test_odd_sizes(weights64, size):
     for pooling in ("average", "max"):
         both = [
             evaluate(
-                engine, weights64, PRESETS["neural-style-pt"], pooling, torch.float64,
+                engine, weights64, PRESETS["neural-style-pt"], pooling, "fp64",
                 [content, first, second, image], size,
             )
             for engine in (Reference, Fused)
@@ -144,9 +164,7 @@ def test_odd_sizes(weights64, size):
 
 
 def test_fused_gives_the_same_bits_again_and_leaves_the_image_alone(weights):
-    bound, image = build(
-        Fused, weights, PRESETS["neural-style-pt"], "max", torch.float32, images(weights)
-    )
+    bound, image = build(Fused, weights, PRESETS["neural-style-pt"], "max", "fp32", images(weights))
     before = image.clone()
     first = bound.loss_and_grad(image)
     kept = (first[0].values.clone(), first[1].clone())
@@ -162,9 +180,9 @@ def test_two_engines_of_two_sizes_do_not_disturb_each_other(weights64):
     preset = PRESETS["gatys-pytorch"]
     small = images(weights64, 48, 40)
     large = images(weights64, 64, 64)
-    a, x = build(Fused, weights64, preset, "max", torch.float64, small, (48, 40))
+    a, x = build(Fused, weights64, preset, "max", "fp64", small, (48, 40))
     alone = a.loss_and_grad(x)[1].clone()
-    b, y = build(Fused, weights64, preset, "max", torch.float64, large)
+    b, y = build(Fused, weights64, preset, "max", "fp64", large)
     b.loss_and_grad(y)
     assert torch.equal(a.loss_and_grad(x)[1], alone)
 
@@ -179,17 +197,17 @@ def test_a_broken_engine_would_be_caught(weights, weights64, monkeypatch):
     )
     given = images(weights)
     preset = PRESETS["gatys-pytorch"]
-    _, slope = evaluate(Reference, weights64, preset, "average", torch.float64, given)
-    _, plain = evaluate(Reference, weights, preset, "average", torch.float32, given)
-    _, gradient = evaluate(Fused, weights, preset, "average", torch.float32, given)
+    _, slope = evaluate(Reference, weights64, preset, "average", "fp64", given)
+    _, plain = evaluate(Reference, weights, preset, "average", "fp32", given)
+    _, gradient = evaluate(Fused, weights, preset, "average", "fp32", given)
     assert relative(gradient, slope) > 2 * relative(plain, slope) + FLOOR
 
 
 def test_compiled_is_the_reference_without_graph_breaks_or_recompiles(weights, weights64):
     preset = PRESETS["neural-style-pt"]
     given = images(weights, 32, 32)
-    exact, slope = evaluate(Reference, weights64, preset, "average", torch.float64, given, (32, 32))
-    bound, image = build(Compiled, weights, preset, "average", torch.float32, given, (32, 32))
+    exact, slope = evaluate(Reference, weights64, preset, "average", "fp64", given, (32, 32))
+    bound, image = build(Compiled, weights, preset, "average", "fp32", given, (32, 32))
     torch._dynamo.utils.counters.clear()
     terms, gradient = bound.loss_and_grad(image)
     with torch.compiler.set_stance("fail_on_recompile"):

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from stylebench.engines import fused
-from stylebench.parity import Check, baseline, compare, psnr, ssim
+from stylebench.parity import LOSS_EXCESS, Check, baseline, compare, psnr, ssim
+from stylebench.precision import PRECISIONS
 from stylebench.settings import Settings
 
 QUICK = Settings(weights="random", size=32, iterations=6, device="cpu", engine="fused")
@@ -25,7 +26,7 @@ def failures(comparison):
     return [check.what for check in comparison.checks if not check.passed]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_fused_is_within_tolerance(photo, painting, base, precision):
     comparison = compare(photo, painting, replace(QUICK, precision=precision), base)
     assert failures(comparison) == []
@@ -65,6 +66,10 @@ def test_a_wrong_gradient_is_caught(photo, painting, base, monkeypatch):
     found = failures(compare(photo, painting, QUICK, base))
     assert "gradient at the start" in found
     assert "loss at the start" not in found
+
+
+def test_every_precision_has_a_limit():
+    assert LOSS_EXCESS.keys() == PRECISIONS.keys()
 
 
 def test_a_check_fails_on_nan():

@@ -9,7 +9,7 @@ from stylebench.engines import ENGINES, Reference
 from stylebench.losses import content_loss, gram, style_loss, tv_loss
 from stylebench.network import VGG19
 from stylebench.objective import PRESETS
-from stylebench.precision import exact_arithmetic
+from stylebench.precision import PRECISIONS, exact_arithmetic
 
 
 def images(dtype=torch.float64, size=32):
@@ -22,10 +22,11 @@ def engine_for(weights, preset, size=32):
     chosen = PRESETS[preset]
     network = VGG19(weights, chosen.deepest_layer, chosen.pooling)
     dtype = next(network.parameters()).dtype
+    precision = PRECISIONS["fp64" if dtype == torch.float64 else "fp32"]
     content, first, second, image = images(dtype, size)
     objective = chosen.objective(size, size)
     styles, blend = [first, second], [0.25, 0.75]
-    return Reference(network, objective, content, styles, blend, dtype), image
+    return Reference(network, objective, content, styles, blend, precision), image
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -40,7 +41,7 @@ def test_gradient_agrees_with_finite_differences(weights64, preset):
     content, first, second, image = images()
     objective = chosen.objective(32, 32)
     styles, blend = [first, second], [0.25, 0.75]
-    engine = Reference(network, objective, content, styles, blend, torch.float64)
+    engine = Reference(network, objective, content, styles, blend, PRECISIONS["fp64"])
     _, gradient = engine.loss_and_grad(image)
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
@@ -115,7 +116,9 @@ def test_layers_may_be_any_and_tv_alone_is_enough(weights64):
     chosen = replace(PRESETS["neural-style-pt"], content_layers={}, style_layers={}, tv_weight=2.0)
     network = VGG19(weights64, chosen.deepest_layer)
     content, style, _, image = images()
-    engine = Reference(network, chosen.objective(32, 32), content, [style], [1.0], torch.float64)
+    engine = Reference(
+        network, chosen.objective(32, 32), content, [style], [1.0], PRECISIONS["fp64"]
+    )
     terms, gradient = engine.loss_and_grad(image)
     assert terms.names == ("tv",)
     assert gradient.abs().max() <= 8.0  # each pixel has four neighbours

@@ -16,7 +16,7 @@ _TOGETHER = 2**21  # pixels; a dozen histories of larger images do not fit into 
 
 
 class Iteration:
-    """Engines x precisions x sizes; at the first size also a short history, and Adam."""
+    """Engines x precisions x sizes; at the first size also a long history, and Adam."""
 
     name = "iteration"
 
@@ -29,7 +29,7 @@ class Iteration:
         table = _QUICK_SIZES if bench.options.quick else _SIZES
         on_gpu = bench.device.type == "cuda"
         best = chosen("fused", bench.device)
-        others = [Run("fused", best, history=20), Run("fused", best, optimizer="adam")]
+        others = [Run("fused", best, history=100), Run("fused", best, optimizer="adam")]
         for index, size in enumerate(bench.sizes(*table["cuda" if on_gpu else "cpu"])):
             alone = size[0] * size[1] > _TOGETHER
             for engines in _SEPARATE if on_gpu else (_ENGINES,):

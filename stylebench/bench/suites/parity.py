@@ -49,7 +49,7 @@ def _job(
     cases: dict[str, Parameters] = {
         f"{engine} {precision} {preset} {width}x{height}": {
             **bench.common(), "engine": engine, "precision": precision, "preset": preset,
-            "width": width, "height": height, "optimizer": "lbfgs", "history": 100, "seed": 0,
+            "width": width, "height": height, "optimizer": "lbfgs", "history": 20, "seed": 0,
             "iterations": iterations,
         }
         for engine in engines

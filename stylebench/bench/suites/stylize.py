@@ -52,7 +52,7 @@ class Stylize:
             f"{engine} {width}x{height} {iterations} iterations": {
                 **bench.common(), "engine": engine, "precision": chosen(engine, bench.device),
                 "width": width, "height": height, "iterations": iterations,
-                "optimizer": "lbfgs", "history": 100, "preset": "gatys-pytorch", "seed": 0,
+                "optimizer": "lbfgs", "history": 20, "preset": "gatys-pytorch", "seed": 0,
             }
             for engine in (_QUICK_ENGINES if quick else _ENGINES)
         }  # fmt: skip

@@ -65,7 +65,7 @@ class TimeToLoss:
 def _configurations(bench: Bench) -> dict[str, dict[str, str | int]]:
     """Name -> the choices that differ."""
     table: dict[str, dict[str, str | int]] = {
-        "reference fp32": {"engine": "reference", "precision": "fp32", "history": 100}
+        "reference fp32": {"engine": "reference", "precision": "fp32", "history": 20}
     }
     histories = (20, 100) if bench.options.quick else _HISTORIES
     for precision in bench.precisions("fused"):

@@ -1,0 +1,85 @@
+"""The losses taken at one layer, and their gradient, without autograd.
+
+Where a rescaled layer's channels have exponents of their own (see ``stylebench.rescale``), ``even``
+holds the factors that make up for it, and the style loss is finished in plain torch: the matrices
+are small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+import stylekernels as sk
+from stylekernels.style import finish_twin
+
+
+@dataclass
+class Tap:
+    """One layer's losses, and what their gradient needs until the backward pass.
+
+    Attributes:
+        style: target A [1, N, N] and coefficient k.
+        content: target P [1, N, H, W] and coefficient c.
+        even: [N], powers of two that the channels are multiplied by before a loss, or None.
+        slope: S = (4 k / M) (G - A) [1, N, N], from the forward pass.
+    """
+
+    style: tuple[Tensor, float] | None
+    content: tuple[Tensor, float] | None
+    even: Tensor | None = None
+    slope: Tensor | None = None
+
+    def losses(self, x: Tensor) -> list[Tensor]:
+        """Content and style loss of the features ``x``, those there are, in that order."""
+        losses = []
+        if self.content is not None:
+            losses.append(sk.content_loss(features(x, self.even), *self.content))
+        if self.style is not None and self.even is None:
+            loss, self.slope = sk.style_loss_forward(x, *self.style)
+            losses.append(loss)
+        elif self.style is not None and self.even is not None:
+            A, k = self.style
+            loss, slope = finish_twin(gram(x, self.even), A, k, prod(x.shape[2:]))
+            self.slope = slope * _outer(self.even)
+            losses.append(loss)
+        return losses
+
+    def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool) -> Tensor:
+        """Gradient from ``above`` plus the losses', masked where a ReLU made ``x``; in place."""
+        gradient = torch.zeros_like(x) if above is None else above
+        P, c = self.content or (None, 0.0)
+        if P is not None and self.even is not None:
+            v = self.even.view(1, -1, 1, 1)
+            gradient += (2 * c * v) * (x * v - P)
+            P = None
+        if self.slope is not None and relu:
+            sk.style_tap_backward_(gradient, x, self.slope, P, c)
+            return gradient
+        if self.slope is not None:
+            gradient += sk.style_loss_backward(self.slope.new_ones(()), x, self.slope)
+        if P is not None:
+            sk.content_loss_backward_(gradient, x, P, c)
+        return masked(gradient, x) if relu else gradient
+
+
+def features(x: Tensor, even: Tensor | None) -> Tensor:
+    """Features [1, N, H, W] with one exponent for all channels, in the dtype of ``even``."""
+    return x if even is None else x * even.view(1, -1, 1, 1)
+
+
+def gram(x: Tensor, even: Tensor | None) -> Tensor:
+    """Gram matrix [1, N, N] of ``features(x, even)``, exactly, without making them."""
+    return sk.gram(x) if even is None else sk.gram(x) * _outer(even)
+
+
+def masked(gradient: Tensor, x: Tensor) -> Tensor:
+    """Zero ``gradient`` in place where the ReLU that made ``x`` was off."""
+    return torch.ops.aten.threshold_backward.grad_input(gradient, x, 0, grad_input=gradient)
+
+
+def _outer(even: Tensor) -> Tensor:
+    return even[:, None] * even[None, :]
