@@ -188,11 +188,19 @@ STRESS = {
 }
 
 
-# Errors of loss and gradient: twice what was measured, 4.8e-4 and 7.3e-3. The gradient of a quiet
-# network is the content's alone (2.1e-4, 5e-2); a normalised one is ill-conditioned, since filters
-# that are nearly silent become loud (2.8e-3, 9.8e-2; bf16 is 2.1e-1 off there).
-BOUND = (1e-3, 1.5e-2)
-BOUNDS = {"normalised": (6e-3, 0.2), "quiet": (1e-3, 0.1)}
+# Errors of loss and gradient, the middle one of three images: twice what was measured, 1.6e-4 and
+# 4.7e-3. The gradient of a quiet network is the content's alone (1.8e-2); a normalised one is
+# ill-conditioned, since filters that are nearly silent become loud (5.5e-3 and 3.0e-2).
+BOUND = (3.5e-4, 1e-2)
+BOUNDS = {"normalised": (1.1e-2, 6e-2), "quiet": (3.5e-4, 4e-2)}
+
+
+def at_three(engine, weights, preset, precision):
+    """Loss terms and gradient at three images: a few ReLUs that flip make one a matter of luck."""
+    bound, image = build(engine, weights, preset, precision)
+    content, first, *_ = (each.to(image) for each in images(weights))
+    found = [bound.loss_and_grad(x) for x in (image, (content + image) / 2, (first + image) / 2)]
+    return [(terms.values.double(), gradient.double()) for terms, gradient in found]
 
 
 @pytest.mark.parametrize("preset", ["gatys-pytorch", "pytorch-tutorial"])
@@ -200,14 +208,21 @@ BOUNDS = {"normalised": (6e-3, 0.2), "quiet": (1e-3, 0.1)}
 def test_fp16_is_finite_and_right_under_stress(weights, case, preset):
     chosen = replace(PRESETS[preset], pooling="average")
     stressed = STRESS[case](weights)
-    oracle = exact(stressed, chosen)
-    loss, slope = errors(evaluate(Fused, stressed, chosen, FP16), oracle)
+    layers = {name: (w.double(), b.double()) for name, (w, b) in stressed.layers.items()}
+    oracles = at_three(Reference, replace(stressed, layers=layers), chosen, PRECISIONS["fp64"])
+
+    def typical(engine, precision):
+        found = at_three(engine, stressed, chosen, precision)
+        each = [errors(*pair) for pair in zip(found, oracles, strict=True)]
+        return [sorted(column)[1] for column in zip(*each, strict=True)]
+
+    loss, slope = typical(Fused, FP16)
     bound = BOUNDS.get(case, BOUND)
     assert loss <= bound[0]
     assert slope <= bound[1]
-    _, yardstick = errors(evaluate(Plain, stressed, chosen, FP16), oracle)
+    _, yardstick = typical(Plain, FP16)
     assert slope <= 2 * yardstick
-    _, unaided = errors(evaluate(Plain, stressed, chosen, NOT_RESCALED), oracle)
+    _, unaided = typical(Plain, NOT_RESCALED)
     assert slope <= 2 * unaided or isnan(unaided)
 
 
