@@ -82,9 +82,12 @@ class Interrupted(KeyboardInterrupt):
 class Diverged(ArithmeticError):
     """NaN or Inf during a run. ``result`` holds the best image before it, None if there is none."""
 
-    def __init__(self, cause: NonFinite, result: Result | None) -> None:
+    def __init__(self, cause: NonFinite, result: Result | None, precision: str = "fp32") -> None:
         kept = "its best image before that is kept" if result else "there was no good image before"
-        super().__init__(f"{cause}; {kept}. Lower the loss weights or the learning rate")
+        advice = "Lower the loss weights or the learning rate"
+        if precision == "fp16":
+            advice += ", or take precision bf16 or fp32, which reach further"
+        super().__init__(f"{cause}; {kept}. {advice}")
         self.cause = cause
         self.result = result
 
@@ -232,7 +235,8 @@ def _run(
             raise
         raise Interrupted(result()) from error
     except NonFinite as error:
-        raise Diverged(error, result() if trace.rows else None) from error
+        precision = problem.parameters["precision"]
+        raise Diverged(error, result() if trace.rows else None, precision) from error
     return result()
 
 

@@ -237,6 +237,12 @@ def test_divergence_gives_the_last_good_image_and_names_the_term(photo, painting
     assert result.parameters["best_iteration"] >= 1
 
 
+def test_a_divergence_in_fp16_names_precisions_that_reach_further(photo, painting):
+    given = QUICK | {"engine": "fused", "precision": "fp16"}
+    with pytest.raises(Diverged, match="or take precision bf16 or fp32"):
+        stylize(photo, painting, **given, style_weight=1e38)
+
+
 def test_divergence_at_once_has_no_image(photo, painting):
     with pytest.raises(Diverged, match="at iteration 1; there was no good image") as divergence:
         stylize(photo, painting, **QUICK, style_weight=1e38)
