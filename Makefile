@@ -14,8 +14,8 @@ $(READY): pyproject.toml
 demo: $(READY)  ## install, then the whole algorithm on pictures the project draws itself
 	$(BIN)/stylebench demo
 
-test: $(READY)  ## the test suite
-	$(BIN)/python -m pytest
+test: $(READY)  ## the test suite, a file a process: its tensors are too small to share
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 bench: $(READY)  ## the quick suites, as tables; records only with BENCH="--output results"
 	for suite in smoke parity iteration kernels sizes time-to-loss stylize; do \

@@ -35,12 +35,12 @@ from stylekernels.lbfgs_state import (
     REGAIN,
     ROLL_BACK,
     ROLLBACKS,
-    ROW,
     STEP,
     STEP_AND_SAVE,
 )
 from stylekernels.operators import fake_nothing
 
+_SHORT = 256  # numbers in a sum that is left to BLAS, which without AVX-512 adds one by one
 _EXACT = 16384  # up to this n the plain path takes its inner products in fp64: it costs nothing
 _CONVERT = 32768  # columns of a bf16 history converted at a time: 40 rows of them stay in the cache
 
@@ -87,8 +87,8 @@ def dots_plain(
             part = rows[:, start : start + columns].to(previous.dtype)
             # Batches of short sums, added in fp64: one pass over the rows at the speed of the
             # memory, and more accurate than one long fp32 sum.
-            a = previous[:, start : start + columns].unflatten(1, (-1, ROW)).transpose(0, 1)
-            b = part.unflatten(1, (-1, ROW)).permute(1, 2, 0)
+            a = previous[:, start : start + columns].unflatten(1, (-1, _SHORT)).transpose(0, 1)
+            b = part.unflatten(1, (-1, _SHORT)).permute(1, 2, 0)
             products += torch.bmm(a, b).sum(0, dtype=products.dtype)
     partials[0, -1, 0] = torch.dot(grad, grad)
     partials[0, -1, 1] = grad.abs().sum()

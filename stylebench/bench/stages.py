@@ -51,7 +51,10 @@ def stages(rehearse: bool, quick: bool) -> list[Stage]:
         Stage("environment", 60, lambda _, __: ["-m", "stylebench", "doctor"]),
         *_tests(rehearse),
         Stage("tune", 90, lambda work, _: _tune(work, rehearse)),
-        *(_suite(name, limit, rehearse, quick) for name, limit in _SUITES.items()),
+        *(
+            _suite(name, limit * (5 if rehearse else 1), rehearse, quick)
+            for name, limit in _SUITES.items()
+        ),
     ]
 
 

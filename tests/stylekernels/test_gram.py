@@ -19,11 +19,12 @@ SHAPES = [(1, 64, 21, 33), (2, 40, 7, 9), (1, 130, 12, 11), (1, 3, 50, 41), (2, 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_gram_errs_no_more_than_plain_torch(shape, dtype, activation, no_worse_than):
-    x = activation(shape, dtype)
-    found = stylekernels.gram(x)
-    assert found.dtype == torch.float32
-    assert found.is_contiguous()
-    no_worse_than(found, plain_gram(x), plain_gram(x.double().cpu()))
+    # Several draws: of nine numbers, the error of one draw is luck, up to twofold either way.
+    draws = [activation(shape, dtype) for _ in range(5)]
+    found = [stylekernels.gram(x) for x in draws]
+    assert all(each.dtype == torch.float32 and each.is_contiguous() for each in found)
+    plain = [plain_gram(x) for x in draws]
+    no_worse_than(found, plain, [plain_gram(x.double().cpu()) for x in draws])
 
 
 def test_gram_reads_every_layout(layout, activation, no_worse_than):
@@ -42,11 +43,11 @@ def test_gram_gradient_errs_no_more_than_autograd(layout, dtype, activation, no_
     no_worse_than(found, plain, oracle)
 
 
-def test_gram_is_symmetric_and_has_the_same_bits_every_time(activation):
+def test_gram_is_symmetric_and_has_the_same_bits_every_time(activation, symmetric):
     x = activation((1, 130, 33, 17))
     first = stylekernels.gram(x)
     assert torch.equal(first, stylekernels.gram(x))
-    assert torch.equal(first, first.mT)
+    assert symmetric(first)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # NumPy's matmul
