@@ -43,6 +43,7 @@ def test_python_examples_run_as_pasted(example, tmp_path, photo, painting):
         "import stylebench.weights as w; w._auto = w.random_weights\n"
     )
     code = re.sub(r"size=256", "size=32", re.sub(r"iterations=50", "iterations=2", example))
+    code = re.sub(r"scales={128: 100}", "scales={24: 2}", code)
     done = subprocess.run(
         [sys.executable, "-c", quick + code],
         cwd=tmp_path,

@@ -30,6 +30,11 @@ class Walk:
         self._iteration.advance(iterations)
 
     @property
+    def best(self) -> Tensor:
+        """The image of the lowest loss so far."""
+        return self._iteration.best_image
+
+    @property
     def replays(self) -> bool:
         """Whether ``advance`` replays a CUDA graph."""
         return isinstance(self._iteration, OnDevice) and self._iteration.captured

@@ -42,11 +42,12 @@ _RECORD: Column[Row] = Column("record", source)
 
 def _settings(row: Row) -> str:
     history = row.text("history")
-    scales = row.text("scales")
+    scales, start = row.text("scales"), row.text("init")
     parts = (
         row.text("preset"),
         row.text("optimizer") + (f" {history}" if history else ""),
         f"scales {scales}" if scales else "",
+        f"from {start}" if start else "",
     )
     return ", ".join(filter(None, parts))
 
@@ -200,7 +201,8 @@ def times_to_loss(rows: Sequence[Row]) -> Table | None:
         theirs = [
             other.number(last)
             for other in rows
-            if other.text("engine") == "reference" and other.machine == row.machine
+            if other.text("engine") == "reference"
+            and (other.machine, other.text("init")) == (row.machine, row.text("init"))
         ]
         mine = row.number(last)
         fastest = min((seconds for seconds in theirs if seconds), default=None)

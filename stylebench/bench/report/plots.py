@@ -222,7 +222,9 @@ def loss_curves(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     longest = max(max(each.x) for each in series)
     y = log_axis("loss", [point.loss for row in curved for point in row.case.curve])
     x = {"title": {"text": "seconds"}, "range": [0, 1.02 * longest]}
-    return lines(slug, machine, [*series, *_target(curved, longest)], x, y)
+    starts = sorted({row.text("init") for row in curved} - {""})
+    title = f"{machine}, from {' and '.join(starts)}" if starts else machine
+    return lines(slug, title, [*series, *_target(curved, longest)], x, y)
 
 
 def _target(rows: Iterable[Row], longest: float) -> list[Series]:

@@ -20,7 +20,17 @@ ORDER = ("reference", "eager", "plain", "baddbmm", "compiled", "fused", "styleke
 USUAL_SIDE = 512
 
 _ALWAYS = ("engine", "precision")
-_SOMETIMES = ("size", "preset", "optimizer", "history", "scales", "pooling", "weights", "seed")
+_SOMETIMES = (
+    "size",
+    "preset",
+    "optimizer",
+    "history",
+    "scales",
+    "init",
+    "pooling",
+    "weights",
+    "seed",
+)
 _SPELLED = {"lbfgs": "L-BFGS", "adam": "Adam"}
 _WITH_NAME = ("history", "scales", "seed")
 

@@ -120,14 +120,21 @@ def _memory(rows: Sequence[Row]) -> Section:
 
 def _loss(rows: Sequence[Row]) -> Section:
     its = of_suite(rows, "time-to-loss")
+    starts = sorted({row.text("init") for row in its})
     return Section(
         "loss",
         "Time to the reference's loss",
         "Every loss is judged by the fp32 reference, so that engines cannot flatter themselves.",
         "stylebench bench time-to-loss",
-        plots.each_machine("loss", its, plots.loss_curves),
+        [chart for start in starts for chart in _curves(its, start)],
         _found(columns.times_to_loss(its)),
     )
+
+
+def _curves(rows: Sequence[Row], start: str) -> list[Chart]:
+    """A chart a machine; losses from one start say nothing about those from another."""
+    those = [row for row in rows if row.text("init") == start]
+    return plots.each_machine(f"loss-{start}" if start else "loss", those, plots.loss_curves)
 
 
 def _runs(rows: Sequence[Row]) -> Section:

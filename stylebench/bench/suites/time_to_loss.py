@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -19,9 +18,10 @@ from stylebench.bench.precisions import chosen
 from stylebench.bench.proof import ORACLE, Proof, passed
 from stylebench.bench.record import Case, Parity, Point, Setup
 from stylebench.bench.suite import Bench, Job, Parameters, fault
+from stylebench.network import smallest_side
 from stylebench.problem import Problem, pose
+from stylebench.scales import carried, coarse_to_fine
 from stylebench.settings import Settings
-from stylebench.transfer import style_transfer
 
 _SIZES = {"cpu": (256, 192), "cuda": (512, 512)}
 _QUICK_SIZE = (64, 48)
@@ -33,50 +33,77 @@ _HISTORIES = (10, 20, 50, 100)
 
 
 class TimeToLoss:
-    """The reference, then fused at every precision and history, then coarse-to-fine if there is."""
+    """The reference, fused at every precision and history; from noise, coarse-to-fine too."""
 
     name = "time-to-loss"
 
     def jobs(self, bench: Bench) -> Iterator[Job]:
-        """One job: all are measured against one run of the reference."""
+        """One job a start; all of it are measured against one run of the reference."""
         kind = "cuda" if bench.device.type == "cuda" else "cpu"
         (size,) = bench.sizes(_QUICK_SIZE if bench.options.quick else _SIZES[kind])
         marks = _QUICK_MARKS if bench.options.quick else _MARKS
+        yield self._job(bench, size, marks, "content", _engines(bench))
+        yield self._job(bench, size, marks, "noise", _schedules(bench, size, marks))
+
+    def _job(
+        self,
+        bench: Bench,
+        size: tuple[int, int],
+        marks: Sequence[int],
+        init: str,
+        configurations: Mapping[str, Mapping[str, str | int]],
+    ) -> Job:
         width, height = size
         cases: dict[str, Parameters] = {
-            f"{name} {width}x{height}": {
+            f"{name} {width}x{height} from {init}": {
                 **bench.common(), "preset": "gatys-pytorch", "width": width, "height": height,
-                "optimizer": "lbfgs", "seed": 0, **choices,
+                "optimizer": "lbfgs", "init": init, "seed": 0, **choices,
             }
-            for name, choices in _configurations(bench).items()
+            for name, choices in configurations.items()
         }  # fmt: skip
 
         def run(names: Collection[str]) -> Iterator[Case]:
-            race = _Race.start(bench, size, marks)
+            race = _Race.start(bench, size, marks, init)
             for name in names:
                 try:
                     yield race.case(name, cases[name])
                 except Exception as error:
                     yield fault(name, cases[name], error)
 
-        yield Job(cases, run)
+        return Job(cases, run)
 
 
-def _configurations(bench: Bench) -> dict[str, dict[str, str | int]]:
-    """Name -> the choices that differ."""
-    table: dict[str, dict[str, str | int]] = {
-        "reference fp32": {"engine": "reference", "precision": "fp32", "history": 20}
-    }
+_REFERENCE: Mapping[str, str | int] = {"engine": "reference", "precision": "fp32", "history": 20}
+
+
+def _engines(bench: Bench) -> dict[str, Mapping[str, str | int]]:
+    """Name -> the choices that differ: precisions and histories."""
+    table = {"reference fp32": _REFERENCE}
     histories = (20, 100) if bench.options.quick else _HISTORIES
     for precision in bench.precisions("fused"):
         for history in histories:
             table[f"fused {precision} history {history}"] = {
                 "engine": "fused", "precision": precision, "history": history
             }  # fmt: skip
-    if any(field.name == "scales" for field in fields(Settings)):
-        best = chosen("fused", bench.device)
-        coarse: dict[str, str | int] = {"engine": "fused", "precision": best, "history": 100}
-        table[f"fused {best} coarse-to-fine"] = {**coarse, "scales": 2}
+    return table
+
+
+def _schedules(
+    bench: Bench, size: tuple[int, int], marks: Sequence[int]
+) -> dict[str, Mapping[str, str | int]]:
+    """Name -> the choices that differ: one scale, and two and three where the network allows it."""
+    longest = max(size)
+    best = chosen("fused", bench.device)
+    fused: dict[str, str | int] = {"engine": "fused", "precision": best, "history": 20}
+    half, quarter = f"{longest // 2}={marks[0]}", f"{longest // 4}={2 * marks[0]}"
+    table: dict[str, Mapping[str, str | int]] = {
+        "reference fp32": _REFERENCE,
+        f"fused {best}": fused,
+    }
+    if min(size) // 2 >= smallest_side("relu5_1"):
+        table[f"fused {best} two scales"] = {**fused, "scales": half}
+    if min(size) // 4 >= smallest_side("relu5_1"):
+        table[f"fused {best} three scales"] = {**fused, "scales": f"{quarter},{half}"}
     return table
 
 
@@ -100,10 +127,10 @@ class _Race:
     targets: Mapping[int, float]
 
     @classmethod
-    def start(cls, bench: Bench, size: tuple[int, int], marks: Sequence[int]) -> _Race:
+    def start(cls, bench: Bench, size: tuple[int, int], marks: Sequence[int], init: str) -> _Race:
         """Run the reference to each mark."""
         sources = bench.content(*size), bench.style(*size)
-        settings = bench.settings(size=max(size), iterations=max(marks))
+        settings = bench.settings(size=max(size), iterations=max(marks), init=init)
         reference = replace(settings, engine="reference", precision="fp32")
         race = cls(bench, settings, pose(*sources, reference), Proof(*sources, settings), size, {})
         walk = Walk(race.judge, reference)
@@ -135,11 +162,8 @@ class _Race:
         block = Parity(ORACLE, checks)
         if not passed(checks):
             return Case(name, parameters, status="parity failed", parity=block)
-        if "scales" in parameters:
-            scales: dict[str, Any] = {"scales": parameters["scales"]}
-            curve = self._whole_runs(replace(settings, **scales))
-        else:
-            curve = self._descent(problem, settings)
+        scales = _parsed(str(parameters.get("scales", "")))
+        curve = self._descent(replace(settings, scales=scales))
         values = {
             f"seconds_to_{mark}{suffix}": reached.seconds
             for mark, target in self.targets.items()
@@ -153,32 +177,50 @@ class _Race:
             name, parameters, note=note, parity=block, setup=setup, curve=curve, values=values
         )
 
-    def _descent(self, problem: Problem, settings: Settings) -> list[Point]:
+    def _descent(self, settings: Settings) -> list[Point]:
+        """Points of the largest scale; smaller ones before it, set-up included, cost their time."""
+        sources = self.bench.content(*self.size), self.bench.style(*self.size)
+        clock, seconds = clock_for(self.bench.device), 0.0
+        *smaller, last = coarse_to_fine(settings)
+        problem: Problem | None = None
+        image: Tensor | None = None
+        for leg in smaller:
+            start = time.perf_counter()
+            problem = _continued(pose(*sources, leg.settings), problem, image)
+            walk = Walk(problem, leg.settings)
+            synchronise(self.bench.device)
+            seconds += time.perf_counter() - start
+            seconds += clock.seconds(lambda: walk.advance(leg.iterations))  # noqa: B023  # at once
+            image = walk.best
+        return self._judged_walk(
+            Walk(_continued(pose(*sources, last.settings), problem, image), last.settings), seconds
+        )
+
+    def _judged_walk(self, walk: Walk, seconds: float) -> list[Point]:
         longest = max(self.targets)
         step = max(1, longest // _GRID)
         marks = sorted({*range(step, round(_PATIENCE * longest) + 1, step), *self.targets})
         clock = clock_for(self.bench.device)
-        walk = Walk(problem, settings)
-        curve, seconds, done = [Point(0.0, 0, self.judged(walk.image))], 0.0, 0
+        curve, done = [Point(seconds, 0, self.judged(walk.image))], 0
         for mark in marks:
             stretch = mark - done
-            seconds += clock.seconds(lambda: walk.advance(stretch))  # noqa: B023  # called at once
+            seconds += clock.seconds(lambda: walk.advance(stretch))  # noqa: B023  # at once
             done = mark
             curve.append(Point(seconds, mark, self.judged(walk.image)))
-            if done >= longest and curve[-1].loss <= min(self.targets.values()):
+            if curve[-1].loss <= min(self.targets.values()):
                 break
         return curve
 
-    def _whole_runs(self, settings: Settings) -> list[Point]:
-        """A point a mark, each a run of its own: a coarse-to-fine run cannot be cut short."""
-        sources = self.bench.content(*self.size), self.bench.style(*self.size)
-        curve = []
-        for mark in self.targets:
-            result = style_transfer(*sources, replace(settings, iterations=mark))
-            image = self.judge.preprocessing.apply(result.rgb[None].to(self.judge.image))
-            seconds = float(result.parameters["seconds"])
-            curve.append(Point(seconds, mark, self.judged(image)))
-        return curve
+
+def _continued(problem: Problem, before: Problem | None, image: Tensor | None) -> Problem:
+    """``problem``, from where the smaller one before it came to."""
+    return problem if before is None or image is None else carried(image, before, problem)
+
+
+def _parsed(scales: str) -> dict[int, int] | None:
+    """``64=200,128=100`` -> size -> iterations."""
+    pairs = [part.split("=") for part in scales.split(",") if part]
+    return {int(size): int(count) for size, count in pairs} or None
 
 
 def first_below(curve: Sequence[Point], target: float) -> Point | None:

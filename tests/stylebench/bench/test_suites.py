@@ -23,8 +23,8 @@ BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shorte
 CPU = torch.device("cpu")
 
 
-def smallest(name, folder=None, **options):
-    bench = Bench(Options(quick=True, device="cpu", size=32, **options), folder)
+def smallest(name, folder=None, size=32, **options):
+    bench = Bench(Options(quick=True, device="cpu", size=size, **options), folder)
     bench.plan = bench.roofs.plan = BRIEF
     return run_suite(suite(name), bench).record
 
@@ -92,7 +92,7 @@ def test_kernels_beat_nobody_without_proof():
 
 
 def test_time_to_loss_keeps_a_judged_curve():
-    record = smallest("time-to-loss", pattern="reference")
+    record = smallest("time-to-loss", pattern="reference*content")
     (case,) = record.cases
     assert case.curve[0].seconds == 0
     seconds = [point.seconds for point in case.curve]
@@ -100,6 +100,15 @@ def test_time_to_loss_keeps_a_judged_curve():
     # The reference passes the losses that it set itself, and later ones later.
     reached = [case.values[f"seconds_to_{mark}"] for mark in (4, 8, 12)]
     assert reached == sorted(reached)
+
+
+def test_time_to_loss_counts_the_smaller_scales_too():
+    (case,) = smallest("time-to-loss", size=48, pattern="*two scales*").cases
+    assert case.status == "ok", case.note
+    assert case.parameters["scales"] == "24=4"
+    assert case.curve[0].iteration == 0
+    assert case.curve[0].seconds > 0.0
+    assert case.values["target_12"] > 0.0
 
 
 def test_the_first_point_at_or_below_a_loss():
