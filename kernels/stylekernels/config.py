@@ -7,12 +7,14 @@ multiprocessors and the shared memory. Nothing is tuned while a program runs.
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
@@ -203,17 +205,25 @@ def file_name(gpu_name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", gpu_name.lower()).strip("_") + ".json"
 
 
+OWN_FOLDER = "STYLEKERNELS_CONFIGS"
+"""Environment variable: a folder of one's own for what `stylekernels.tune` writes."""
+
+
 @cache
 def measured(gpu_name: str) -> tuple[dict[str, Any], ...]:
-    """Return the rows shipped for a GPU model, none if it has no file.
+    """Return the rows measured on a GPU model, none if it has no file.
+
+    A file in the folder that STYLEKERNELS_CONFIGS names goes before the one that is shipped.
 
     Raises:
         ValueError: the file is not of this form, with its name and the fault.
     """
-    path = files("stylekernels") / "configs" / file_name(gpu_name)
-    if not path.is_file():
-        return ()
-    return parse(path.read_text(encoding="utf-8"), file_name(gpu_name))
+    own = os.environ.get(OWN_FOLDER)
+    for folder in ([Path(own)] if own else []) + [files("stylekernels") / "configs"]:
+        path = folder / file_name(gpu_name)
+        if path.is_file():
+            return parse(path.read_text(encoding="utf-8"), file_name(gpu_name))
+    return ()
 
 
 def shipped_gpus() -> list[Gpu]:

@@ -39,7 +39,7 @@ def code() -> Code:
     root = packages[0].parent
     top = _git(root, "rev-parse", "--show-toplevel")
     ours = top is not None and Path(top).resolve() == root.resolve()
-    changes = _git(root, "status", "--porcelain") if ours else None
+    changes = _git(root, "status", "--porcelain", "--", ".", ":!results") if ours else None
     return Code(
         commit=_git(root, "rev-parse", "HEAD") if ours else None,
         dirty=None if changes is None else bool(changes),

@@ -66,6 +66,16 @@ def test_what_is_written_is_what_is_read():
     assert config.parse(text, "gpu.json") == rows(100, 200)
 
 
+def test_a_folder_of_ones_own_goes_before_what_is_shipped(tmp_path, monkeypatch):
+    name = "Some GPU of 2041"
+    text = json.dumps({"rows": rows(100)})
+    (tmp_path / config.file_name(name)).write_text(text)
+    monkeypatch.setenv(config.OWN_FOLDER, str(tmp_path / "elsewhere"))
+    assert config.measured.__wrapped__(name) == ()
+    monkeypatch.setenv(config.OWN_FOLDER, str(tmp_path))
+    assert config.measured.__wrapped__(name) == rows(100)
+
+
 def test_every_shipped_file_parses():
     for gpu in config.shipped_gpus():
         assert config.measured(gpu.name)
