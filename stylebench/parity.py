@@ -6,9 +6,9 @@ What is held to what:
   gradient are compared with the fp64 reference. Its error may be twice that of plain PyTorch at
   the same precision, plus a floor where both are luck.
 - The engine runs by itself, and the fp32 reference, with its own targets, judges the image it ends
-  with: after 300 iterations the loss may be above the reference's by 0.5 % in bf16 and by 0.2 % in
-  every other precision, and in proportion more after fewer, when trajectories have not come
-  together yet. Lower is no fault.
+  with: after 300 iterations the loss may be above the reference's by 0.2 % in fp16 and TF32 and by
+  0.5 % in every other precision, and in proportion more after fewer, when trajectories have not
+  come together yet. Lower is no fault.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLOOR = 2e-6  # relative gradient error that is luck in fp32
 # A maximum of two inputs that differ by less than a rounding sends its gradient elsewhere, in every
 # implementation alike: a few such positions change the gradient by up to this much.
 MAX_POOLING_FLOOR = 1e-2
-LOSS_EXCESS = {"fp32": 0.002, "tf32": 0.002, "bf16": 0.005, "fp16": 0.002, "fp64": 0.002}
+LOSS_EXCESS = {"fp32": 0.005, "tf32": 0.002, "bf16": 0.005, "fp16": 0.002, "fp64": 0.005}
 AT_ITERATIONS = 300
 _POINTS = ("start", "middle", "end")
 
