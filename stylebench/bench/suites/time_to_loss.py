@@ -163,7 +163,7 @@ class _Race:
         if not passed(checks):
             return Case(name, parameters, status="parity failed", parity=block)
         scales = _parsed(str(parameters.get("scales", "")))
-        curve = self._descent(replace(settings, scales=scales))
+        curve = self._descent(problem, replace(settings, scales=scales))
         values = {
             f"seconds_to_{mark}{suffix}": reached.seconds
             for mark, target in self.targets.items()
@@ -177,24 +177,27 @@ class _Race:
             name, parameters, note=note, parity=block, setup=setup, curve=curve, values=values
         )
 
-    def _descent(self, settings: Settings) -> list[Point]:
-        """Points of the largest scale; smaller ones before it, set-up included, cost their time."""
+    def _descent(self, problem: Problem, settings: Settings) -> list[Point]:
+        """Points of ``problem``, the largest scale; smaller ones cost their time, set-up included.
+
+        Args:
+            problem: already posed, at the size that ``settings`` end with.
+            settings: with the scales to begin with.
+        """
         sources = self.bench.content(*self.size), self.bench.style(*self.size)
         clock, seconds = clock_for(self.bench.device), 0.0
         *smaller, last = coarse_to_fine(settings)
-        problem: Problem | None = None
+        before: Problem | None = None
         image: Tensor | None = None
         for leg in smaller:
             start = time.perf_counter()
-            problem = _continued(pose(*sources, leg.settings), problem, image)
-            walk = Walk(problem, leg.settings)
+            before = _continued(pose(*sources, leg.settings), before, image)
+            walk = Walk(before, leg.settings)
             synchronise(self.bench.device)
             seconds += time.perf_counter() - start
             seconds += clock.seconds(lambda: walk.advance(leg.iterations))  # noqa: B023  # at once
             image = walk.best
-        return self._judged_walk(
-            Walk(_continued(pose(*sources, last.settings), problem, image), last.settings), seconds
-        )
+        return self._judged_walk(Walk(_continued(problem, before, image), last.settings), seconds)
 
     def _judged_walk(self, walk: Walk, seconds: float) -> list[Point]:
         longest = max(self.targets)
