@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stylebench.arguments import parse_layers, parse_numbers, parse_scales
 from stylebench.bench.cli import app as bench
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
@@ -110,10 +111,10 @@ def stylize(
     from stylebench.settings import Settings
 
     given = {name: value for name, value in locals().items() if name in vars(Settings())}
-    given["content_layers"] = _layers(content_layers)
-    given["style_layers"] = _layers(style_layers)
-    given["scales"] = _scales(scales)
-    given["style_weights"] = _numbers("--style-weights", style_weights)
+    given["content_layers"] = parse_layers(content_layers)
+    given["style_layers"] = parse_layers(style_layers)
+    given["scales"] = parse_scales(scales)
+    given["style_weights"] = parse_numbers("--style-weights", style_weights)
     settings = Settings(**given)
     check_output(output, bit_depth)
     if losses:
@@ -229,44 +230,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-def _layers(text: str | None) -> dict[str, float] | None:
-    """``relu1_1,relu2_1=0.5`` -> layer -> weight."""
-    if text is None:
-        return None
-    weights = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, weight = part.partition("=")
-        weights[name.strip()] = _number(part, weight) if weight else 1.0
-    return weights
-
-
-def _scales(text: str | None) -> list[int] | dict[int, int] | None:
-    """``128,256`` -> sizes, ``128=300,256=100`` -> size -> iterations."""
-    if text is None:
-        return None
-    try:
-        parts = [[int(number) for number in part.split("=")] for part in text.split(",")]
-        if all(len(part) == 1 for part in parts):
-            return [size for (size,) in parts]
-        return dict(parts)  # type: ignore[arg-type]  # pairs, or a ValueError
-    except ValueError:
-        raise ValueError(
-            f"--scales: {text!r} is not understood: expected sizes as 128,256, or sizes with "
-            "iterations as 128=300,256=100"
-        ) from None
-
-
-def _numbers(option: str, text: str | None) -> list[float] | None:
-    return None if text is None else [_number(option, part) for part in text.split(",")]
-
-
-def _number(where: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{where}: {text!r} is not a number") from None
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

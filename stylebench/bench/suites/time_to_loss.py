@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from stylebench.arguments import parse_scales
 from stylebench.bench.clocks import clock_for, synchronise
 from stylebench.bench.iterate import Walk
 from stylebench.bench.precisions import chosen
@@ -162,8 +163,9 @@ class _Race:
         block = Parity(ORACLE, checks)
         if not passed(checks):
             return Case(name, parameters, status="parity failed", parity=block)
-        scales = _parsed(str(parameters.get("scales", "")))
-        curve = self._descent(problem, replace(settings, scales=scales))
+        scales = parameters.get("scales")
+        schedule = parse_scales(str(scales)) if scales else None
+        curve = self._descent(problem, replace(settings, scales=schedule))
         values = {
             f"seconds_to_{mark}{suffix}": reached.seconds
             for mark, target in self.targets.items()
@@ -218,12 +220,6 @@ class _Race:
 def _continued(problem: Problem, before: Problem | None, image: Tensor | None) -> Problem:
     """``problem``, from where the smaller one before it came to."""
     return problem if before is None or image is None else carried(image, before, problem)
-
-
-def _parsed(scales: str) -> dict[int, int] | None:
-    """``64=200,128=100`` -> size -> iterations."""
-    pairs = [part.split("=") for part in scales.split(",") if part]
-    return {int(size): int(count) for size, count in pairs} or None
 
 
 def first_below(curve: Sequence[Point], target: float) -> Point | None:

@@ -1,0 +1,54 @@
+"""What a user types, as values: layers, scales and lists of numbers.
+
+Nothing heavy is imported here, so that the command line can answer at once.
+"""
+
+from __future__ import annotations
+
+
+def parse_layers(text: str | None) -> dict[str, float] | None:
+    """``relu1_1,relu2_1=0.5`` -> layer -> weight, 1 where none is given.
+
+    Raises:
+        ValueError: a weight is not a number.
+    """
+    if text is None:
+        return None
+    weights = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, weight = part.partition("=")
+        weights[name.strip()] = parse_number(part, weight) if weight else 1.0
+    return weights
+
+
+def parse_scales(text: str | None) -> list[int] | dict[int, int] | None:
+    """``128,256`` -> sizes in px, ``128=300,256=100`` -> size -> iterations.
+
+    Raises:
+        ValueError: neither of the two, or a mixture.
+    """
+    if text is None:
+        return None
+    try:
+        parts = [[int(number) for number in part.split("=")] for part in text.split(",")]
+        if all(len(part) == 1 for part in parts):
+            return [size for (size,) in parts]
+        return dict(parts)  # type: ignore[arg-type]  # pairs, or a ValueError
+    except ValueError:
+        raise ValueError(
+            f"--scales: {text!r} is not understood: expected sizes as 128,256, or sizes with "
+            "iterations as 128=300,256=100"
+        ) from None
+
+
+def parse_numbers(where: str, text: str | None) -> list[float] | None:
+    """``2,1`` -> numbers; as ``parse_number``."""
+    return None if text is None else [parse_number(where, part) for part in text.split(",")]
+
+
+def parse_number(where: str, text: str) -> float:
+    """``text`` as a number; ValueError names ``where`` it was typed."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{where}: {text!r} is not a number") from None
