@@ -13,7 +13,7 @@ from stylebench.bench.parts import parts
 from stylebench.bench.proof import ORACLE, Proof, finite, passed
 from stylebench.bench.record import Case, Check, Parity, Setup, Timing
 from stylebench.bench.roof import Roofs, Stack
-from stylebench.bench.suite import Bench, Job, Parameters, attempt, fault
+from stylebench.bench.suite import Bench, Job, Parameters, attempt, each_case
 from stylebench.bench.timing import Contestant, Floor, measure_interleaved
 from stylebench.engines import Engine
 from stylebench.images import ImageSource
@@ -118,11 +118,9 @@ class _Group:
         for name in wrong:
             yield self._refused(name, ready.pop(name).checks)
         timings = self._timings(ready)
-        for name, each in ready.items():
-            try:
-                yield self._case(name, each, timings[name])
-            except Exception as error:  # as attempt
-                yield fault(name, self.cases[name], error)
+        yield from each_case(
+            ready, self.cases, lambda name: self._case(name, ready[name], timings[name])
+        )
 
     def _pictures(self) -> tuple[ImageSource, ImageSource]:
         return self.bench.content(*self.size), self.bench.style(*self.size)

@@ -185,6 +185,18 @@ def attempt(
     return made, faults
 
 
+def each_case(
+    names: Iterable[str], cases: Mapping[str, Parameters], measure: Callable[[str], Case]
+) -> Iterator[Case]:
+    """``measure`` each name, one by one as they are asked for; a fault is a case too."""
+    for name in names:
+        try:
+            case = measure(name)
+        except Exception as error:  # as attempt
+            case = fault(name, cases[name], error)
+        yield case
+
+
 @cache  # drawing takes seconds, and must not fall into what is timed
 def _drawn(draw: Callable[[int, int], Image.Image], width: int, height: int) -> Image.Image:
     scale = min(1.0, _DRAWN / max(width, height))

@@ -13,7 +13,7 @@ from stylebench.bench.loss_tasks import loss_tasks
 from stylebench.bench.precisions import dtype_of
 from stylebench.bench.proof import passed
 from stylebench.bench.record import Case, Check, Parity, Timing
-from stylebench.bench.suite import Bench, Job, Parameters, attempt, fault
+from stylebench.bench.suite import Bench, Job, Parameters, attempt, each_case
 from stylebench.bench.tap_tasks import LAYERS, tap_tasks
 from stylebench.bench.tasks import ORACLE, Formulation, Task
 from stylebench.bench.timing import Floor
@@ -112,12 +112,12 @@ class _Measured:
         timings = time_task(self.task, ready, device, plan)
         on_gpu = device.type == "cuda"
         behind = time_in_situ(self.task, ready, device, plan) if on_gpu else {}
-        for name, run in ready.items():
-            try:
-                checks = [*made[name][1], *self.task.checks(run, "after the timed loop")]
-                yield self._case(name, checks, timings[name], behind.get(name))
-            except Exception as error:
-                yield fault(name, self.cases[name], error)
+
+        def measured(name: str) -> Case:
+            checks = [*made[name][1], *self.task.checks(ready[name], "after the timed loop")]
+            return self._case(name, checks, timings[name], behind.get(name))
+
+        yield from each_case(ready, self.cases, measured)
 
     def _proven(self, name: str) -> tuple[Formulation, list[Check]]:
         run = self.task.formulations[str(self.cases[name]["implementation"])]()

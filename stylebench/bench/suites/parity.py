@@ -12,7 +12,7 @@ from torch import Tensor
 from stylebench.bench.machine import slug
 from stylebench.bench.proof import ORACLE
 from stylebench.bench.record import Case, Check, Parity
-from stylebench.bench.suite import Bench, Job, Parameters, fault
+from stylebench.bench.suite import Bench, Job, Parameters, each_case
 from stylebench.images import ImageSource, fit, load_image, resize
 from stylebench.objective import PRESETS
 from stylebench.output import save_picture, to_pil
@@ -62,11 +62,11 @@ def _job(
         base = baseline(content, style, settings)
         gallery = _Gallery(bench.folder)
         shared = gallery.shared(preset, content, style, base)
-        for name in names:
-            try:
-                yield _case(name, cases[name], (content, style), settings, base, gallery, shared)
-            except Exception as error:
-                yield fault(name, cases[name], error)
+
+        def measured(name: str) -> Case:
+            return _case(name, cases[name], (content, style), settings, base, gallery, shared)
+
+        yield from each_case(names, cases, measured)
 
     return Job(cases, run)
 

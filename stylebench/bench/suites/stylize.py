@@ -19,7 +19,7 @@ from stylebench.bench.iterate import Walk
 from stylebench.bench.precisions import chosen
 from stylebench.bench.record import Case, Check, Parity
 from stylebench.bench.statistics import timing
-from stylebench.bench.suite import Bench, Job, Parameters, fault
+from stylebench.bench.suite import Bench, Job, Parameters, each_case
 from stylebench.images import ImageSource, load_image
 from stylebench.output import save_picture, to_pil
 from stylebench.parity import AT_ITERATIONS
@@ -60,11 +60,7 @@ class Stylize:
         def measured(names: Collection[str]) -> Iterator[Case]:
             with tempfile.TemporaryDirectory() as folder:
                 shell = _Shell.prepared(bench, size, iterations, Path(folder))
-                for name in names:
-                    try:
-                        yield shell.case(name, cases[name])
-                    except Exception as error:
-                        yield fault(name, cases[name], error)
+                yield from each_case(names, cases, lambda name: shell.case(name, cases[name]))
 
         yield Job(cases, measured)
 

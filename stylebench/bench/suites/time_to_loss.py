@@ -18,7 +18,7 @@ from stylebench.bench.iterate import Walk
 from stylebench.bench.precisions import chosen
 from stylebench.bench.proof import ORACLE, Proof, passed
 from stylebench.bench.record import Case, Parity, Point, Setup
-from stylebench.bench.suite import Bench, Job, Parameters, fault
+from stylebench.bench.suite import Bench, Job, Parameters, each_case
 from stylebench.network import smallest_side
 from stylebench.problem import Problem, pose
 from stylebench.scales import carried, coarse_to_fine
@@ -65,11 +65,7 @@ class TimeToLoss:
 
         def run(names: Collection[str]) -> Iterator[Case]:
             race = _Race.start(bench, size, marks, init)
-            for name in names:
-                try:
-                    yield race.case(name, cases[name])
-                except Exception as error:
-                    yield fault(name, cases[name], error)
+            yield from each_case(names, cases, lambda name: race.case(name, cases[name]))
 
         return Job(cases, run)
 

@@ -6,7 +6,15 @@ import torch
 from stylebench.bench.memory import peak_memory, release
 from stylebench.bench.names import SUITES
 from stylebench.bench.runner import duration, matches, run_suite, summary
-from stylebench.bench.suite import Bench, Job, Options, fault, out_of_memory, single
+from stylebench.bench.suite import (
+    Bench,
+    Job,
+    Options,
+    each_case,
+    fault,
+    out_of_memory,
+    single,
+)
 from stylebench.bench.suites import suite
 
 
@@ -78,6 +86,23 @@ def test_a_job_cut_short_keeps_the_cases_it_yielded(bench, case):
             yield Job({"a": {}, "b": {}}, run)
 
     assert statuses(run_suite(Suite(), bench)) == {"a": "ok", "b": "failed"}
+
+
+def test_a_fault_within_a_job_costs_only_its_own_case(case):
+    def measure(name):
+        if name == "b":
+            raise RuntimeError("the second one")
+        return case(name)
+
+    found = each_case("abc", {"b": {"engine": "b"}}, measure)
+    assert [each.status for each in found] == ["ok", "failed", "ok"]
+
+
+def test_a_case_is_measured_when_it_is_asked_for(case):
+    ran = []
+    found = each_case("ab", {}, lambda name: (ran.append(name), case(name))[1])
+    next(found)
+    assert ran == ["a"]  # what is finished is kept, should the next one never end
 
 
 @pytest.mark.parametrize(
