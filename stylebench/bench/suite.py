@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from PIL import Image
@@ -24,6 +24,7 @@ from stylebench.settings import Settings
 from stylebench.weights import load_weights
 
 Parameters = Mapping[str, Value]
+Kind = Literal["cpu", "cuda"]
 
 _DRAWN = 640  # px, longest side of pictures drawn; larger ones are resized from it
 
@@ -74,10 +75,15 @@ class Bench:
     def __post_init__(self) -> None:
         self.device = choose_device(self.options.device)
         brief = Plan(seconds=5.0, warm_seconds=5.0)
-        usual = brief if self.device.type == "cuda" else Plan()
+        usual = brief if self.kind == "cuda" else Plan()
         self.plan = QUICK if self.options.quick else usual
         roof_plan = QUICK if self.options.quick else brief
         self.roofs = Roofs(self.device, roof_plan, self.options.quick)
+
+    @property
+    def kind(self) -> Kind:
+        """``cuda``, or ``cpu`` for all else: by it suites choose what they measure."""
+        return "cuda" if self.device.type == "cuda" else "cpu"
 
     @cached_property
     def weights(self) -> Weights:

@@ -27,12 +27,11 @@ class Iteration:
         time, and a job that is cut short leaves nothing.
         """
         table = _QUICK_SIZES if bench.options.quick else _SIZES
-        on_gpu = bench.device.type == "cuda"
         best = chosen("fused", bench.device)
         others = [Run("fused", best, history=100), Run("fused", best, optimizer="adam")]
-        for index, size in enumerate(bench.sizes(*table["cuda" if on_gpu else "cpu"])):
+        for index, size in enumerate(bench.sizes(*table[bench.kind])):
             alone = size[0] * size[1] > _TOGETHER
-            for engines in _SEPARATE if on_gpu else (_ENGINES,):
+            for engines in _SEPARATE if bench.kind == "cuda" else (_ENGINES,):
                 runs = [Run(e, precision) for e in engines for precision in bench.precisions(e)]
                 runs += others * (index == 0 and "fused" in engines)
                 yield iterations_job(bench, size, runs, alone=alone)

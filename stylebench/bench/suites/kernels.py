@@ -38,8 +38,8 @@ class Kernels:
 
     def jobs(self, bench: Bench) -> Iterator[Job]:
         """One job a task, layer, precision and size."""
-        kind, quick = "cuda" if bench.device.type == "cuda" else "cpu", bench.options.quick
-        for width, height in bench.sizes(*(_QUICK_SIZES if quick else _SIZES)[kind]):
+        quick = bench.options.quick
+        for width, height in bench.sizes(*(_QUICK_SIZES if quick else _SIZES)[bench.kind]):
             size = height, width
             for precision in bench.precisions("fused"):
                 dtype = dtype_of(precision)
@@ -110,7 +110,7 @@ class _Measured:
             return
         plan, device = self.bench.plan, self.bench.device
         timings = time_task(self.task, ready, device, plan)
-        on_gpu = device.type == "cuda"
+        on_gpu = self.bench.kind == "cuda"
         behind = time_in_situ(self.task, ready, device, plan) if on_gpu else {}
 
         def measured(name: str) -> Case:
@@ -131,7 +131,7 @@ class _Measured:
         floor = Floor.of(
             task.flops, roofs.matmul(self.precision).value, task.moved, roofs.copy().value
         )
-        if self.bench.device.type == "cuda":  # operands of a CPU's may lie in its cache
+        if self.bench.kind == "cuda":  # operands of a CPU's may lie in its cache
             floor.check(timing.median, name)
         values = {"GB/s": task.moved / timing.median / 1e9}
         if task.flops:

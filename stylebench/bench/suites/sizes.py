@@ -25,7 +25,7 @@ class Sizes:
 
     def jobs(self, bench: Bench) -> Iterator[Job]:
         """One job a size; what will not fit is not tried on a CPU, which would kill the process."""
-        kind = "cuda" if bench.device.type == "cuda" else "cpu"
+        kind = bench.kind
         if not bench.options.quick:
             bench.plan = Plan(target=0.02, least=3, seconds=20.0)
         precision = chosen("fused", bench.device)

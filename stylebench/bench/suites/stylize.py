@@ -44,7 +44,7 @@ class Stylize:
 
     def jobs(self, bench: Bench) -> Iterator[Job]:
         """One job: all pictures are judged by one reference."""
-        kind, quick = "cuda" if bench.device.type == "cuda" else "cpu", bench.options.quick
+        kind, quick = bench.kind, bench.options.quick
         (size,) = bench.sizes(_QUICK_SIZE if quick else _SIZES[kind])
         iterations = _QUICK_ITERATIONS if quick else _ITERATIONS[kind]
         width, height = size

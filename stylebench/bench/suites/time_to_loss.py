@@ -40,8 +40,7 @@ class TimeToLoss:
 
     def jobs(self, bench: Bench) -> Iterator[Job]:
         """One job a start; all of it are measured against one run of the reference."""
-        kind = "cuda" if bench.device.type == "cuda" else "cpu"
-        (size,) = bench.sizes(_QUICK_SIZE if bench.options.quick else _SIZES[kind])
+        (size,) = bench.sizes(_QUICK_SIZE if bench.options.quick else _SIZES[bench.kind])
         marks = _QUICK_MARKS if bench.options.quick else _MARKS
         yield self._job(bench, size, marks, "content", _engines(bench))
         yield self._job(bench, size, marks, "noise", _schedules(bench, size, marks))
