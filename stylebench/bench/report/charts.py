@@ -75,17 +75,7 @@ def lines(
     slug: str, title: str, series: Sequence[Series], x: Mapping[str, Any], y: Mapping[str, Any]
 ) -> Chart:
     """Lines or dots over two numeric axes."""
-    traces = [
-        go.Scatter(
-            name=plain(each.name),
-            x=list(each.x),
-            y=list(each.y),
-            hovertext=[plain(text) for text in each.hover],
-            hoverinfo="text",
-            **each.look,
-        )
-        for each in series
-    ]
+    traces = [go.Scatter(y=list(each.y), **_shared(each)) for each in series]
     return _chart(slug, title, traces, 340, x, y)
 
 
@@ -95,16 +85,12 @@ def bars(
     """Horizontal bars, stacked where several series share a category; the first one on top."""
     traces = [
         go.Bar(
-            name=plain(each.name),
-            x=list(each.x),
             y=[plain(label) for label in each.y],
             orientation="h",
-            hovertext=[plain(words) for words in each.hover],
-            hoverinfo="text",
             text=[plain(words) for words in each.hover] if text else None,
             textposition="outside" if text else "none",
             cliponaxis=False,
-            **each.look,
+            **_shared(each),
         )
         for each in series
     ]
@@ -116,19 +102,26 @@ def dots(slug: str, title: str, series: Sequence[Series], x: Mapping[str, Any]) 
     """A row of dots for each category, one colour a series; the first category on top."""
     traces = [
         go.Scatter(
-            name=plain(each.name),
-            x=list(each.x),
             y=[plain(label) for label in each.y],
             mode="markers",
-            hovertext=[plain(text) for text in each.hover],
-            hoverinfo="text",
             cliponaxis=False,
-            **each.look,
+            **_shared(each),
         )
         for each in series
     ]
     rows = {**_CATEGORIES, "showgrid": True}
     return _chart(slug, title, traces, 74 + 24 * _categories(series), x, rows)
+
+
+def _shared(series: Series) -> dict[str, Any]:
+    """What plotly is told of every series, however it is drawn."""
+    return {
+        "name": plain(series.name),
+        "x": list(series.x),
+        "hovertext": [plain(text) for text in series.hover],
+        "hoverinfo": "text",
+        **series.look,
+    }
 
 
 _CATEGORIES = {
