@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from rich.table import Table
 
-from stylebench.bench.record import Case, Machine, Record, Timing
+from stylebench.bench.record import Case, Machine, Record
 from stylebench.bench.session import show
+from stylebench.bench.statistics import deciding, mostly_disturbed
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "UNCLEAR", "ONLY BEFORE", "ONLY AFTER", "NO TIME"]
 
@@ -59,12 +60,14 @@ def _difference(name: str, before: list[Case] | None, after: list[Case] | None) 
     old, new = ([case.timing for case in cases if case.timing] for cases in (before, after))
     if not old or not new:
         return Difference(name, "NO TIME")
-    runs = [judged(timing) for timing in old], [judged(timing) for timing in new]
+    runs = [[deciding(each.samples, each.disturbed) for each in side] for side in (old, new)]
     medians = [float(np.median(np.concatenate(each))) for each in runs]
     low, high = ratio_interval(*runs)
     found = verdict(low, high)
-    if any(_disturbed(timing) for timing in [*old, *new]) and found != "SAME":
-        found = "UNCLEAR"
+    if found != "SAME" and any(
+        mostly_disturbed(each.samples, each.disturbed) for each in [*old, *new]
+    ):
+        found = "UNCLEAR"  # nothing but a likeness can be told from disturbed samples
     return Difference(name, found, medians[1] / medians[0], low, high, *medians)
 
 
@@ -176,15 +179,3 @@ def _cases(records: Sequence[Record]) -> dict[str, list[Case]]:
         for case in record.cases:
             cases.setdefault(f"{record.suite}{quick}: {case.name}", []).append(case)
     return cases
-
-
-def judged(timing: Timing) -> list[float]:
-    """The samples that the median is of."""
-    if _disturbed(timing):
-        return timing.samples
-    return [value for i, value in enumerate(timing.samples) if i not in timing.disturbed]
-
-
-def _disturbed(timing: Timing) -> bool:
-    """Whether most of it was: then nothing but a likeness can be told from it."""
-    return 2 * len(timing.disturbed) > len(timing.samples)

@@ -45,6 +45,26 @@ def spread(samples: Sequence[float]) -> float:
     return (high - low) / 2 / float(np.median(samples))
 
 
+def deciding(samples: Sequence[float], disturbed: Sequence[int]) -> list[float]:
+    """The samples that a median is of: the undisturbed, or all where most are disturbed.
+
+    Then the disturbance is how this machine runs, and picking the few fast ones would flatter it.
+
+    Args:
+        samples: seconds.
+        disturbed: indices of samples during which something else ran.
+    """
+    if mostly_disturbed(samples, disturbed):
+        return list(samples)
+    marked = set(disturbed)
+    return [value for index, value in enumerate(samples) if index not in marked]
+
+
+def mostly_disturbed(samples: Sequence[float], disturbed: Sequence[int]) -> bool:
+    """Whether more than half of the samples were: ``disturbed`` holds their indices."""
+    return 2 * len(set(disturbed)) > len(samples)
+
+
 def timing(
     clock: str,
     samples: Sequence[float],
@@ -52,19 +72,21 @@ def timing(
     per_sample: int = 1,
     warmup: int = 0,
 ) -> Timing:
-    """Sum samples up.
+    """Sum samples up; those that ``deciding`` names decide.
 
-    The undisturbed decide. Where they are the lesser part, the disturbance is how this machine
-    runs, and all samples decide: picking the few fast ones would flatter it.
+    Args:
+        clock: that took them.
+        samples: seconds a unit.
+        disturbed: indices of samples during which something else ran.
+        per_sample: units in each.
+        warmup: units before the first.
     """
-    marked = set(disturbed)
-    calm = [value for index, value in enumerate(samples) if index not in marked]
-    judged = calm if 2 * len(calm) >= len(samples) else list(samples)
+    judged = deciding(samples, disturbed)
     q1, median, q3 = (float(value) for value in np.quantile(judged, (0.25, 0.5, 0.75)))
     return Timing(
         clock=clock,
         samples=list(samples),
-        disturbed=sorted(marked),
+        disturbed=sorted(set(disturbed)),
         median=median,
         q1=q1,
         q3=q3,

@@ -5,7 +5,7 @@ import torch
 
 from stylebench.bench.clocks import CpuWatch, EventClock, GpuWatch, WallClock, clock_for
 from stylebench.bench.record import State
-from stylebench.bench.statistics import interval, spread, timing
+from stylebench.bench.statistics import deciding, interval, spread, timing
 from stylebench.bench.timing import Contestant, Floor, Plan, TooFast, measure_interleaved
 
 CPU = torch.device("cpu")
@@ -94,6 +94,8 @@ def test_disturbed_samples_are_kept_marked_and_left_out_of_the_median():
 def test_where_most_samples_are_disturbed_all_decide():
     found = timing("script", [1.0, 2.0, 2.0], disturbed=[1, 2])
     assert found.median == 2.0
+    assert deciding([1.0, 2.0, 2.0, 1.0], [1, 2]) == [1.0, 1.0]  # half is not most
+    assert deciding([1.0, 2.0, 2.0], [1, 2]) == [1.0, 2.0, 2.0]
 
 
 def test_preparation_stays_outside_the_clock():
