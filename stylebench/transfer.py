@@ -214,11 +214,9 @@ def _run(
         parameters = {"stylebench": __version__, **problem.parameters, **outcome}
         return Result(problem.rgb(trace.best), problem.alpha, trace.rows, parameters)
 
-    def tell(row: dict[str, float]) -> None:
+    def step(row: dict[str, float]) -> Step:
         share = leg.share(int(row["iteration"]) - first)
-        step = Step.of(row, leg.total, share, lambda: to_pil(problem.rgb(image), problem.alpha))
-        if callback is not None:
-            callback(step)
+        return Step.of(row, leg.total, share, lambda: to_pil(problem.rgb(image), problem.alpha))
 
     try:
         optimise(
@@ -227,7 +225,7 @@ def _run(
             optimiser_for(leg.settings, problem, image),
             first + leg.iterations,
             trace,
-            tell,
+            None if callback is None else lambda row: callback(step(row)),
             pause_every,
         )
     except KeyboardInterrupt as error:
