@@ -41,9 +41,10 @@ class Walk:
 
     def settle(self) -> float | None:
         """Go on until every iteration is like the next; seconds that capturing a graph took."""
-        self.advance(EAGER if self.image.is_cuda else 1)
         if not self.image.is_cuda:
+            self.advance(1)
             return None
+        self.advance(EAGER)
         synchronise(self.image.device)
         start = time.perf_counter()
         self.advance(1)
