@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from stylebench.bench.kernels import contestant
-from stylebench.bench.precisions import dtype_of
 from stylebench.bench.tap_tasks import tap_tasks
+from stylebench.precision import PRECISIONS
 
 SIZE = (384, 512)  # height, width of the image
 
@@ -22,7 +22,7 @@ SIZE = (384, 512)  # height, width of the image
 @pytest.mark.parametrize("kind", ["tap forward", "tap backward", "pool"])
 def test_kernel(benchmark, timed, device, kind, layer, precision, name):
     benchmark.group = f"{kind} {device} {layer} {precision}"
-    tasks = tap_tasks(layer, SIZE, dtype_of(precision), torch.device(device))
+    tasks = tap_tasks(layer, SIZE, PRECISIONS[precision].dtype, torch.device(device))
     task = next(task for task in tasks if task.name == kind)
     if name not in task.formulations:
         pytest.skip(f"{kind} has no product")

@@ -1,29 +1,19 @@
-"""Precisions as benchmarks see them: dtype, arithmetic, and which are worth a device's time."""
+"""Precisions as benchmarks see them: the roof's arithmetic, and which are worth a device's time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from stylebench.engines import ENGINES
-from stylebench.precision import PRECISIONS, arithmetic, exact_arithmetic
+from stylebench.precision import PRECISIONS, exact_arithmetic
 from stylebench.problem import choose_precision, multiplies_bf16
 from stylebench.settings import Settings
 
 _HALVES = (torch.bfloat16, torch.float16)
-
-
-def dtype_of(precision: str) -> torch.dtype:
-    """Of features and weights."""
-    return PRECISIONS[precision].dtype
-
-
-def arithmetic_of(precision: str) -> AbstractContextManager[None]:
-    """How engines multiply at ``precision``."""
-    return arithmetic(PRECISIONS[precision])
 
 
 @contextmanager
@@ -50,7 +40,7 @@ def worthwhile(engine: str, device: torch.device) -> list[str]:
         for precision in ENGINES[engine].precisions
         if precision != "fp64"
         and _accepted(precision, engine, device)
-        and not _emulated(dtype_of(precision), device)
+        and not _emulated(PRECISIONS[precision].dtype, device)
     ]
 
 

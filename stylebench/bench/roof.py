@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylebench.bench.precisions import arithmetic_of, dtype_of, product_arithmetic
+from stylebench.bench.precisions import product_arithmetic
 from stylebench.bench.record import Roof, Timing
 from stylebench.bench.timing import Contestant, Plan, measure
 from stylebench.engines.convolution import Convolution
 from stylebench.network import LAYERS, Weights
+from stylebench.precision import PRECISIONS, arithmetic
 
 _COPY_BYTES = {"cuda": 2**30, "cpu": 2**28}  # several times the last level of cache
 _SQUARES = {"cuda": (4096, 8192), "cpu": (1024, 2048)}
@@ -107,7 +108,7 @@ class Roofs:
         sides = _QUICK_SQUARES if self.quick else _SQUARES.get(self.device.type, (2048,))
         best = 0.0
         for side in sides:
-            a, b = torch.randn(2, side, side, device=self.device).to(dtype_of(precision))
+            a, b = torch.randn(2, side, side, device=self.device).to(PRECISIONS[precision].dtype)
             with product_arithmetic(precision):
                 found = measure(_repeated(_product(a, b)), self.device, self.plan)
             best = max(best, 2 * side**3 / found.median)
@@ -165,8 +166,8 @@ class _Chain:
         kind: str,
     ) -> None:
         make = _prepared if kind == "prepared" else _plain
-        dtype = dtype_of(precision)
-        self._precision = precision
+        self._precision = PRECISIONS[precision]
+        dtype = self._precision.dtype
         self._steps: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
         back: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
         operands: dict[tuple[int, ...], Tensor] = {}
@@ -188,7 +189,7 @@ class _Chain:
 
     def run(self, iterations: int) -> None:
         """Launch so many iterations'."""
-        with arithmetic_of(self._precision), torch.no_grad():
+        with arithmetic(self._precision), torch.no_grad():
             for _ in range(iterations):
                 for convolve, operand in self._steps:
                     convolve(operand)

@@ -10,14 +10,13 @@ import torch
 
 from stylebench.bench.kernels import time_in_situ, time_task
 from stylebench.bench.loss_tasks import loss_tasks
-from stylebench.bench.precisions import dtype_of
 from stylebench.bench.proof import passed
 from stylebench.bench.record import Case, Check, Parity, Timing
 from stylebench.bench.suite import Bench, Job, Parameters, attempt, each_case
 from stylebench.bench.tap_tasks import LAYERS, tap_tasks
 from stylebench.bench.tasks import ORACLE, Formulation, Task
 from stylebench.bench.timing import Floor
-from stylebench.precision import exact_arithmetic
+from stylebench.precision import PRECISIONS, exact_arithmetic
 
 _SIZES = {"cpu": [(512, 384)], "cuda": [(512, 512), (2048, 2048)]}
 _QUICK_SIZES = {"cpu": [(64, 48)], "cuda": [(512, 512)]}
@@ -42,7 +41,7 @@ class Kernels:
         for width, height in bench.sizes(*(_QUICK_SIZES if quick else _SIZES)[bench.kind]):
             size = height, width
             for precision in bench.precisions("fused"):
-                dtype = dtype_of(precision)
+                dtype = PRECISIONS[precision].dtype
                 for layer in _QUICK_LAYERS if quick else LAYERS:
                     taps = partial(tap_tasks, layer, size, dtype, bench.device)
                     for name in _TAP_TASKS:
