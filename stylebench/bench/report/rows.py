@@ -98,10 +98,12 @@ class Row:
         return float(value) if math.isfinite(value) else None
 
     def text(self, name: str) -> str:
-        """A parameter as a person reads it; empty where it is missing."""
+        """A parameter as a person reads it; empty where it is missing or means nothing."""
         if name == "size":
             width, height = self.number("width"), self.number("height")
             return f"{width:g} {TIMES} {height:g}" if width and height else ""
+        if name == "history" and self.text("optimizer") not in ("", _SPELLED["lbfgs"]):
+            return ""  # records state the setting, but no other optimiser keeps pairs
         value = self.case.parameters.get(name)
         return "" if value is None else _SPELLED.get(str(value), str(value))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stylebench.bench.record import Case, Point
+from stylebench.bench.report.columns import speeds
 from stylebench.bench.report.palette import line_styles
 from stylebench.bench.report.rows import gather, labels, reference_of, speed_up, usual_size
 from stylebench.bench.report.tables import verdict
@@ -42,6 +43,24 @@ def test_labels_name_what_differs_and_nothing_else():
     assert labels([first]) == ["fused bf16"]
     assert labels([first, second]) == ["fused bf16 history 100", "fused bf16 history 20"]
     assert labels(rows(record("x", CPU, [Case("nameless", {})]))) == ["nameless"]
+
+
+def test_only_lbfgs_has_a_history():
+    same = {"engine": "fused", "precision": "bf16", "history": 20}
+    adam, lbfgs, bare = rows(
+        record(
+            "iteration",
+            CPU,
+            [
+                case("a", **same, optimizer="adam"),
+                case("b", **same),
+                Case("c", same, parity=PASSED),
+            ],
+        )
+    )
+    assert labels([adam, lbfgs]) == ["fused bf16 Adam", "fused bf16 L-BFGS history 20"]
+    assert bare.text("history") == "20"  # of an old record, when there was nothing but L-BFGS
+    assert "gatys-pytorch, Adam" in [cell.text for cell in speeds("", [adam]).rows[0]]
 
 
 def test_a_ratio_needs_the_same_work_on_the_same_machine():
