@@ -6,6 +6,8 @@ import pytest
 
 from stylebench.bench.record import Case, Point
 from stylebench.bench.report.columns import speeds
+from stylebench.bench.report.headline import headlines
+from stylebench.bench.report.numbers import TIMES
 from stylebench.bench.report.palette import line_styles
 from stylebench.bench.report.rows import gather, labels, reference_of, speed_up, usual_size
 from stylebench.bench.report.tables import verdict
@@ -82,6 +84,36 @@ def test_a_ratio_needs_the_same_work_on_the_same_machine():
     assert speed_up(by_name["ours"], found) == pytest.approx(3, rel=0.02)
     assert speed_up(by_name["larger"], found) is None
     assert {row.text("size") for row in usual_size(found)} == {"512 \N{MULTIPLICATION SIGN} 384"}
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_the_headline_is_what_a_user_gets_with_its_ratio(reference):
+    """Not a luckier row of another history, nor Adam's, which nothing was held against."""
+    size = {"width": 512, "height": 384}
+    fused = {"engine": "fused", **size}
+    cases = [
+        case("long history", 0.97, precision="bf16", history=100, **fused),
+        case("adam", 0.98, precision="bf16", history=20, optimizer="adam", **fused),
+        case("slower", 1.5, precision="fp32", history=20, **fused),
+        case("as usual", 1.0, precision="bf16", history=20, **fused),
+    ]
+    if reference:
+        cases.append(case("theirs", 3, engine="reference", precision="fp32", history=20, **size))
+    (card,) = headlines(rows(record("iteration", CPU, cases)))
+    assert card.what == f"fused bf16, 512 {TIMES} 384, L-BFGS, history 20"
+    assert bool(card.facts) is reference
+
+
+def test_a_ratio_counts_for_more_than_the_default_history():
+    size = {"width": 512, "height": 384}
+    cases = [
+        case("as usual", 1, engine="fused", precision="fp32", history=20, **size),
+        case("long history", 2, engine="fused", precision="fp32", history=100, **size),
+        case("theirs", 3, engine="reference", precision="fp32", history=100, **size),
+    ]
+    (card,) = headlines(rows(record("iteration", CPU, cases)))
+    assert card.what.endswith("history 100")
+    assert card.facts
 
 
 def test_parameters_of_the_wrong_kind_are_as_good_as_absent():
