@@ -44,7 +44,7 @@ def compare_visibly(
     for comparison in comparisons:
         console.print(_table(comparison))
         console.print(_summary(comparison, base))
-    _write(folder, base, comparisons, settings)
+    _write(folder, base, comparisons)
     console.print(f"{folder / 'strip.png'}  {folder / 'compare.json'}")
     return all(comparison.passed for comparison in comparisons)
 
@@ -80,9 +80,7 @@ def _summary(comparison: Comparison, base: Baseline) -> str:
     )
 
 
-def _write(
-    folder: Path, base: Baseline, comparisons: Sequence[Comparison], settings: Settings
-) -> None:
+def _write(folder: Path, base: Baseline, comparisons: Sequence[Comparison]) -> None:
     pictures = [base.picture]
     for comparison in comparisons:
         difference = (comparison.picture - base.picture).abs() * _AMPLIFIED
@@ -94,7 +92,6 @@ def _write(
         "reference": {"losses": base.losses, "final_loss": base.final_loss},
         "comparisons": [comparison.as_json() for comparison in comparisons],
         "passed": all(comparison.passed for comparison in comparisons),
-        "seed": settings.seed,
     }
     with atomic_path(folder / "compare.json") as partial:
         partial.write_text(json.dumps(record, indent=1, default=str))

@@ -116,6 +116,8 @@ def test_compare_is_a_command(arguments, tmp_path):
     assert "within tolerance" in done.stdout
     record = json.loads((tmp_path / "parity" / "compare.json").read_text())
     assert record["passed"]
+    assert set(record) == {"parameters", "reference", "comparisons", "passed"}
+    assert record["parameters"]["seed"] == 0
     assert record["comparisons"][0]["engine"] == "fused"
     with Image.open(tmp_path / "parity" / "strip.png") as strip:
         assert strip.size == (3 * 32 + 2 * 8, 21)
