@@ -7,17 +7,18 @@ and inputs and outputs exchanged: it needs nothing from the forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylebench.engines.cudnn import backward_ways, fastest, forward_ways
+from stylebench.engines.cudnn import Way, backward_ways, fastest, forward_ways
 
 _ONES = (1, 1)
 _LARGEST_SAMPLE = 1024  # px: larger images rank the ways alike, and need their memory themselves
-_Pass = Callable[[Tensor], Tensor]
+_Padding = tuple[int, int]  # rows, columns
+_Pass = Callable[[Tensor, _Padding], Tensor]
 
 
 class Convolution:
@@ -26,58 +27,74 @@ class Convolution:
     Args:
         weight: [N_out, N_in, 3, 3] in the precision to compute in, on its device.
         bias: [N_out].
-        size: (height, width) of the image that it will mostly see, to choose a way for.
+        size: (height, width) of the input that it will mostly see, to choose a way for.
+        back: likewise of the gradient; ``size`` by default.
 
     Attributes:
         chosen: on CUDA, what was measured to be fastest, pass -> way.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, size: tuple[int, int]) -> None:
-        self._inputs = weight.shape[1]
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        size: tuple[int, int],
+        back: tuple[int, int] | None = None,
+    ) -> None:
+        self.outputs, self._inputs = weight.shape[:2]
         self.chosen: dict[str, str] = {}
         weight = widened(weight, _channel_multiple(weight))
         self._channels = weight.shape[1]
         turned = _channels_last(weight.flip(2, 3).transpose(0, 1))
         weight = _channels_last(weight)
-        if packable(weight):
-            self._forward = _packed(weight, bias, "none", size)
-            self._relu = _packed(weight, bias, "relu", size)
-            self._backward = _packed(turned, None, "none", size)
-            return
-        forward, backward = forward_ways(weight, bias), backward_ways(weight, turned)
-        self._forward = lambda x: F.conv2d(x, weight, bias, padding=1)
-        self._relu = forward[self._choose("forward", forward, self._channels, weight, size)]
-        self._backward = backward[self._choose("backward", backward, len(bias), weight, size)]
+        if weight.is_cuda:
+            forward, backward = forward_ways(weight, bias), backward_ways(weight, turned)
+            self._forward = _plain(weight, bias)
+            self._relu = self._fastest("forward", forward, self._channels, weight, size)
+            self._backward = self._fastest("backward", backward, len(bias), weight, size)
+        elif packable(weight):
+            packed, packed_back = _packed(weight, size), _packed(turned, back or size)
+            self._forward = _pointwise(packed, bias, "none")
+            self._relu = _pointwise(packed, bias, "relu")
+            self._backward = _pointwise(packed_back, None, "none")
+        else:
+            self._forward = plain = _plain(weight, bias)
+            self._relu = lambda x, padding: plain(x, padding).relu_()
+            self._backward = _plain(turned, None)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """[B, N_in, H, W] -> [B, N_out, H, W], before ReLU."""
-        return self._forward(widened(x, self._channels))
+    def __call__(self, x: Tensor, padding: _Padding = _ONES) -> Tensor:
+        """[B, N_in, H, W] -> [B, N_out, H, W], before ReLU.
 
-    def relu(self, x: Tensor) -> Tensor:
+        Args:
+            x: channels-last.
+            padding: rows and columns; another than one each is for CPUs, and for what ``x`` itself
+                has beyond the rows asked for.
+        """
+        return self._forward(widened(x, self._channels), padding)
+
+    def relu(self, x: Tensor, padding: _Padding = _ONES) -> Tensor:
         """[B, N_in, H, W] -> [B, N_out, H, W], after ReLU."""
-        return self._relu(widened(x, self._channels))
+        return self._relu(widened(x, self._channels), padding)
 
-    def backward(self, gradient: Tensor) -> Tensor:
+    def backward(self, gradient: Tensor, padding: _Padding = _ONES) -> Tensor:
         """Gradient [B, N_out, H, W] of the output -> that of the input [B, N_in, H, W]."""
-        return self._backward(gradient)[:, : self._inputs]
+        return self._backward(gradient, padding)[:, : self._inputs]
 
-    def _choose(
+    def _fastest(
         self,
         which: str,
-        ways: dict[str, _Pass],
+        ways: Mapping[str, Way],
         channels: int,
         like: Tensor,
         size: tuple[int, int],
-    ) -> str:
-        """The fastest way on CUDA; elsewhere the plain one."""
-        if not like.is_cuda:
-            return next(iter(ways))
+    ) -> _Pass:
         # A seed of its own: the caller's random numbers are not touched.
         generator = torch.Generator(like.device).manual_seed(0)
         shape = (1, channels, *(min(side, _LARGEST_SAMPLE) for side in size))
         x = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
         self.chosen[which] = fastest(ways, _channels_last(x))
-        return self.chosen[which]
+        way = ways[self.chosen[which]]
+        return lambda x, _: way(x)  # all of them pad by one
 
 
 def widened(x: Tensor, multiple: int) -> Tensor:
@@ -115,9 +132,17 @@ def packable(weight: Tensor) -> bool:
     return weight.dtype == torch.float32
 
 
-def _packed(weight: Tensor, bias: Tensor | None, after: str, size: tuple[int, int]) -> _Pass:
-    """The operators that torch.compile lowers convolutions to on a CPU, called directly."""
+def _packed(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """The weights as oneDNN lays them out for images of ``size``."""
     shape = [1, weight.shape[1], *size]
-    packed = torch.ops.mkldnn._reorder_convolution_weight(weight, _ONES, _ONES, _ONES, 1, shape)  # noqa: SLF001
+    return torch.ops.mkldnn._reorder_convolution_weight(weight, _ONES, _ONES, _ONES, 1, shape)  # noqa: SLF001
+
+
+def _pointwise(packed: Tensor, bias: Tensor | None, after: str) -> _Pass:
+    """The operator that torch.compile lowers convolutions to on a CPU, called directly."""
     operator = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001
-    return lambda x: operator(x, packed, bias, _ONES, _ONES, _ONES, 1, after, [], "")
+    return lambda x, padding: operator(x, packed, bias, padding, _ONES, _ONES, 1, after, [], "")
+
+
+def _plain(weight: Tensor, bias: Tensor | None) -> _Pass:
+    return lambda x, padding: F.conv2d(x, weight, bias, padding=padding)

@@ -1,16 +1,13 @@
 """The fused engine: forward and backward written out over VGG's chain, without autograd.
 
 Channels-last, in the precision chosen, with stylekernels at the taps: on CUDA their Triton kernels,
-elsewhere their plain-torch twins. It mirrors ``reference`` term by term. Between the passes it
-keeps activations after ReLU, which are the masks and the taps, but of what was pooled only a byte a
-window, unless there is a tap.
-Gram matrices, losses, targets and the image's gradient are fp32 whatever the precision is.
+elsewhere their plain-torch twins. It mirrors ``reference`` term by term. Gram matrices, losses,
+targets and the gradient of the image are fp32 whatever the precision is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -20,29 +17,15 @@ import stylekernels as sk
 from stylebench.calibrate import calibrate
 from stylebench.engines.contract import LossTerms, Targets
 from stylebench.engines.convolution import Convolution
-from stylebench.engines.tap import Tap, features, gram, masked
+from stylebench.engines.stage import Stage
+from stylebench.engines.strips import Map, Rows, strip_size, strips
+from stylebench.engines.tap import Tap, features, gram
 from stylebench.network import VGG19
 from stylebench.objective import Objective
 from stylebench.precision import PRECISIONS, Precision, arithmetic
 from stylebench.rescale import Rescaling
 
 HALF = (torch.float16, torch.bfloat16)
-_POOL = {"average": sk.relu_avg_pool2d_forward, "max": sk.relu_max_pool2d_forward}
-_POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}
-
-
-@dataclass
-class _Stage:
-    """A convolution with its ReLU, and the pooling after it where a block ends."""
-
-    name: str  # "3_1" for conv3_1 and relu3_1
-    convolution: Convolution
-    pool: str | None  # "pool3"
-    before: Tap | None = None  # at the convolution
-    after: Tap | None = None  # at the ReLU
-    pooled: Tap | None = None  # at the pooling
-    size: tuple[int, ...] = ()  # (height, width) of what is pooled
-    kept: dict[str, Tensor] = field(default_factory=dict)  # for the backward pass
 
 
 class Fused:
@@ -80,11 +63,12 @@ class Fused:
             self.rescaling.apply(network)
         self._rescaled_objective = self.rescaling.objective(objective)
         self._even = {layer: self.rescaling.even(layer, content) for layer in objective.taps}
-        self._pooling = network.pooling
         with arithmetic(precision):  # ways of convolving are measured as they will be used
             self._stages = _stages(network, precision.dtype, content)
         self.targets = self._capture(content, styles, blend)
         self._attach_taps()
+        height, width = content.shape[2:]
+        self._reserve(height, width, content.to(precision.dtype))
 
     @torch.no_grad()
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
@@ -101,58 +85,32 @@ class Fused:
         return LossTerms(self.objective.terms, values), gradient
 
     def _forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Run down the chain, keep what the way back needs, return the losses by term."""
+        """Run down the chain; return the losses by term."""
         losses: dict[str, Tensor] = {}
-
-        def take(tap: Tap, layer: str, x: Tensor) -> None:
-            names = [f"content {layer}"] * bool(tap.content) + [f"style {layer}"] * bool(tap.style)
-            losses.update(zip(names, tap.losses(x), strict=True))
-
         x = self._enter(image)
         for stage in self._stages:
-            if stage.before:
-                z = stage.convolution(x)
-                take(stage.before, f"conv{stage.name}", z)
-                stage.kept["before"] = z
-                x = z.relu()
-            else:
-                x = stage.convolution.relu(x)
-            if stage.after or not stage.pool:
-                stage.kept["after"] = x
-            if stage.after:
-                take(stage.after, f"relu{stage.name}", x)
-            if stage.pool:
-                stage.size = x.shape[2:]
-                x, stage.kept["code"] = _POOL[self._pooling](x)
-            if stage.pooled and stage.pool:
-                take(stage.pooled, stage.pool, x)
-                stage.kept["pooled"] = x
+            x, of_stage = stage.forward(x)
+            losses |= of_stage
         return losses
 
     def _backward(self, image: Tensor) -> Tensor:
         """Run back up, adding each tap's gradient, to the gradient of the image."""
-        gradient: Tensor | None = None
+        rows: Rows | None = None
+        done: Stage | None = None
         for stage in reversed(self._stages):
-            kept = stage.kept
-            if stage.pooled:
-                gradient = stage.pooled.add_gradient(gradient, kept.pop("pooled"), relu=False)
-            if stage.pool:
-                code = kept.pop("code")
-                if gradient is not None:  # which comes back masked as the ReLU would
-                    gradient = _POOL_BACKWARD[self._pooling](gradient, code, *stage.size)
-            elif gradient is not None and not stage.after:
-                gradient = masked(gradient, kept.pop("after"))
-            if stage.after:
-                gradient = stage.after.add_gradient(gradient, kept.pop("after"), relu=True)
-            if stage.before:
-                gradient = stage.before.add_gradient(gradient, kept.pop("before"), relu=False)
-            if gradient is not None:
-                gradient = stage.convolution.backward(gradient)
-        if gradient is None:
+            rows = stage.backward(rows)
+            if done:  # all of its gradient has been asked for
+                done.release()
+            done = stage
+        if rows is None:
             return torch.zeros_like(image)
-        gradient = gradient[:, : image.shape[1]]  # the low half's is the same
-        gradient = gradient.to(image.dtype, memory_format=torch.contiguous_format)
-        return self.rescaling.leave(gradient)
+        gradient = Map()
+        height, width = image.shape[2:]
+        for start, stop in strips(height, width, self._stages[0].convolution.outputs, image):
+            gradient.put(rows(start, stop), start, stop, height)
+        self._stages[0].release()
+        by_high = gradient.whole[:, : image.shape[1]]  # the low half's is the same
+        return self.rescaling.leave(by_high.to(image.dtype, memory_format=torch.contiguous_format))
 
     def _enter(self, image: Tensor) -> Tensor:
         """The image as the first convolution takes it: see ``_stages`` for its second half."""
@@ -181,16 +139,10 @@ class Fused:
         """Features of ``image`` at the named layers, one at a time."""
         x = self._enter(image)
         for stage in self._stages:
-            x = stage.convolution(x)
-            if f"conv{stage.name}" in layers:
-                yield f"conv{stage.name}", x
-            x = x.relu()
-            if f"relu{stage.name}" in layers:
-                yield f"relu{stage.name}", x
-            if stage.pool:
-                x, _ = _POOL[self._pooling](x)
-                if stage.pool in layers:
-                    yield stage.pool, x
+            for layer, seen in stage.features(x):
+                x = seen
+                if layer in layers:
+                    yield layer, seen
 
     def _attach_taps(self) -> None:
         objective = self._rescaled_objective
@@ -210,24 +162,34 @@ class Fused:
             stage.after = tap(f"relu{stage.name}")
             stage.pooled = tap(stage.pool)
 
+    def _reserve(self, height: int, width: int, like: Tensor) -> None:
+        for stage in self._stages:
+            stage.reserve(height, width, like)
+            if stage.pool:
+                height, width = height // 2, width // 2
 
-def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[_Stage]:
+
+def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[Stage]:
     """The network's layers, convolution by convolution, with weights in ``dtype``.
 
     In half precision the image enters as what its rounding keeps and what it loses, side by side:
     near the optimum the rounding of the image is half of the gradient's error, and a tensor core
     multiplies 8 channels in the time of 3.
     """
-    stages: list[_Stage] = []
+    stages: list[Stage] = []
     height, width = content.shape[-2:]
+    below: tuple[int, int] | None = None  # size of what the gradient of the input is asked for
     for name, layer in network.layers.items():
         if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
             weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
             if not stages and dtype in HALF:
                 weight = torch.cat((weight, weight), dim=1)
-            convolution = Convolution(weight, bias, (height, width))
-            stages.append(_Stage(name.removeprefix("conv"), convolution, pool=None))
+            size = strip_size(height, width, len(bias), weight)
+            convolution = Convolution(weight, bias, size, below or size)
+            stages.append(Stage(name.removeprefix("conv"), convolution, network.pooling))
+            below = size
         elif name.startswith("pool"):
             stages[-1].pool = name
             height, width = height // 2, width // 2
+            below = strip_size(height, width, stages[-1].convolution.outputs, weight)
     return stages

@@ -33,25 +33,33 @@ class Tap:
     even: Tensor | None = None
     slope: Tensor | None = None
 
-    def losses(self, x: Tensor) -> list[Tensor]:
-        """Content and style loss of the features ``x``, those there are, in that order."""
-        losses = []
+    def losses(self, x: Tensor, layer: str) -> dict[str, Tensor]:
+        """Term -> content and style loss, those there are, of the features ``x`` of ``layer``."""
+        losses = {}
         if self.content is not None:
-            losses.append(sk.content_loss(features(x, self.even), *self.content))
+            loss = sk.content_loss(features(x, self.even), *self.content)
+            losses[f"content {layer}"] = loss
         if self.style is not None and self.even is None:
-            loss, self.slope = sk.style_loss_forward(x, *self.style)
-            losses.append(loss)
+            losses[f"style {layer}"], self.slope = sk.style_loss_forward(x, *self.style)
         elif self.style is not None and self.even is not None:
             A, k = self.style
             loss, slope = finish_twin(gram(x, self.even), A, k, prod(x.shape[2:]))
-            self.slope = slope * _outer(self.even)
-            losses.append(loss)
+            losses[f"style {layer}"], self.slope = loss, slope * _outer(self.even)
         return losses
 
-    def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool) -> Tensor:
-        """Gradient from ``above`` plus the losses', masked where a ReLU made ``x``; in place."""
+    def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool, rows: slice) -> Tensor:
+        """Gradient from ``above`` plus the losses', masked where a ReLU made ``x``; in place.
+
+        Args:
+            above: [1, N, H', W], or None for zero.
+            x: the features [1, N, H', W] of the same rows.
+            relu: whether a ReLU made ``x``.
+            rows: which of the map's rows they are.
+        """
         gradient = torch.zeros_like(x) if above is None else above
         P, c = self.content or (None, 0.0)
+        if P is not None:
+            P = P[:, :, rows]
         if P is not None and self.even is not None:
             v = self.even.view(1, -1, 1, 1)
             gradient += (2 * c * v) * (x * v - P)

@@ -1,4 +1,4 @@
-"""Fixtures of the optimisers' tests: functions to minimise, each with a start in fp64."""
+"""Functions to minimise, each with a start in fp64, and strips narrow enough for small images."""
 
 import math
 from collections.abc import Callable
@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from stylebench.engines import strips
 
 Problem = tuple[Callable[[Tensor], Tensor], Tensor]
 
@@ -62,3 +64,14 @@ def quadratic() -> Callable[..., Problem]:
 @pytest.fixture(scope="session")
 def style() -> Callable[..., Problem]:
     return make_style
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Call it for strips of about so many rows, however wide the map is."""
+
+    def set_rows(rows: int) -> None:
+        monkeypatch.setattr(strips, "STRIP", 0)
+        monkeypatch.setattr(strips, "FEWEST", rows)
+
+    return set_rows

@@ -216,3 +216,36 @@ def test_compiled_is_the_reference_without_graph_breaks_or_recompiles(weights, w
     torch.testing.assert_close(terms.values.double(), exact.values, rtol=1e-5, atol=0)
     assert relative(gradient.double(), slope) < 1e-5
     assert gradient.is_contiguous()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes maps whole")
+@pytest.mark.parametrize("precision", ["fp64", "fp32"])
+@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("case", ANYWHERE)
+def test_an_iteration_in_strips_is_the_whole_one(weights64, narrow, case, pooling, precision):
+    size = (51, 38)  # odd after the first pooling, and in the end one window high
+    given = images(weights64, *size)
+    preset = replace(PRESETS["gatys-pytorch"], **ANYWHERE[case])
+    allowed = 1e-12 if precision == "fp64" else 2e-6
+    whole, image = build(Fused, weights64, preset, pooling, precision, given, size)
+    expected, slope = whole.loss_and_grad(image)
+    for rows in (2, 6):
+        narrow(rows)
+        striped, _ = build(Fused, weights64, preset, pooling, precision, given, size)
+        for _ in range(2):  # in the memory of the first
+            terms, gradient = striped.loss_and_grad(image)
+            torch.testing.assert_close(terms.values, expected.values, rtol=allowed, atol=0)
+            assert relative(gradient, slope) <= allowed
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes maps whole")
+def test_memory_that_is_used_again_leaves_results_alone(weights64, narrow):
+    narrow(4)
+    given = images(weights64, 48, 40)
+    preset = PRESETS["gatys-pytorch"]
+    engine, image = build(Fused, weights64, preset, "max", "fp64", given, (48, 40))
+    terms, gradient = engine.loss_and_grad(image)
+    kept = terms.values.clone(), gradient.clone()
+    engine.loss_and_grad(image + 0.1)
+    assert torch.equal(terms.values, kept[0])
+    assert torch.equal(gradient, kept[1])
