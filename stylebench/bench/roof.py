@@ -16,6 +16,7 @@ from stylebench.bench.precisions import product_arithmetic
 from stylebench.bench.record import Roof, Timing
 from stylebench.bench.timing import Contestant, Plan, measure
 from stylebench.engines.convolution import Convolution
+from stylebench.engines.strips import convolved, rows_of, strips
 from stylebench.network import LAYERS, Weights
 from stylebench.precision import PRECISIONS, arithmetic
 
@@ -168,8 +169,8 @@ class _Chain:
         make = _prepared if kind == "prepared" else _plain
         self._precision = PRECISIONS[precision]
         dtype = self._precision.dtype
-        self._steps: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
-        back: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
+        self._steps: list[tuple[Callable[[Tensor], object], Tensor]] = []
+        back: list[tuple[Callable[[Tensor], object], Tensor]] = []
         operands: dict[tuple[int, ...], Tensor] = {}
 
         def operand(channels: int, shrunk: int) -> Tensor:
@@ -195,13 +196,23 @@ class _Chain:
                     convolve(operand)
 
 
-_Pair = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+_Pair = tuple[Callable[[Tensor], object], Callable[[Tensor], object]]
 
 
 def _prepared(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
-    """As the engines convolve."""
-    convolution = Convolution(weight, bias, (x.shape[2], x.shape[3]))
-    return convolution.__call__, convolution.backward
+    """As the fused engine convolves, strip by strip."""
+    height, width = x.shape[2:]
+    convolution = Convolution(weight, bias, (height, width))
+
+    def forward(operand: Tensor) -> None:
+        for start, stop in strips(height, width, convolution.outputs, operand):
+            convolved(convolution, rows_of(operand), start, stop, height)
+
+    def backward(gradient: Tensor) -> None:
+        for start, stop in strips(height, width, convolution.inputs, gradient):
+            convolved(convolution.backward, rows_of(gradient), start, stop, height)
+
+    return forward, backward
 
 
 def _plain(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylebench.engines.cudnn import Way, backward_ways, fastest, forward_ways
+from stylebench.engines.strips import strip_size
 
 _ONES = (1, 1)
 _LARGEST_SAMPLE = 1024  # px: larger images rank the ways alike, and need their memory themselves
@@ -27,21 +28,17 @@ class Convolution:
     Args:
         weight: [N_out, N_in, 3, 3] in the precision to compute in, on its device.
         bias: [N_out].
-        size: (height, width) of the input that it will mostly see, to choose a way for.
-        back: likewise of the gradient; ``size`` by default.
+        size: (height, width) of the image that it will mostly see, to choose a way for; in strips
+            on a CPU.
 
     Attributes:
+        outputs: N_out.
+        inputs: N_in.
         chosen: on CUDA, what was measured to be fastest, pass -> way.
     """
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        size: tuple[int, int],
-        back: tuple[int, int] | None = None,
-    ) -> None:
-        self.outputs, self._inputs = weight.shape[:2]
+    def __init__(self, weight: Tensor, bias: Tensor, size: tuple[int, int]) -> None:
+        self.outputs, self.inputs = weight.shape[:2]
         self.chosen: dict[str, str] = {}
         weight = widened(weight, _channel_multiple(weight))
         self._channels = weight.shape[1]
@@ -53,7 +50,7 @@ class Convolution:
             self._relu = self._fastest("forward", forward, self._channels, weight, size)
             self._backward = self._fastest("backward", backward, len(bias), weight, size)
         elif packable(weight):
-            packed, packed_back = _packed(weight, size), _packed(turned, back or size)
+            packed, packed_back = _packed(weight, size), _packed(turned, size)
             self._forward = _pointwise(packed, bias, "none")
             self._relu = _pointwise(packed, bias, "relu")
             self._backward = _pointwise(packed_back, None, "none")
@@ -78,7 +75,7 @@ class Convolution:
 
     def backward(self, gradient: Tensor, padding: _Padding = _ONES) -> Tensor:
         """Gradient [B, N_out, H, W] of the output -> that of the input [B, N_in, H, W]."""
-        return self._backward(gradient, padding)[:, : self._inputs]
+        return self._backward(gradient, padding)[:, : self.inputs]
 
     def _fastest(
         self,
@@ -133,8 +130,9 @@ def packable(weight: Tensor) -> bool:
 
 
 def _packed(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """The weights as oneDNN lays them out for images of ``size``."""
-    shape = [1, weight.shape[1], *size]
+    """The weights as oneDNN lays them out for strips of an image of ``size``."""
+    outputs, inputs = weight.shape[:2]
+    shape = [1, inputs, *strip_size(*size, outputs, weight)]
     return torch.ops.mkldnn._reorder_convolution_weight(weight, _ONES, _ONES, _ONES, 1, shape)  # noqa: SLF001
 
 

@@ -18,7 +18,7 @@ from stylebench.calibrate import calibrate
 from stylebench.engines.contract import LossTerms, Targets
 from stylebench.engines.convolution import Convolution
 from stylebench.engines.stage import Stage
-from stylebench.engines.strips import Map, Rows, strip_size, strips
+from stylebench.engines.strips import Map, Rows, strips
 from stylebench.engines.tap import Tap, features, gram
 from stylebench.network import VGG19
 from stylebench.objective import Objective
@@ -106,7 +106,7 @@ class Fused:
             return torch.zeros_like(image)
         gradient = Map()
         height, width = image.shape[2:]
-        for start, stop in strips(height, width, self._stages[0].convolution.outputs, image):
+        for start, stop in strips(height, width, self._stages[0].convolution.inputs, image):
             gradient.put(rows(start, stop), start, stop, height)
         self._stages[0].release()
         by_high = gradient.whole[:, : image.shape[1]]  # the low half's is the same
@@ -178,18 +178,14 @@ def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[Stage]:
     """
     stages: list[Stage] = []
     height, width = content.shape[-2:]
-    below: tuple[int, int] | None = None  # size of what the gradient of the input is asked for
     for name, layer in network.layers.items():
         if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
             weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
             if not stages and dtype in HALF:
                 weight = torch.cat((weight, weight), dim=1)
-            size = strip_size(height, width, len(bias), weight)
-            convolution = Convolution(weight, bias, size, below or size)
+            convolution = Convolution(weight, bias, (height, width))
             stages.append(Stage(name.removeprefix("conv"), convolution, network.pooling))
-            below = size
         elif name.startswith("pool"):
             stages[-1].pool = name
             height, width = height // 2, width // 2
-            below = strip_size(height, width, stages[-1].convolution.outputs, weight)
     return stages
