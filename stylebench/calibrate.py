@@ -19,14 +19,32 @@ from torch import Tensor
 from stylebench.losses import gram, loss_terms
 from stylebench.network import VGG19
 from stylebench.objective import Objective
-from stylebench.precision import exact_arithmetic
-from stylebench.rescale import Rescaling, convolution_of
+from stylebench.precision import Precision, exact_arithmetic
+from stylebench.rescale import Rescaling, convolution_of, evened
 
 ACTIVATIONS_BELOW = 6  # exponent of two
 GRADIENTS_BELOW = 10
 _SPREAD = 2.0**10  # between channels; fp16 has the room for one exponent up to here
 _HEARD = 2.0**-11  # fp16's resolution: what adds less than this to every sum is not heard
 _CROP = 512  # px of a side, enough to see how large gradients are
+
+
+def rescaled(
+    network: VGG19,
+    objective: Objective,
+    content: Tensor,
+    styles: Sequence[Tensor],
+    precision: Precision,
+) -> Rescaling:
+    """Rescale ``network`` in place if ``precision`` needs it; return what was done to it.
+
+    The arguments are those of ``calibrate``.
+    """
+    if not precision.rescaled:
+        return Rescaling()
+    rescaling = calibrate(network, objective, content, styles)
+    rescaling.apply(network)
+    return rescaling
 
 
 def calibrate(
@@ -109,8 +127,7 @@ def gradient_ranges(
         largest[name] = max(largest[name], gradient.abs().amax().item())
 
     def even(layer: str, F: Tensor) -> Tensor:
-        factors = rescaling.even(layer, F)
-        return F if factors is None else F * factors.view(1, -1, 1, 1)
+        return evened(F, rescaling.even(layer, F))
 
     for style in styles if objective.taps else []:
         with exact_arithmetic():

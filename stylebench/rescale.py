@@ -96,6 +96,11 @@ class Rescaling:
         return max(self.channels.get(convolution_of(layer), (0,)))
 
 
+def evened(features: Tensor, factors: Tensor | None) -> Tensor:
+    """Features [1, N, H, W] with one exponent for all channels, by ``Rescaling.even``'s factors."""
+    return features if factors is None else features * factors.view(1, -1, 1, 1)
+
+
 def convolution_of(layer: str) -> str:
     """The convolution that gives ``layer`` its scale: itself, or the last one before it."""
     before = list(LAYERS)[: list(LAYERS).index(layer) + 1]

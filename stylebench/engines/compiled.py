@@ -14,13 +14,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from stylebench.calibrate import calibrate
+from stylebench.calibrate import rescaled
 from stylebench.engines.contract import LossTerms, Targets
 from stylebench.losses import gram, loss_terms
 from stylebench.network import VGG19
 from stylebench.objective import Objective
 from stylebench.precision import PRECISIONS, Precision, arithmetic
-from stylebench.rescale import Rescaling
+from stylebench.rescale import evened
 
 
 class Plain:
@@ -49,10 +49,7 @@ class Plain:
     ) -> None:
         self.objective = objective
         self.precision = precision
-        self.rescaling = Rescaling()
-        if precision.rescaled:
-            self.rescaling = calibrate(network, objective, content, styles)
-            self.rescaling.apply(network)
+        self.rescaling = rescaled(network, objective, content, styles, precision)
         self._rescaled_objective = self.rescaling.objective(objective)
         self._factors = {name: self.rescaling.even(name, content) for name in objective.taps}
         self.network = network.to(precision.dtype).to(memory_format=torch.channels_last)
@@ -81,12 +78,10 @@ class Plain:
         x = self.rescaling.enter(x)
         x = x.to(self.precision.dtype, memory_format=torch.channels_last)
         features = self.network(x, layers)
-        return {name: self._even(name, F.to(self.precision.wide)) for name, F in features.items()}
-
-    def _even(self, layer: str, F: Tensor) -> Tensor:
-        """Features with one exponent for all channels."""
-        factors = self._factors.get(layer)
-        return F if factors is None else F * factors.view(1, -1, 1, 1)
+        return {
+            name: evened(F.to(self.precision.wide), self._factors[name])
+            for name, F in features.items()
+        }
 
     @torch.no_grad()
     def _capture(

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 import stylekernels as sk
-from stylebench.calibrate import calibrate
+from stylebench.calibrate import rescaled
 from stylebench.engines.contract import LossTerms, Targets
 from stylebench.engines.convolution import Convolution
 from stylebench.engines.stage import Stage
 from stylebench.engines.strips import Map, Rows, strips
-from stylebench.engines.tap import Tap, features, gram
+from stylebench.engines.tap import Tap, gram
 from stylebench.network import VGG19
 from stylebench.objective import Objective
 from stylebench.precision import PRECISIONS, Precision, arithmetic
-from stylebench.rescale import Rescaling
+from stylebench.rescale import evened
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -57,10 +57,7 @@ class Fused:
     ) -> None:
         self.objective = objective
         self.precision = precision
-        self.rescaling = Rescaling()
-        if precision.rescaled:
-            self.rescaling = calibrate(network, objective, content, styles)
-            self.rescaling.apply(network)
+        self.rescaling = rescaled(network, objective, content, styles, precision)
         self._rescaled_objective = self.rescaling.objective(objective)
         self._even = {layer: self.rescaling.even(layer, content) for layer in objective.taps}
         with arithmetic(precision):  # ways of convolving are measured as they will be used
@@ -126,7 +123,7 @@ class Fused:
     ) -> Targets:
         with arithmetic(self.precision):
             P = {
-                layer: features(x, self._even[layer]).to(self.precision.wide)
+                layer: evened(x, self._even[layer]).to(self.precision.wide)
                 for layer, x in self._features(content, self.objective.content)
             }
             A: dict[str, Tensor] = {}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import stylekernels as sk
+from stylebench.rescale import evened
 from stylekernels.style import finish_twin
 
 
@@ -37,7 +38,7 @@ class Tap:
         """Term -> content and style loss, those there are, of the features ``x`` of ``layer``."""
         losses = {}
         if self.content is not None:
-            loss = sk.content_loss(features(x, self.even), *self.content)
+            loss = sk.content_loss(evened(x, self.even), *self.content)
             losses[f"content {layer}"] = loss
         if self.style is not None and self.even is None:
             losses[f"style {layer}"], self.slope = sk.style_loss_forward(x, *self.style)
@@ -74,13 +75,8 @@ class Tap:
         return masked(gradient, x) if relu else gradient
 
 
-def features(x: Tensor, even: Tensor | None) -> Tensor:
-    """Features [1, N, H, W] with one exponent for all channels, in the dtype of ``even``."""
-    return x if even is None else x * even.view(1, -1, 1, 1)
-
-
 def gram(x: Tensor, even: Tensor | None) -> Tensor:
-    """Gram matrix [1, N, N] of ``features(x, even)``, exactly, without making them."""
+    """Gram matrix [1, N, N] of ``evened(x, even)``, exactly, without making them."""
     return sk.gram(x) if even is None else sk.gram(x) * _outer(even)
 
 

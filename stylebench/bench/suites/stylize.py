@@ -22,7 +22,7 @@ from stylebench.bench.statistics import timing
 from stylebench.bench.suite import Bench, Job, Parameters, each_case
 from stylebench.images import ImageSource, load_image
 from stylebench.output import save_picture, to_pil
-from stylebench.parity import AT_ITERATIONS
+from stylebench.parity import allowed_excess
 from stylebench.problem import Problem, pose
 from stylebench.settings import Settings
 from stylebench.transfer import run
@@ -34,7 +34,6 @@ _WARM_RUNS, _QUICK_WARM_RUNS = 5, 1
 _ENGINES, _QUICK_ENGINES = ("fused", "compiled", "reference"), ("fused", "reference")
 _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 _LIMIT = 1800  # s of one run
-_EXCESS = 0.005  # of the loss over the reference's, after as many iterations as parity asks for
 
 
 class Stylize:
@@ -74,6 +73,7 @@ class _Shell:
     folder: Path
     judge: Problem
     expected: float
+    allowed: float
 
     @classmethod
     def prepared(cls, bench: Bench, size: tuple[int, int], iterations: int, folder: Path) -> _Shell:
@@ -83,9 +83,11 @@ class _Shell:
             save_picture(folder / f"{name}.png", to_pil(load_image(source).rgb))
         reference = replace(settings, engine="reference", precision="fp32")
         judge = pose(folder / "content.png", folder / "style.png", reference)
-        shell = cls(bench, settings, folder, judge, 0.0)
+        result = run(judge, reference)
+        allowed = allowed_excess("fp32", result.losses["loss"].tolist())
+        shell = cls(bench, settings, folder, judge, 0.0, allowed)
         # The reference's picture is rounded to 8 bits like the others', so that it is fair.
-        shell.expected = shell._judged(run(judge, reference).image)
+        shell.expected = shell._judged(result.image)
         return shell
 
     def case(self, name: str, parameters: Parameters) -> Case:
@@ -96,9 +98,7 @@ class _Shell:
         cold = self._seconds(engine, caches)
         samples = [self._seconds(engine, caches) for _ in range(runs)]
         loss = self._judged(self.folder / "out.png")
-        iterations = int(self.settings.iterations or 1)
-        allowed = _EXCESS * max(1.0, AT_ITERATIONS / iterations)
-        checks = [Check.of("final loss above", loss / self.expected - 1, allowed)]
+        checks = [Check.of("final loss above", loss / self.expected - 1, self.allowed)]
         block = Parity("fp32 reference", checks)
         if not block.passed:
             return Case(name, parameters, status="parity failed", parity=block)
