@@ -5,16 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from stylebench.bench.names import SUITES
-
-# As in stylebench.cli: nothing heavy is imported before a command runs.
-if TYPE_CHECKING:
-    from stylebench.bench.suite import Options
 
 
 class _Group(TyperGroup):
@@ -143,14 +139,3 @@ def _typed() -> str:
     """The command line that ran this, without the folder of the program."""
     program = Path(sys.argv[0]).name
     return " ".join(["stylebench" if program == "__main__.py" else program, *sys.argv[1:]])
-
-
-def options_as_arguments(options: Options) -> list[str]:
-    """What to type for ``options``."""
-    named = {
-        "--device": options.device, "--size": options.size, "--content": options.content,
-        "--style": options.style, "--weights": options.weights, "--filter": options.pattern,
-        "--seconds": options.seconds,
-    }  # fmt: skip
-    given = [[name, str(value)] for name, value in named.items() if value is not None]
-    return ["--quick"] * options.quick + [word for pair in given for word in pair]

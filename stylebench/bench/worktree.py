@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import stylebench
-from stylebench.bench.cli import options_as_arguments
 from stylebench.bench.record import Record
 from stylebench.bench.store import load_records
 from stylebench.bench.suite import Options
@@ -51,7 +50,7 @@ def checked_out(repository: Path, revision: str) -> Iterator[Path]:
 
 def _run(root: Path, suite: str, options: Options, output: Path) -> None:
     command = [
-        sys.executable, "-m", "stylebench", "bench", suite, *options_as_arguments(options),
+        sys.executable, "-m", "stylebench", "bench", suite, *_arguments(options),
         "--output", str(output),
     ]  # fmt: skip
     path = os.pathsep.join([str(root), str(root / "kernels")])
@@ -70,3 +69,14 @@ def _git(repository: Path, *arguments: str) -> None:
     )
     if done.returncode:
         raise ValueError(f"git {arguments[0]} {arguments[1]}: {done.stderr.strip()}")
+
+
+def _arguments(options: Options) -> list[str]:
+    """What to type for ``options``."""
+    named = {
+        "--device": options.device, "--size": options.size, "--content": options.content,
+        "--style": options.style, "--weights": options.weights, "--filter": options.pattern,
+        "--seconds": options.seconds,
+    }  # fmt: skip
+    given = [[name, str(value)] for name, value in named.items() if value is not None]
+    return ["--quick"] * options.quick + [word for pair in given for word in pair]
