@@ -125,7 +125,11 @@ def test_ctrl_c_saves_the_best_image_and_says_so(folder):
     command = [sys.executable, "-m", "stylebench", "stylize", "photo.png", "painting.png"]
     many = ["--weights", "random", "--size", "32", "--iterations", "100000", "--device", "cpu"]
     process = subprocess.Popen(
-        [*command, *many, "--preview-every", "3"], stderr=subprocess.PIPE, text=True
+        [*command, *many, "--preview-every", "3"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # what a shell starts with & is deaf to Ctrl-C, and so would be what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 90
     while not (folder / "out-00003.png").exists() and time.monotonic() < deadline:

@@ -14,7 +14,9 @@ from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, comp
 from stylebench.precision import PRECISIONS
 from stylebench.settings import Settings
 
-QUICK = Settings(weights="random", size=32, iterations=6, device="cpu", engine="fused")
+QUICK = Settings(
+    weights="random", size=32, iterations=6, device="cpu", engine="fused", precision="fp32"
+)
 
 
 @pytest.fixture(scope="module")

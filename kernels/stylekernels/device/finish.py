@@ -100,11 +100,11 @@ def gram_finish_kernel(
                 n = tl.cdiv(channels[i], BLOCK_C)
                 triangle = n * (n + 1) // 2
                 end = first_block[i] + batches[i] * triangle * blocks
-                loss = ordered_total(partials, first_block[i], end, 1024)
+                loss = ordered_total(partials, first_block[i], end, 512)
                 tl.store(losses + 2 * i, loss * style_weights[i])
                 if CONTENT:
                     end = first[i] + batches[i] * triangle * splits[i]
-                    loss = ordered_total(content_partials, first[i], end, 1024)
+                    loss = ordered_total(content_partials, first[i], end, 512)
                     tl.store(losses + 2 * i + 1, loss * content_weights[i])
                 else:
                     tl.store(losses + 2 * i + 1, 0.0)

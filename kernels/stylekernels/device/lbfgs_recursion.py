@@ -182,7 +182,7 @@ def recursion_shape(slots: int, lanes: int = 32) -> dict[str, int]:
     return {
         "SLOTS": size,
         "TILE": min(size, elements * threads // size),
-        "SPLITS": 2 * threads // size,
+        "SPLITS": 8 if size <= 32 else 2 * threads // size,
         "num_warps": threads // lanes,
     }
 

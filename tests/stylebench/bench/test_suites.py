@@ -66,7 +66,7 @@ def test_a_wrong_engine_gets_no_time(monkeypatch):
 
 
 def test_parity_keeps_its_pictures_small_and_names_them(tmp_path):
-    (case,) = smallest("parity", tmp_path / "p").cases
+    (case,) = smallest("parity", tmp_path / "p", pattern="fp32").cases
     assert case.status == "ok"
     assert set(case.pictures) == {"content", "style", "reference", "output", "difference"}
     for name in case.pictures.values():
@@ -81,7 +81,7 @@ def test_sizes_measures_each_engine_alone():
 
 
 def test_kernels_beat_nobody_without_proof():
-    record = smallest("kernels", pattern="tap backward relu1_1")
+    record = smallest("kernels", pattern="tap backward relu1_1 fp32")
     assert {case.status for case in record.cases} == {"ok"}
     assert {case.parameters["implementation"] for case in record.cases} == {
         "eager", "baddbmm", "stylekernels"
