@@ -15,6 +15,9 @@ from stylekernels.layout import CHUNK, output_format, require_activation, requir
 from stylekernels.operators import refuse_second_derivative
 
 
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+
+
 def relu_avg_pool2d(x: Tensor) -> Tensor:
     """Return avg_pool2d(relu(x), 2), a last odd row or column left out.
 
@@ -112,16 +115,32 @@ def pool_twin(x: Tensor, y: Tensor, code: Tensor, maximum: bool) -> None:
 def _max_twin(x: Tensor, y: Tensor, code: Tensor) -> None:
     highest, at = F.max_pool2d(x, 2, return_indices=True)
     torch.clamp_min(highest, 0, out=y)
-    place = 2 * (at // x.shape[3] % 2) + at % 2  # every row is an even number of columns
-    bit = torch.ones_like(place).bitwise_left_shift_(place)
-    code.copy_(bit.masked_fill_(highest <= 0, 0))
+    height, width = x.shape[2:]  # both even, so that a column's parity is that of its index
+    # Small integers: what the processor does with many at once, unlike division and comparison.
+    kind = torch.int16 if height * width < 1 << 15 else torch.int32
+    at = at.to(kind)
+    lower = torch.arange(width, height * width, 2 * width, dtype=kind, device=x.device)
+    right = at.bitwise_and(1).add_(1)  # left 1, right 2
+    sign = at.sub_(lower.view(-1, 1)).bitwise_right_shift_(torch.iinfo(kind).bits - 1)
+    down = sign.mul_(3).add_(4)  # upper row 1, lower row 4
+    code.copy_(right.mul_(down).mul_(_positive(y).to(kind)))
 
 
 def _average_twin(x: Tensor, y: Tensor, code: Tensor) -> None:
-    y.copy_(F.avg_pool2d(F.relu(x), 2))
-    on = (x <= 0).logical_not_().view(torch.uint8)  # as torch: the gradient passes a NaN
-    rows = on[:, :, ::2] | (on[:, :, 1::2] << 2)
-    torch.bitwise_or(rows[..., ::2], rows[..., 1::2] << 1, out=code)
+    x = F.relu(x)
+    y.copy_(F.avg_pool2d(x, 2))
+    on = _positive(x)
+    rows = torch.add(on[:, :, ::2], on[:, :, 1::2], alpha=4)
+    code.copy_(torch.add(rows[..., ::2], rows[..., 1::2], alpha=2))
+
+
+def _positive(x: Tensor) -> Tensor:
+    """1 where what a ReLU gave is above 0, else 0, as whole numbers of its width.
+
+    By the bits, since comparisons are slow here. A NaN is on, as torch's gradient passes it.
+    """
+    bits = x.view(_INTEGERS[x.element_size()])
+    return bits.bitwise_and(torch.iinfo(bits.dtype).max).clamp_max_(1)
 
 
 def pool_backward_twin(grad: Tensor, code: Tensor, output: Tensor, maximum: bool) -> None:
