@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stylekernels.dispatch import uses_triton
-from stylekernels.layout import accumulator, chunks, rows
+from stylekernels.layout import CHUNK, accumulator, chunks, rows
 
 FAST_BFLOAT16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 """Whether this CPU multiplies bf16 itself; without, widening to fp32 is 3 to 4 times faster."""
@@ -82,7 +82,7 @@ def gradient_twin(
     content_rows = None if content is None else rows(content)
     batch, positions, channels = x_rows.shape
     for b in range(batch):
-        for run in chunks(channels, positions, widened=working != x.dtype):
+        for run in chunks(channels, positions, None if working == x.dtype else CHUNK):
             here, into = x_rows[b, run], output_rows[b, run]
             wide = here.to(working)
             total = into if into.dtype == working else torch.empty_like(into, dtype=working)

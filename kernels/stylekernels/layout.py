@@ -114,7 +114,10 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def chunks(channels: int, positions: int, widened: bool) -> Iterator[slice]:
-    """Cut positions into runs: what is widened to fp32 and used again should stay in cache."""
-    step = max(256, CHUNK // channels) if widened else positions
+def chunks(channels: int, positions: int, most: int | None) -> Iterator[slice]:
+    """Cut positions into runs of at most so many elements; None: into one.
+
+    What is widened to fp32 and used again should stay in cache.
+    """
+    step = positions if most is None else max(256, most // channels)
     return (slice(i, min(i + step, positions)) for i in range(0, positions, step))

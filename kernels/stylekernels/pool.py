@@ -14,7 +14,6 @@ from stylekernels.dispatch import uses_triton
 from stylekernels.layout import CHUNK, output_format, require_activation, require_device
 from stylekernels.operators import refuse_second_derivative
 
-
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 

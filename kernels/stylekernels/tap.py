@@ -8,6 +8,7 @@ from torch import Tensor
 from stylekernels.dispatch import uses_triton
 from stylekernels.gradient import write_gradient
 from stylekernels.layout import (
+    CHUNK,
     accumulator,
     chunks,
     empty_like,
@@ -101,7 +102,7 @@ def style_tap_twin(
     total = z.new_zeros((batch, channels, channels), dtype=kind)
     difference = z.new_zeros((), dtype=kind)
     for b in range(batch):
-        for run in chunks(channels, positions, widened=z.dtype != kind):
+        for run in chunks(channels, positions, None if z.dtype == kind else CHUNK):
             here = torch.clamp_min(z_rows[b, run], 0, out=y_rows[b, run]).to(kind)
             total[b].addmm_(here.mT, here)
             if p_rows is not None:
