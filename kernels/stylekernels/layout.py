@@ -68,6 +68,12 @@ def matrix(x: Tensor, channels_last: bool | None = None) -> Matrix:
     return matrix(x.clone(memory_format=wanted), channels_last)
 
 
+def lies_alike(x: Tensor, other: Tensor) -> bool:
+    """Say whether two tensors of one shape lie in the same order; a slice does as its whole."""
+    dimensions = zip(x.shape, x.stride(), other.stride(), strict=True)
+    return all(size == 1 or a == b for size, a, b in dimensions)
+
+
 def is_matrix(x: Tensor) -> bool:
     """Say whether results can be written to `x` as it lies."""
     return matrix(x).tensor is x

@@ -147,15 +147,18 @@ def pool_backward_twin(grad: Tensor, code: Tensor, output: Tensor, maximum: bool
     height, width = grad.shape[2:]
     output[:, :, 2 * height :].zero_()
     output[:, :, :, 2 * width :].zero_()
+    kind = _INTEGERS[output.element_size()]
+    sign = torch.iinfo(kind).bits - 1
     bands = _bands(grad.shape[1], output.shape[3], height)
     for top in bands:
         band = slice(top, min(top + bands.step, height))
-        share, here = grad[:, :, band], code[:, :, band]
-        share = share if maximum else share * 0.25
-        into = output[:, :, 2 * band.start : 2 * band.stop, : 2 * width]
+        share = grad[:, :, band] if maximum else grad[:, :, band] * 0.25
+        share, here = share.view(kind), code[:, :, band].to(kind)
+        into = output[:, :, 2 * band.start : 2 * band.stop, : 2 * width].view(kind)
         for bit in range(4):
             corner = into[:, :, bit // 2 :: 2, bit % 2 :: 2]
-            torch.mul(share, (here >> bit).bitwise_and_(1), out=corner)
+            mask = (here << (sign - bit)).bitwise_right_shift_(sign)  # all bits, or none
+            torch.bitwise_and(share, mask, out=corner)
 
 
 @torch.library.custom_op("stylekernels::relu_pool2d", mutates_args=())

@@ -13,6 +13,7 @@ from stylekernels.layout import (
     chunks,
     empty_like,
     is_matrix,
+    lies_alike,
     require_activation,
     require_same,
     require_target,
@@ -228,7 +229,7 @@ def style_tap_backward_(
     content_weight: float = 0.0,
 ) -> None:
     """Do `style_tap_backward` with the result over `grad`, for losses that count once."""
-    direct = is_matrix(grad) and grad.stride() == y.stride() and grad.dtype == y.dtype
+    direct = is_matrix(grad) and lies_alike(grad, y) and grad.dtype == y.dtype
     output = grad if direct else empty_like(y)
     write_gradient(
         y, s, output, relu=True, incoming=grad, content=content, content_weight=content_weight
