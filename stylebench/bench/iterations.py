@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from stylebench.bench.clocks import synchronise
-from stylebench.bench.iterate import Walk
+from stylebench.bench.iterate import QUICK_PAIRS, Walk
 from stylebench.bench.memory import peak_memory, release
 from stylebench.bench.parts import parts
 from stylebench.bench.proof import ORACLE, Proof, finite, passed
@@ -58,7 +58,9 @@ def iterations_job(
     alone: bool = False,
     prove_at: tuple[int, int] | None = None,
 ) -> Job:
-    """Measure ``runs`` at ``size`` (width, height).
+    """Measure ``runs`` at ``size`` (width, height), their histories full.
+
+    A quick benchmark fills ``QUICK_PAIRS`` of them at most.
 
     Args:
         bench: with what.
@@ -83,7 +85,7 @@ def iterations_job(
 
 @dataclass
 class _Prepared:
-    """An engine that is built, proven and has run once."""
+    """An engine that is built, proven and on its way, each iteration like the next."""
 
     problem: Problem
     settings: Settings
@@ -147,8 +149,8 @@ class _Group:
             walk.advance(1)
             synchronise(device)
             first = time.perf_counter()
-            # The history fills, and later iterations need what the first does not.
-            capture = walk.settle()
+            # What is timed has a full history, and so has what its memory is taken of.
+            capture = walk.settle(QUICK_PAIRS if self.bench.options.quick else None)
         checks = self._checks(name, problem.engine, "at the start")
         setup = Setup(build=built - start, first=first - built, capture=capture)
         return _Prepared(problem, settings, walk, setup, peak.bytes, checks)
@@ -196,7 +198,7 @@ class _Group:
             peak_bytes=each.peak_bytes,
             flops=flops,
             roof_share=roof.value / timing.median if roof else None,
-            parts=parts(each.problem, each.settings, timing.median),
+            parts=parts(each.walk, timing.median),
             values={"megapixel iterations a second": width * height / timing.median / 1e6},
         )
 
