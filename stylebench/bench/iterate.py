@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import torch
 from torch import Tensor
 
 from stylebench.bench.clocks import synchronise
@@ -36,6 +37,11 @@ class Walk:
     def advance(self, iterations: int) -> None:
         """Launch so many iterations; nothing is read back that the optimiser does not read."""
         self._iteration.advance(iterations)
+
+    def logged(self) -> Tensor:
+        """Loss terms [K] of the latest iteration as it logged them, fp64; waits for its end."""
+        terms = self._iteration.read()[-1].terms
+        return torch.tensor(list(terms.values()), dtype=torch.float64)
 
     @property
     def best(self) -> Tensor:

@@ -10,7 +10,7 @@ from stylebench.bench.clocks import synchronise
 from stylebench.bench.iterate import QUICK_PAIRS, Walk
 from stylebench.bench.memory import peak_memory, release
 from stylebench.bench.parts import parts
-from stylebench.bench.proof import ORACLE, Proof, finite, passed
+from stylebench.bench.proof import ORACLE, Proof, finite, oracle_fits, passed
 from stylebench.bench.record import Case, Check, Parity, Setup, Timing
 from stylebench.bench.roof import Roofs, Stack
 from stylebench.bench.suite import Bench, Job, Parameters, attempt, each_case
@@ -68,7 +68,7 @@ def iterations_job(
         runs: what to measure.
         preset: the variant of the algorithm.
         alone: one after the other, so that each has the memory to itself; else interleaved.
-        prove_at: (width, height) of the proof, where the oracle does not fit at ``size``.
+        prove_at: (width, height) of the proof, where the oracle may not fit at ``size``.
     """
     width, height = size
     by_name = {run.name(width, height): run for run in runs}
@@ -137,6 +137,20 @@ class _Group:
             engine = pose(*self._pictures(), self._settings(run, self.prove_at)).engine
         return self.proof.checks(engine, run.precision, when)
 
+    def _checks_after(self, name: str, each: _Prepared) -> list[Check]:
+        """At the size that was timed wherever the oracle fits, and there of the timed loop too."""
+        when, precision = "after the timed loop", self.runs[name].precision
+        if self.prove_at == self.size:
+            proof = self.proof
+        elif oracle_fits(self.size, self.bench.device):
+            proof = Proof(*self._pictures(), self._settings(self.runs[name], self.size))
+        else:
+            return self._checks(name, each.problem.engine, when)
+        return [
+            *proof.checks(each.problem.engine, precision, when),
+            proof.goes_on(each.walk, precision),
+        ]
+
     def _prepare(self, name: str) -> _Prepared:
         run, device = self.runs[name], self.bench.device
         settings, sources = self._settings(run, self.size), self._pictures()
@@ -177,7 +191,7 @@ class _Group:
         run = self.runs[name]
         checks = [
             *each.checks,
-            *self._checks(name, each.problem.engine, "after the timed loop"),
+            *self._checks_after(name, each),
             finite("the image after the timed loop", each.walk.image),
         ]
         if not passed(checks):

@@ -1,4 +1,4 @@
-"""The most memory that some work takes."""
+"""The memory that some work takes at its most, and what there is."""
 
 from __future__ import annotations
 
@@ -48,6 +48,19 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     highest = _resident("VmHWM")
     if can_reset and highest is not None and held is not None:
         peak.bytes = highest - held + _bare(held)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes to be had on ``device``, None where nothing tells."""
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + idle
+    try:
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    except Exception:  # absent, or this system keeps no such account
+        return None
 
 
 def release(device: torch.device) -> None:

@@ -1,10 +1,12 @@
 """What is timed is what runs: a full history, and the very iteration that was proven."""
 
 import pytest
+import torch
 
 from stylebench.artwork import landscape, painting
 from stylebench.bench.iterate import Walk
 from stylebench.bench.parts import parts
+from stylebench.bench.proof import Proof, oracle_fits
 from stylebench.problem import pose
 from stylebench.settings import Settings
 from stylekernels.lbfgs_state import COUNT
@@ -43,3 +45,46 @@ def test_parts_are_of_the_walk_that_was_timed():
     assert found["optimiser"] > 0.0
     assert not settled.image.equal(before)  # it went on, and no other in its place
     assert pairs(settled) == 8
+
+
+@pytest.fixture
+def proof():
+    settings = Settings(weights="random", size=32, device="cpu")
+    return Proof(landscape(32, 24), painting(32, 24), settings)
+
+
+def test_the_yardstick_of_a_loss_is_plain_pytorchs_largest_error(proof):
+    engine = walk("plain").engine
+    at_start = proof.checks(engine, "fp32")[0]
+    largest = proof._yardstick("fp32").loss
+    errors = [
+        float((engine.loss_and_grad(point)[0].values - exact).abs().max() / exact.sum())
+        for point, exact in zip(
+            proof._points, [proof._exact[0], *proof._exact_losses], strict=True
+        )
+    ]  # fmt: skip
+    assert largest == pytest.approx(max(errors))
+    assert len(errors) == 3
+    assert at_start.limit == pytest.approx(2 * largest + 2e-6)
+
+
+@pytest.mark.parametrize("engine", ["reference", "plain", "fused"])
+def test_a_right_loop_goes_on_right_wherever_it_is(proof, engine):
+    it = walk(engine)
+    for _ in range(3):
+        it.advance(5)
+        assert proof.goes_on(it, "fp32").passed
+
+
+def test_the_loop_is_proven_where_it_is_and_not_where_it_began(proof):
+    stuck = walk()
+    stuck.advance(5)
+    first = stuck.logged()
+    stuck.logged = lambda: first
+    assert not proof.goes_on(stuck, "fp32").passed
+
+
+def test_the_oracle_is_not_asked_for_what_no_memory_holds():
+    cpu = torch.device("cpu")
+    assert oracle_fits((32, 24), cpu)
+    assert not oracle_fits((10**6, 10**6), cpu)

@@ -7,13 +7,14 @@ import sys
 import pytest
 import torch
 
+from stylebench.bench import iterate, iterations
 from stylebench.bench.parts import part_of, scaled
 from stylebench.bench.record import Point
 from stylebench.bench.roof import Roofs, Stack
 from stylebench.bench.runner import run_suite
 from stylebench.bench.store import read_record
 from stylebench.bench.suite import Bench, Options
-from stylebench.bench.suites import suite
+from stylebench.bench.suites import sizes, suite
 from stylebench.bench.suites.time_to_loss import first_below
 from stylebench.bench.tap_tasks import tap_tasks
 from stylebench.bench.timing import Plan
@@ -43,7 +44,12 @@ def test_smoke_prints_a_record_that_validates(tmp_path):
     assert record.command.startswith("stylebench bench smoke --json")
     (case,) = record.cases
     assert case.parity.passed
-    assert len(case.parity.checks) == 5  # two before, two after, and a finite image
+    whats = [check.what for check in case.parity.checks]
+    assert whats == [
+        "loss at the start", "gradient at the start",
+        "loss after the timed loop", "gradient after the timed loop",
+        "loss logged by the timed loop", "the image after the timed loop: share not finite",
+    ]  # fmt: skip
     assert case.timing.clock == "perf_counter"
     assert case.setup.build > 0
     assert sum(case.parts.values()) == pytest.approx(case.timing.median)
@@ -63,6 +69,26 @@ def test_a_wrong_engine_gets_no_time(monkeypatch):
     assert case.status == "parity failed"
     assert case.timing is None
     assert "loss at the start" in case.note
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+def test_a_loop_that_does_not_do_what_its_engine_does_gets_no_time(monkeypatch, engine):
+    original = iterate.Walk.logged
+    monkeypatch.setattr(iterate.Walk, "logged", lambda walk: original(walk) * 1.001)
+    (case,) = smallest("smoke", pattern=engine).cases
+    assert case.status == "parity failed"
+    assert case.timing is None
+    assert case.note == "outside the tolerance: loss logged by the timed loop; no time is kept"
+
+
+@pytest.mark.parametrize(("fits", "where"), [(True, ""), (False, ", at 32 x 24 px")])
+def test_a_size_is_proven_itself_where_the_oracle_fits(monkeypatch, fits, where):
+    monkeypatch.setitem(sizes._PROVEN, "cpu", 32)
+    monkeypatch.setattr(iterations, "oracle_fits", lambda *_: fits)
+    (case,) = smallest("sizes", size=48, pattern="fused").cases
+    whats = [check.what for check in case.parity.checks]
+    assert f"loss after the timed loop{where}" in whats
+    assert ("loss logged by the timed loop" in whats) is fits
 
 
 def test_parity_keeps_its_pictures_small_and_names_them(tmp_path):
