@@ -10,6 +10,7 @@ import torch
 
 from stylebench.bench.clocks import Clock, Watch, clock_for, watch_for
 from stylebench.bench.record import Timing
+from stylebench.bench.samples import Samples
 from stylebench.bench.statistics import spread, timing
 
 Run = Callable[[int], object]
@@ -98,11 +99,9 @@ class Contestant:
     prepare: Callable[[], object] | None = None
     replays: bool = False
     per_sample: int | None = None
-    samples: list[float] = field(default_factory=list, init=False)
-    disturbed: list[int] = field(default_factory=list, init=False)
+    samples: Samples = field(default_factory=Samples, init=False)
     warmed: int = field(default=0, init=False)
     spent: float = field(default=0.0, init=False)
-    _checked: int = field(default=0, init=False)
 
     def sample(self, clock: Clock, units: int) -> float:
         """Seconds a unit."""
@@ -135,25 +134,17 @@ class Contestant:
     def take(self, clock: Clock) -> None:
         """Add one sample."""
         units = self.per_sample or 1
-        self.samples.append(self.sample(clock, units))
-        self.spent += self.samples[-1] * units
-
-    def mark(self, disturbed: bool | None) -> None:
-        """Mark the samples since the last verdict; None leaves them for the next one."""
-        if disturbed is None:
-            return
-        if disturbed:
-            self.disturbed += range(self._checked, len(self.samples))
-        self._checked = len(self.samples)
+        self.samples.seconds.append(self.sample(clock, units))
+        self.spent += self.samples.seconds[-1] * units
 
     def done(self, plan: Plan) -> bool:
         """Whether it is sure enough, or has had its time."""
-        count = len(self.samples)
+        count = len(self.samples.seconds)
         if count < plan.least:
             return False
         if count >= plan.most or self.spent >= plan.seconds:
             return True
-        return count >= max(6, plan.least) and spread(self.samples) <= plan.target
+        return count >= max(6, plan.least) and spread(self.samples.seconds) <= plan.target
 
 
 def measure(
@@ -203,14 +194,19 @@ def measure_interleaved(
     while waiting := [name for name, each in contestants.items() if not each.done(plan)]:
         for name in waiting:
             contestants[name].take(clocks[name])
-        verdict = watch.disturbed()
-        for each in contestants.values():
-            each.mark(verdict)
+        _judge(contestants, watch.disturbed())
+    _judge(contestants, watch.disturbed(final=True))
     return {name: _result(name, each, clocks[name]) for name, each in contestants.items()}
 
 
+def _judge(contestants: Mapping[str, Contestant], disturbed: bool | None) -> None:
+    for each in contestants.values():
+        each.samples.mark(disturbed)
+
+
 def _result(name: str, each: Contestant, clock: Clock) -> Timing:
-    found = timing(clock.name, each.samples, each.disturbed, each.per_sample or 1, each.warmed)
+    taken = each.samples
+    found = timing(clock.name, taken.seconds, taken.disturbed, each.per_sample or 1, each.warmed)
     if each.floor:
         each.floor.check(found.median, name)
     return found

@@ -10,14 +10,14 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 import stylebench
 import stylekernels
-from stylebench.bench.clocks import synchronise
+from stylebench.bench.clocks import synchronise, watch_for
 from stylebench.bench.iterate import Walk
 from stylebench.bench.precisions import chosen
-from stylebench.bench.record import Case, Check, Parity
+from stylebench.bench.record import Case, Check, Parity, Timing
+from stylebench.bench.samples import Samples
 from stylebench.bench.statistics import timing
 from stylebench.bench.suite import Bench, Job, Parameters, each_case
 from stylebench.images import ImageSource, load_image
@@ -93,7 +93,7 @@ class _Shell:
         caches = self.folder / f"caches {engine}"
         runs = _QUICK_WARM_RUNS if self.bench.options.quick else _WARM_RUNS
         cold = self._seconds(engine, caches)
-        samples = [self._seconds(engine, caches) for _ in range(runs)]
+        warm = self._warm(engine, caches, runs)
         loss = self._judged(self.folder / "out.png")
         allowed = allowed_excess("fp32", self.judge.variant.iterations)
         checks = [Check.of("final loss above", loss / self.expected - 1, allowed)]
@@ -104,13 +104,21 @@ class _Shell:
             name=name,
             parameters=parameters,
             parity=block,
-            timing=timing("perf_counter", samples),
+            timing=warm,
             values={
                 "cold_seconds": cold,
-                "warm_seconds": median(samples),
+                "warm_seconds": warm.median,
                 "first_iteration_seconds": self._first(engine),
             },
         )
+
+    def _warm(self, engine: str, caches: Path, runs: int) -> Timing:
+        watch, samples = watch_for(self.bench.device), Samples()
+        for _ in range(runs):
+            samples.seconds.append(self._seconds(engine, caches))
+            samples.mark(watch.disturbed())
+        samples.mark(watch.disturbed(final=True))
+        return timing("perf_counter", samples.seconds, samples.disturbed)
 
     def _seconds(self, engine: str, caches: Path) -> float:
         """Of one run of the command, in a process of its own."""

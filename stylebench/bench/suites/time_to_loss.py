@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from stylebench.arguments import parse_scales
-from stylebench.bench.clocks import clock_for, synchronise
+from stylebench.bench.clocks import clock_for, synchronise, watch_for
 from stylebench.bench.iterate import Walk
 from stylebench.bench.precisions import chosen
 from stylebench.bench.proof import ORACLE, Proof, passed
 from stylebench.bench.record import Case, Parity, Point, Setup
+from stylebench.bench.samples import Samples
 from stylebench.bench.suite import Bench, Job, Parameters, each_case
 from stylebench.network import smallest_side
 from stylebench.problem import Problem, pose
@@ -160,7 +161,7 @@ class _Race:
             return Case(name, parameters, status="parity failed", parity=block)
         scales = parameters.get("scales")
         schedule = parse_scales(str(scales)) if scales else None
-        curve = self._descent(problem, replace(settings, scales=schedule))
+        curve, stretches = self._descent(problem, replace(settings, scales=schedule))
         values = {
             f"seconds_to_{mark}{suffix}": reached.seconds
             for mark, target in self.targets.items()
@@ -170,12 +171,15 @@ class _Race:
         every = len(values) == len(self.targets) * len(_SLACKS)
         note = None if every else "some losses were not reached"
         values |= {f"target_{mark}": target for mark, target in self.targets.items()}
+        values["share disturbed"] = len(stretches.disturbed) / len(stretches.seconds)
         return Case(
             name, parameters, note=note, parity=block, setup=setup, curve=curve, values=values
         )
 
-    def _descent(self, problem: Problem, settings: Settings) -> list[Point]:
+    def _descent(self, problem: Problem, settings: Settings) -> tuple[list[Point], Samples]:
         """Points of ``problem``, the largest scale; smaller ones cost their time, set-up included.
+
+        The stretches of it come with them.
 
         Args:
             problem: already posed, at the size that ``settings`` end with.
@@ -196,20 +200,24 @@ class _Race:
             image = walk.best
         return self._judged_walk(Walk(_continued(problem, before, image), last.settings), seconds)
 
-    def _judged_walk(self, walk: Walk, seconds: float) -> list[Point]:
+    def _judged_walk(self, walk: Walk, seconds: float) -> tuple[list[Point], Samples]:
         longest = max(self.targets)
         step = max(1, longest // _GRID)
         marks = sorted({*range(step, round(_PATIENCE * longest) + 1, step), *self.targets})
-        clock = clock_for(self.bench.device)
+        device, stretches = self.bench.device, Samples()
+        clock, watch = clock_for(device), watch_for(device)
         curve, done = [Point(seconds, 0, self.judged(walk.image))], 0
         for mark in marks:
             stretch = mark - done
-            seconds += clock.seconds(lambda: walk.advance(stretch))  # noqa: B023  # at once
+            stretches.seconds.append(clock.seconds(lambda: walk.advance(stretch)))  # noqa: B023
+            stretches.mark(watch.disturbed())
             done = mark
-            curve.append(Point(seconds, mark, self.judged(walk.image)))
+            spent = seconds + sum(stretches.seconds)
+            curve.append(Point(spent, mark, self.judged(walk.image)))
             if curve[-1].loss <= min(self.targets.values()):
                 break
-        return curve
+        stretches.mark(watch.disturbed(final=True))
+        return curve, stretches
 
 
 def _continued(problem: Problem, before: Problem | None, image: Tensor | None) -> Problem:

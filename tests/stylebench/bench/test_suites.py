@@ -123,6 +123,7 @@ def test_time_to_loss_keeps_a_judged_curve():
     assert case.curve[0].seconds == 0
     seconds = [point.seconds for point in case.curve]
     assert seconds == sorted(seconds)
+    assert 0.0 <= case.values["share disturbed"] <= 1.0
     # The reference passes the losses that it set itself, and later ones later.
     reached = [case.values[f"seconds_to_{mark}"] for mark in (4, 8, 12)]
     assert reached == sorted(reached)

@@ -1,8 +1,12 @@
 """The timing core, with clocks that say what the test wants."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from stylebench.bench import clocks
 from stylebench.bench.clocks import CpuWatch, EventClock, GpuWatch, WallClock, clock_for
 from stylebench.bench.record import State
 from stylebench.bench.statistics import deciding, interval, spread, timing
@@ -26,7 +30,7 @@ class Script:
 
 
 class Calm:
-    def disturbed(self):
+    def disturbed(self, final=False):
         return False
 
 
@@ -78,10 +82,10 @@ def test_contestants_take_turns():
 
 def test_disturbed_samples_are_kept_marked_and_left_out_of_the_median():
     class Third:
-        verdicts = iter([False, False, None, True, *[False] * 9])
+        verdicts = iter([False, False, None, True])
 
-        def disturbed(self):
-            return next(self.verdicts)
+        def disturbed(self, final=False):
+            return next(self.verdicts, False)
 
     times = [1.0] * 3 + [1.0, 7.0, 7.0] + [1.0] * 9
     found = measured(lambda n: None, Script(*times), watch=Third())
@@ -89,6 +93,44 @@ def test_disturbed_samples_are_kept_marked_and_left_out_of_the_median():
     assert found.samples[1] == 7.0
     assert found.median == 1.0
     assert found.spread == 0.0
+
+
+def test_the_last_samples_are_judged_too():
+    class Late:
+        """It can tell nothing until it must; its first answer is about the warm-up."""
+
+        def disturbed(self, final=False):
+            return True if final else None
+
+    found = measured(lambda n: None, Script(1.0), watch=Late())
+    assert found.disturbed == list(range(len(found.samples)))
+
+
+def test_a_final_verdict_looks_further_back_where_its_span_is_too_short():
+    readings = iter([(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.01, 1.9, 1.0)])
+    watch = CpuWatch(lambda: next(readings))
+    assert watch.disturbed() is False
+    assert watch.disturbed(final=True) is True
+
+
+def test_a_final_verdict_is_given_on_however_little():
+    readings = iter([(0.0, 0.0, 0.0), (0.01, 0.02, 0.0)])
+    assert CpuWatch(lambda: next(readings)).disturbed(final=True) is True
+
+
+def test_a_gpu_has_its_final_verdict_at_once():
+    hot = State(clock_mhz=1980, throttle=["SwPowerCap"])
+    watch = GpuWatch(torch.device("cuda", 0), lambda _: hot)
+    assert watch.disturbed() is None
+    assert watch.disturbed(final=True) is True
+
+
+def test_children_that_have_ended_are_not_others():
+    before = clocks._accounts()
+    busy = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", busy], check=True)
+    after = clocks._accounts()
+    assert after[2] - before[2] >= 0.3
 
 
 def test_where_most_samples_are_disturbed_all_decide():
