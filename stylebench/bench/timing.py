@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -11,11 +11,12 @@ import torch
 from stylebench.bench.clocks import Clock, Watch, clock_for, watch_for
 from stylebench.bench.record import Timing
 from stylebench.bench.samples import Samples
-from stylebench.bench.statistics import spread, timing
+from stylebench.bench.statistics import deciding, spread, timing
 
 Run = Callable[[int], object]
 
 _GRACE = 0.05  # by which a time may undercut its floor: the roof has a spread of its own
+_FEWEST = 3  # samples, though the time be up: fewer have no spread
 _STABLE = 0.1  # last three warm-up samples within this of each other
 
 
@@ -64,8 +65,8 @@ class Plan:
 
     Attributes:
         target: relative half-width of the median's 95 % interval that is sure enough.
-        seconds: of sampling after which to stop in any case.
-        least: samples, however sure.
+        seconds: of sampling after which to stop in any case, with three samples at least.
+        least: samples, however sure, if there is time for them.
         most: samples, however unsure.
         warm_seconds: of warm-up after which to start in any case.
         shortest: a sample; as many units go into one as it takes, s.
@@ -140,11 +141,16 @@ class Contestant:
     def done(self, plan: Plan) -> bool:
         """Whether it is sure enough, or has had its time."""
         count = len(self.samples.seconds)
-        if count < plan.least:
-            return False
-        if count >= plan.most or self.spent >= plan.seconds:
+        if count >= plan.most:
             return True
-        return count >= max(6, plan.least) and spread(self.samples.seconds) <= plan.target
+        if count < min(_FEWEST, plan.least):
+            return False
+        return self.spent >= plan.seconds or self._sure(plan)
+
+    def _sure(self, plan: Plan) -> bool:
+        """By the samples that will decide, those that nothing disturbed."""
+        judged = deciding(self.samples.seconds, self.samples.disturbed)
+        return len(judged) >= max(6, plan.least) and spread(judged) <= plan.target
 
 
 def measure(
@@ -169,6 +175,8 @@ def measure_interleaved(
 ) -> dict[str, Timing]:
     """Time several things in turn, a sample of each a round, so that drift hits all alike.
 
+    All have as many samples as the one that takes the most to be sure.
+
     Args:
         runs: name -> what does the given number of units of work.
         device: that the work is on; it chooses the clock.
@@ -191,12 +199,24 @@ def measure_interleaved(
     for name, each in contestants.items():
         each.warm_up(clocks[name], plan)
     watch.disturbed()
-    while waiting := [name for name, each in contestants.items() if not each.done(plan)]:
-        for name in waiting:
-            contestants[name].take(clocks[name])
+    while not _enough(contestants.values(), plan):
+        for name, each in contestants.items():
+            each.take(clocks[name])
         _judge(contestants, watch.disturbed())
     _judge(contestants, watch.disturbed(final=True))
     return {name: _result(name, each, clocks[name]) for name, each in contestants.items()}
+
+
+def _enough(contestants: Collection[Contestant], plan: Plan) -> bool:
+    """Whether all are done, or have had together what time they may take each.
+
+    None stops by itself: what is sampled after the others is not interleaved with them.
+    """
+    if all(each.done(plan) for each in contestants):
+        return True
+    rounds = min(len(each.samples.seconds) for each in contestants)
+    spent = sum(each.spent for each in contestants)
+    return rounds >= min(_FEWEST, plan.least) and spent >= plan.seconds * len(contestants)
 
 
 def _judge(contestants: Mapping[str, Contestant], disturbed: bool | None) -> None:

@@ -80,6 +80,50 @@ def test_contestants_take_turns():
     assert "".join(order[3:]) == "abc" * 4
 
 
+class Each:
+    """A clock that knows what it times: work that returns its seconds a unit."""
+
+    name = "script"
+
+    def seconds(self, work):
+        return work()
+
+
+def test_all_are_sampled_until_all_are_sure():
+    noisy = iter([1.0, 1.5] * 50)
+    runs = {"steady": lambda n: 1.0, "noisy": lambda n: next(noisy)}
+    found = measure_interleaved(runs, CPU, EXACT, clock=Each(), watch=Calm())
+    assert [len(each.samples) for each in found.values()] == [EXACT.most, EXACT.most]
+
+
+def test_together_they_take_no_more_than_each_may():
+    noisy = iter([1.0, 1.5] * 500)
+    runs = {"long": lambda n: 9.0, "noisy": lambda n: next(noisy)}
+    plan = Plan(target=0.001, seconds=50, least=3, most=500, warm_seconds=0, shortest=0.1)
+    found = measure_interleaved(runs, CPU, plan, clock=Each(), watch=Calm())
+    assert {len(each.samples) for each in found.values()} == {10}  # 100 s at 10.25 s a round
+
+
+def test_the_time_is_up_before_the_samples_wanted_are_there():
+    plan = Plan(seconds=4.5, least=15, warm_seconds=0)
+    assert len(measured(lambda n: None, Script(1.0), plan).samples) == 5
+    assert len(measured(lambda n: None, Script(9.0), plan).samples) == 3
+
+
+def test_disturbed_samples_make_nothing_less_sure():
+    class Alternating:
+        calls = 0
+
+        def disturbed(self, final=False):
+            self.calls += 1
+            return self.calls > 1 and self.calls % 4 == 1
+
+    times = [1.0] * 3 + [1.0, 1.0, 1.0, 7.0] * 9
+    found = measured(lambda n: None, Script(*times), watch=Alternating())
+    assert len(found.samples) == 7  # six that nothing disturbed
+    assert found.disturbed == [3]
+
+
 def test_disturbed_samples_are_kept_marked_and_left_out_of_the_median():
     class Third:
         verdicts = iter([False, False, None, True])
