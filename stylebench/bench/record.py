@@ -6,11 +6,12 @@ passing parity block cannot hold one. Fields are null where a machine does not t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-VERSION = 1
+VERSION = 2
 
 Value = str | int | float | bool | None
 Status = Literal["ok", "parity failed", "out of memory", "failed"]
@@ -116,6 +117,8 @@ class Roof:
         height: likewise.
         value: in ``unit``.
         unit: ``B/s``, ``FLOP/s``, or ``s`` for one iteration's convolutions.
+        timing: that ``value`` comes from, of one copy, product or iteration's convolutions; null
+            in records of version 1.
     """
 
     what: Literal["copy", "matmul", "convolutions"]
@@ -124,16 +127,29 @@ class Roof:
     height: int | None
     value: float
     unit: Literal["B/s", "FLOP/s", "s"]
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: what, the value found, the limit, and whether it holds."""
+    """One comparison: what, the value found, the limit, and whether it holds.
+
+    Raises:
+        ValueError: ``passed`` is not what the numbers say.
+    """
 
     what: str
     value: float | None
     limit: float
     passed: bool
+
+    def __post_init__(self) -> None:
+        holds = self.value is not None and self.value <= self.limit
+        if self.passed != holds:
+            raise ValueError(
+                f"check {self.what!r} says passed: {self.passed}, but its value is {self.value} "
+                f"and its limit {self.limit}"
+            )
 
     @classmethod
     def of(cls, what: str, value: float, limit: float) -> Check:
@@ -207,6 +223,11 @@ class Point:
     loss: float
 
 
+#: Fields of a case, and names of its values, that are times and so need a proof beside them.
+TIMES = ("timing", "in_situ", "setup", "roof_share", "parts", "curve")
+TIME_VALUES = re.compile("second|B/s$|FLOP/s$")
+
+
 @dataclass(frozen=True)
 class Case:
     """One row of a suite.
@@ -219,6 +240,7 @@ class Case:
         note: one line for people where the status is not ``ok``, or a remark.
         parity: null where the suite has nothing to compare.
         timing: steady state.
+        in_situ: of a kernel right behind the one that writes its input, that one's time taken off.
         setup: what came before it.
         peak_bytes: the most memory in use, on the GPU its own, on a CPU the process's.
         flops: of one unit of work.
@@ -228,6 +250,9 @@ class Case:
         curve: a run's loss against time, judged by the fp32 reference.
         pictures: name -> path of an image file, relative to the record's folder.
         values: further figures, name -> number, whose names say what they are.
+
+    Raises:
+        ValueError: a time, of whatever kind, without a passing parity block.
     """
 
     name: str
@@ -236,6 +261,7 @@ class Case:
     note: str | None = None
     parity: Parity | None = None
     timing: Timing | None = None
+    in_situ: Timing | None = None
     setup: Setup | None = None
     peak_bytes: int | None = None
     flops: float | None = None
@@ -248,8 +274,15 @@ class Case:
 
     def __post_init__(self) -> None:
         proven = self.parity is not None and self.parity.passed
-        if self.timing is not None and not proven:
-            raise ValueError(f"case {self.name!r} has a time but no passing parity block")
+        if not proven and (times := self._times()):
+            raise ValueError(
+                f"case {self.name!r} has a time but no passing parity block: {', '.join(times)}"
+            )
+
+    def _times(self) -> list[str]:
+        """What in it tells how long something took."""
+        fields = [name for name in TIMES if getattr(self, name) not in (None, [], {})]
+        return [*fields, *(name for name in self.values if TIME_VALUES.search(name))]
 
 
 @dataclass(frozen=True)
