@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate")  # as allocators and libraries put it
 _PEAK = "5"  # what resets the peak of the resident set, see proc(5)
 
 
@@ -68,6 +69,13 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory did not suffice, in any of the ways it is said."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    text = str(error).lower()
+    return isinstance(error, kinds) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _trim() -> None:

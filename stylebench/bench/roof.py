@@ -62,20 +62,16 @@ class Roofs:
         """What to time for ``convolutions``, beside the iterations, so that drift hits all alike.
 
         The engines' own convolutions and plain channels-last ones: the faster are the roof. None
-        where it is known already, or where the memory does not suffice for it.
+        where it is known already.
         """
         if self._known("convolutions", precision, size):
             return {}
-        chains = {}
-        try:
-            for kind in _KINDS:
-                chain = _Chain(network, size, precision, self.device, kind)
-                chains[_contestant(kind, precision)] = Contestant(chain.run)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise
-            return {}
-        return chains
+        return {
+            _contestant(kind, precision): Contestant(
+                _Chain(network, size, precision, self.device, kind).run
+            )
+            for kind in _KINDS
+        }
 
     def settle(self, precision: str, size: tuple[int, int], timings: Mapping[str, Timing]) -> None:
         """Take the roof from ``timings``, which those ``contestants`` were part of."""

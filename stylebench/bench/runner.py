@@ -15,7 +15,7 @@ from stylebench.bench.machine import finished, machine
 from stylebench.bench.memory import release
 from stylebench.bench.provenance import code, software
 from stylebench.bench.record import Case, Record
-from stylebench.bench.suite import Bench, Job, Suite, fault
+from stylebench.bench.suite import Bench, Job, Suite, contained
 
 Keep = Callable[[Record], object]
 
@@ -96,17 +96,10 @@ class _Run:
 
     def job(self, job: Job, names: Sequence[str], console: Console | None) -> None:
         """Add the cases of ``names``, also those that an error keeps from being measured."""
-        try:
-            for case in job.run(names):
-                self.cases.append(case)
-                if console:
-                    console.print(summary(case))
-        except Exception as error:  # a case's fault is not the suite's
-            for name in names:
-                if name not in self.names:
-                    self.cases.append(fault(name, job.cases[name], error))
-                    if console:
-                        console.print(summary(self.cases[-1]))
+        for case in contained(names, job.cases, job.run):
+            self.cases.append(case)
+            if console:
+                console.print(summary(case))
 
     def record(self, complete: bool) -> Record:
         earlier = self._before.seconds if self._before else 0.0

@@ -3,17 +3,19 @@
 import pytest
 import torch
 
-from stylebench.bench.memory import peak_memory, release
+from stylebench.bench.memory import out_of_memory, peak_memory, release
 from stylebench.bench.names import SUITES
 from stylebench.bench.runner import duration, matches, run_suite, summary
 from stylebench.bench.suite import (
     Bench,
     Job,
     Options,
+    contained,
     each_case,
     fault,
-    out_of_memory,
+    remarks,
     single,
+    spared,
 )
 from stylebench.bench.suites import suite
 
@@ -96,6 +98,27 @@ def test_a_fault_within_a_job_costs_only_its_own_case(case):
 
     found = each_case("abc", {"b": {"engine": "b"}}, measure)
     assert [each.status for each in found] == ["ok", "failed", "ok"]
+
+
+def test_an_error_costs_the_cases_that_it_cut_off(case):
+    def run(names):
+        yield case("a")
+        raise RuntimeError("the second one")
+
+    found = list(contained("abc", {"b": {}, "c": {}}, run))
+    assert [(each.name, each.status) for each in found] == [
+        ("a", "ok"), ("b", "failed"), ("c", "failed")
+    ]  # fmt: skip
+
+
+def test_what_a_case_can_do_without_costs_it_a_remark():
+    def fail():
+        raise RuntimeError("CUDA\nout of memory")
+
+    assert spared("parts", lambda: {"style": 1.0}, {}) == ({"style": 1.0}, None)
+    assert spared("parts", fail, {}) == ({}, "no parts: CUDA out of memory")
+    assert remarks(None, "a", None, "b") == "a; b"
+    assert remarks(None) is None
 
 
 def test_a_case_is_measured_when_it_is_asked_for(case):

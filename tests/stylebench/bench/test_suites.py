@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from stylebench.bench import iterate, iterations
+from stylebench.bench import iterate, iterations, roof
 from stylebench.bench.parts import part_of, scaled
 from stylebench.bench.record import Point
 from stylebench.bench.roof import Roofs, Stack
@@ -89,6 +89,42 @@ def test_a_size_is_proven_itself_where_the_oracle_fits(monkeypatch, fits, where)
     whats = [check.what for check in case.parity.checks]
     assert f"loss after the timed loop{where}" in whats
     assert ("loss logged by the timed loop" in whats) is fits
+
+
+def fail(error):
+    def failing(*_):
+        raise error
+
+    return failing
+
+
+def test_parts_that_cannot_be_had_cost_no_case(monkeypatch):
+    monkeypatch.setattr(iterations, "parts", fail(MemoryError("the profile")))
+    (case,) = smallest("smoke", pattern="fused").cases
+    assert (case.status, case.parts) == ("ok", {})
+    assert case.note == "no parts: the profile"
+
+
+def test_a_roof_that_does_not_fit_costs_no_case(monkeypatch):
+    monkeypatch.setattr(roof._Chain, "run", fail(MemoryError()))
+    record = smallest("smoke")
+    assert [case.status for case in record.cases] == ["ok", "ok"]
+    for case in record.cases:
+        assert case.timing.median > 0
+        assert (case.roof_share, case.note) == (None, "no roof: memory ran out with it")
+
+
+def test_a_fault_in_one_group_is_not_the_next_ones(monkeypatch):
+    original = iterations._Group._timings
+
+    def timings(group, ready):
+        if any("fused" in name for name in ready):
+            raise RuntimeError("launch failure")
+        return original(group, ready)
+
+    monkeypatch.setattr(iterations._Group, "_timings", timings)
+    found = {case.parameters["engine"]: case.status for case in smallest("sizes").cases}
+    assert found == {"fused": "failed", "reference": "ok"}
 
 
 def test_parity_keeps_its_pictures_small_and_names_them(tmp_path):
