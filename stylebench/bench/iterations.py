@@ -112,10 +112,16 @@ class _Group:
 
     def measured(self, names: Collection[str]) -> Iterator[Case]:
         settings = self._settings(next(iter(self.runs.values())), self.prove_at)
+        self._measure_roofs(names)  # while the memory is free
         self.proof = Proof(*self._pictures(), settings)
         for together in [[name] for name in names] if self.alone else [list(names)]:
             yield from contained(together, self.cases, self._together)
             release(self.bench.device)
+
+    def _measure_roofs(self, names: Collection[str]) -> None:
+        self.bench.roofs.copy()
+        for precision in dict.fromkeys(self.runs[name].precision for name in names):
+            self.bench.roofs.matmul(precision)
 
     def _together(self, names: Collection[str]) -> Iterator[Case]:
         ready, faults = attempt(names, self.cases, self._prepare)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from stylebench.bench.graphs import captured
 from stylebench.bench.record import Timing
 from stylebench.bench.tasks import Formulation, Task, copies
 from stylebench.bench.timing import Contestant, Floor, Plan, measure_interleaved
@@ -75,7 +76,7 @@ def _launches(works: list[Callable[[], object]], device: torch.device) -> Contes
         for work in works:
             work()
 
-    graph = _captured(all_of_them, device)
+    graph = captured(all_of_them, device)
     replay = graph.replay if graph else all_of_them
 
     def run(units: int) -> None:
@@ -83,25 +84,6 @@ def _launches(works: list[Callable[[], object]], device: torch.device) -> Contes
             replay()
 
     return Contestant(run, replays=graph is not None, per_sample=len(works))
-
-
-def _captured(work: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph | None:
-    with torch.cuda.device(device):
-        try:
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                work()
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                work()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # something in it waits for the device or allocates its own way
-            torch.cuda.synchronize()
-            return None
-    return graph
 
 
 def _applied(run: Formulation, operands: tuple[Tensor, ...]) -> Callable[[], object]:

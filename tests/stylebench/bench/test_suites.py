@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -54,6 +55,9 @@ def test_smoke_prints_a_record_that_validates(tmp_path):
     assert case.setup.build > 0
     assert sum(case.parts.values()) == pytest.approx(case.timing.median)
     roofs = {(roof.what, roof.precision): roof for roof in record.roofs}
+    assert set(roofs) == {("copy", None), ("matmul", "fp32"), ("convolutions", "fp32")}
+    for each in record.roofs:
+        assert len(each.timing.samples) >= 3
     share = roofs["convolutions", "fp32"].value / case.timing.median
     assert case.roof_share == pytest.approx(share)
     assert case.flops > Stack(None, "relu5_1").flops((24, 32))
@@ -106,7 +110,7 @@ def test_parts_that_cannot_be_had_cost_no_case(monkeypatch):
 
 
 def test_a_roof_that_does_not_fit_costs_no_case(monkeypatch):
-    monkeypatch.setattr(roof._Chain, "run", fail(MemoryError()))
+    monkeypatch.setattr(roof._Chain, "iterate", fail(MemoryError()))
     record = smallest("smoke")
     assert [case.status for case in record.cases] == ["ok", "ok"]
     for case in record.cases:
@@ -199,6 +203,29 @@ def test_roofs_are_measured_once():
     assert roofs.copy() is roofs.copy()
     assert roofs.matmul("fp32").value > 0
     assert [roof.what for roof in roofs.known] == ["copy", "matmul"]
+    assert roofs.matmul("fp32").value == 2 * 512**3 / roofs.matmul("fp32").timing.median
+
+
+def test_on_a_gpu_the_convolutions_are_a_graph(monkeypatch):
+    class Graph:
+        replays = 0
+
+        def replay(self):
+            self.replays += 1
+
+    graph = Graph()
+    monkeypatch.setattr(roof, "captured", lambda work, device: (work(), graph)[1])
+    weights = Bench(Options(device="cpu")).weights
+    chain = roof._Chain(Stack(weights, "relu2_1"), (24, 32), "fp32", CPU, "plain")
+    assert not chain.contestant().replays  # a CPU has none
+    chain._device = torch.device("cuda")
+    contestant = chain.contestant()
+    operand = weakref.ref(chain._steps[0][1])
+    del chain
+    contestant.run(3)
+    assert contestant.replays
+    assert graph.replays == 3
+    assert operand() is not None  # a graph does not keep what it reads
 
 
 @pytest.mark.parametrize(
