@@ -42,7 +42,7 @@ def timed(benchmark):
         device: str, contestant: Contestant, checks: Callable[[], Iterable[Check]], **notes: float
     ) -> None:
         require(checks())
-        units = contestant.per_sample or 1
+        units = contestant.per_sample or contestant.multiple
 
         def once() -> None:
             contestant.run(units)

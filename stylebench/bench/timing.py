@@ -17,6 +17,7 @@ Run = Callable[[int], object]
 
 _GRACE = 0.05  # by which a time may undercut its floor: the roof has a spread of its own
 _FEWEST = 3  # samples, though the time be up: fewer have no spread
+_MOST_UNITS = 10_000  # in a sample
 _STABLE = 0.1  # last three warm-up samples within this of each other
 
 
@@ -93,6 +94,7 @@ class Contestant:
         prepare: called before each sample, outside the clock: flushes a cache, say.
         replays: whether ``run`` replays a CUDA graph.
         per_sample: units a sample; None lets the plan's ``shortest`` decide.
+        multiple: units come in multiples of this: the launches in a graph, say.
     """
 
     run: Run
@@ -100,6 +102,7 @@ class Contestant:
     prepare: Callable[[], object] | None = None
     replays: bool = False
     per_sample: int | None = None
+    multiple: int = 1
     samples: Samples = field(default_factory=Samples, init=False)
     warmed: int = field(default=0, init=False)
     spent: float = field(default=0.0, init=False)
@@ -114,23 +117,26 @@ class Contestant:
         """Run until three times in a row agree or the time is up; settle the batch."""
         recent: list[float] = []
         spent = 0.0
-        units = self.per_sample or 1
+        units = self.per_sample or self.multiple
         while True:
             recent = [*recent[-2:], self.sample(clock, units)]
             spent += recent[-1] * units
             self.warmed += units
-            if self.per_sample is None and units == 1:
-                units = max(1, ceil(plan.shortest / max(recent[-1], 1e-9)))
-                if units > 1:  # a first time is no guide: take the batch from the next ones
-                    units = min(units, 1000)
+            if self.per_sample is None and units == self.multiple:
+                units = self._batch(recent[-1], plan)
+                if units > self.multiple:  # a first time is no guide: the next ones decide
                     recent = []
                     continue
             stable = len(recent) == 3 and max(recent) <= (1 + _STABLE) * min(recent)
             if stable or spent >= plan.warm_seconds:
                 break
         if self.per_sample is None:
-            typical = min(recent)
-            self.per_sample = min(1000, max(1, ceil(plan.shortest / max(typical, 1e-9))))
+            self.per_sample = self._batch(min(recent), plan)
+
+    def _batch(self, seconds: float, plan: Plan) -> int:
+        """Units that a sample needs to last long enough, where one takes ``seconds``."""
+        wanted = min(_MOST_UNITS, ceil(plan.shortest / max(seconds, 1e-9)))
+        return -(-wanted // self.multiple) * self.multiple
 
     def take(self, clock: Clock) -> None:
         """Add one sample."""

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from stylebench.bench import iterate, iterations, roof
+from stylebench.bench.kernels import beyond
+from stylebench.bench.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.parts import part_of, scaled
 from stylebench.bench.record import Point
 from stylebench.bench.roof import Roofs, Stack
 from stylebench.bench.runner import run_suite
+from stylebench.bench.statistics import timing
 from stylebench.bench.store import read_record
 from stylebench.bench.suite import Bench, Options
 from stylebench.bench.suites import sizes, suite
@@ -155,6 +158,36 @@ def test_kernels_beat_nobody_without_proof():
     for case in record.cases:
         assert case.bytes == 3 * 64 * 24 * 32 * 4
         assert case.values["GB/s"] == pytest.approx(case.bytes / case.timing.median / 1e9)
+
+
+def test_kernels_say_on_what_shape_they_ran():
+    (case,) = smallest("kernels", pattern="pool relu4_1 fp32*eager").cases
+    assert (case.parameters["channels"], case.parameters["positions"]) == (512, 3 * 4)
+    shapes = {name: loss_shape(name, (48, 64)) for name in ("content", "tv", "max pool", "group")}
+    assert shapes == {
+        "content": (512, 6 * 8), "tv": (3, 48 * 64), "max pool": (64, 48 * 64),
+        "group": (None, 48 * 64),
+    }  # fmt: skip
+
+
+def test_a_loss_moves_what_it_reads_and_its_gradient():
+    tasks = {task.name: task for task in loss_tasks((48, 64), torch.float32, CPU)}
+    x = tasks["content"].operands[0]
+    assert tasks["content"].moved == 3 * x.nbytes  # the target is read too
+    assert tasks["max pool"].moved == 2 * tasks["max pool"].operands[0].nbytes
+    assert tasks["content"].flops == 0
+    assert tasks["group"].flops == sum(
+        (3 * x.shape[1] + 1) * x.numel() for x in tasks["group"].operands
+    )
+
+
+def test_what_writes_the_operand_is_taken_off_sample_by_sample():
+    writing = timing("cuda graph", [1.0, 2.0, 1.0], [1], per_sample=20)
+    both = timing("cuda graph", [1.5, 2.5, 1.75], [], per_sample=20)
+    found = beyond(writing, both)
+    assert found.samples == [0.5, 0.5, 0.75]
+    assert (found.disturbed, found.per_sample) == ([1], 20)
+    assert beyond(both, writing) is None
 
 
 def test_time_to_loss_keeps_a_judged_curve():

@@ -72,6 +72,18 @@ def test_units_too_short_for_the_clock_are_batched():
     assert found.median == pytest.approx(0.01)
 
 
+def test_launches_in_a_graph_are_repeated_until_the_clock_can_tell():
+    """Twenty launches of 2 us would be little beside what replaying them costs the host."""
+    asked = []
+    clock = Script(0.0)
+    clock.seconds = lambda work: (work(), 2e-6 * asked[-1])[1]
+    plan = Plan(least=3, seconds=1, warm_seconds=1, shortest=5e-3)
+    found = measured(Contestant(asked.append, multiple=20), clock, plan)
+    assert asked[0] == 20
+    assert {units % 20 for units in asked} == {0}
+    assert found.per_sample == 2500
+
+
 def test_contestants_take_turns():
     order = []
     runs = {name: lambda n, name=name: order.append(name) for name in "abc"}
