@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stylebench.arguments import parse_scales
 from stylebench.bench.clocks import clock_for, synchronise, watch_for
+from stylebench.bench.floors import iteration_floor
 from stylebench.bench.iterate import Walk
 from stylebench.bench.precisions import chosen
 from stylebench.bench.proof import ORACLE, Proof, passed
@@ -144,7 +145,11 @@ class _Race:
         return float(terms.total.item())
 
     def case(self, name: str, parameters: Parameters) -> Case:
-        """Run one configuration until it has passed every target, or its patience is over."""
+        """Run one configuration until it has passed every target, or its patience is over.
+
+        Raises:
+            TooFast: it took less than its iterations can.
+        """
         choices = {k: v for k, v in parameters.items() if k in ("engine", "precision", "history")}
         settings = replace(self.settings, **choices)  # type: ignore[arg-type]
         sources = self.bench.content(*self.size), self.bench.style(*self.size)
@@ -162,6 +167,7 @@ class _Race:
         scales = parameters.get("scales")
         schedule = parse_scales(str(scales)) if scales else None
         curve, stretches = self._descent(problem, replace(settings, scales=schedule))
+        self._check_floor(name, curve, settings.precision)
         values = {
             f"seconds_to_{mark}{suffix}": reached.seconds
             for mark, target in self.targets.items()
@@ -175,6 +181,14 @@ class _Race:
         return Case(
             name, parameters, note=note, parity=block, setup=setup, curve=curve, values=values
         )
+
+    def _check_floor(self, name: str, curve: Sequence[Point], precision: str) -> None:
+        stack, (width, height) = self.bench.stack(self.settings), self.size
+        first, last = curve[0], curve[-1]
+        floor = iteration_floor(
+            self.bench.roofs, stack, precision, (height, width), last.iteration - first.iteration
+        )
+        floor.check(last.seconds - first.seconds, name)
 
     def _descent(self, problem: Problem, settings: Settings) -> tuple[list[Point], Samples]:
         """Points of ``problem``, the largest scale; smaller ones cost their time, set-up included.

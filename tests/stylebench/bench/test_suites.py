@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from stylebench.bench import iterate, iterations, roof
+from stylebench.bench.floors import iteration_floor
 from stylebench.bench.kernels import beyond
 from stylebench.bench.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.parts import part_of, scaled
@@ -18,11 +19,14 @@ from stylebench.bench.runner import run_suite
 from stylebench.bench.statistics import timing
 from stylebench.bench.store import read_record
 from stylebench.bench.suite import Bench, Options
-from stylebench.bench.suites import sizes, suite
+from stylebench.bench.suites import sizes, stylize, suite, time_to_loss
 from stylebench.bench.suites.time_to_loss import first_below
 from stylebench.bench.tap_tasks import tap_tasks
-from stylebench.bench.timing import Plan
+from stylebench.bench.timing import Floor, Plan
 from stylebench.engines import fused
+from stylebench.images import load_image
+from stylebench.output import save_picture, to_pil
+from stylebench.parity import allowed_excess
 
 BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shortest=1e-6)
 CPU = torch.device("cpu")
@@ -200,6 +204,55 @@ def test_time_to_loss_keeps_a_judged_curve():
     # The reference passes the losses that it set itself, and later ones later.
     reached = [case.values[f"seconds_to_{mark}"] for mark in (4, 8, 12)]
     assert reached == sorted(reached)
+
+
+def hour(*_, **__):
+    return Floor(3600.0, "an hour at the rate measured here")
+
+
+def test_a_descent_faster_than_its_products_is_an_error(monkeypatch):
+    monkeypatch.setattr(time_to_loss, "iteration_floor", hour)
+    (case,) = smallest("time-to-loss", pattern="reference*content").cases
+    assert case.status == "failed"
+    assert "under its physical floor" in case.note
+    assert (case.curve, case.values) == ([], {})
+
+
+@pytest.fixture
+def shell_runs(monkeypatch):
+    """The suite stylize without its subprocesses: the picture is there, and each run takes 2 s."""
+
+    def run(shell, engine, caches):
+        save_picture(shell.folder / "out.png", to_pil(load_image(shell.folder / "content.png").rgb))
+        return 2.0
+
+    monkeypatch.setattr(stylize._Shell, "_seconds", run)
+    monkeypatch.setattr(stylize._Shell, "_judged", lambda shell, picture: 1.0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_picture_is_judged_by_the_precision_that_made_it(monkeypatch, shell_runs, precision):
+    monkeypatch.setattr(stylize, "chosen", lambda *_: precision)
+    monkeypatch.setattr(stylize, "iteration_floor", lambda *_: Floor(1.0, "nothing"))
+    (case,) = smallest("stylize", pattern="fused").cases
+    assert case.status == "ok", case.note
+    assert case.parity.checks[0].limit == allowed_excess(precision, 5)
+    assert case.timing.samples == [2.0]
+    assert case.values["warm_seconds"] == 2.0
+
+
+def test_a_shell_faster_than_its_iterations_is_an_error(monkeypatch, shell_runs):
+    monkeypatch.setattr(stylize, "iteration_floor", hour)
+    (case,) = smallest("stylize", pattern="fused").cases
+    assert (case.status, case.timing) == ("failed", None)
+    assert "under its physical floor" in case.note
+
+
+def test_the_floor_of_many_iterations_is_that_many_times_one_ones():
+    roofs = Roofs(CPU, BRIEF, quick=True)
+    stack = Stack(None, "relu5_1")
+    one, many = (iteration_floor(roofs, stack, "fp32", (24, 32), n).seconds for n in (1, 300))
+    assert many == pytest.approx(300 * one)
 
 
 def test_time_to_loss_counts_the_smaller_scales_too():
