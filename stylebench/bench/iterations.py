@@ -113,12 +113,14 @@ class _Group:
     def measured(self, names: Collection[str]) -> Iterator[Case]:
         settings = self._settings(next(iter(self.runs.values())), self.prove_at)
         self._measure_roofs(names)  # while the memory is free
+        self.bench.progress(f"evaluating the oracle at {self.prove_at[0]}x{self.prove_at[1]}")
         self.proof = Proof(*self._pictures(), settings)
         for together in [[name] for name in names] if self.alone else [list(names)]:
             yield from contained(together, self.cases, self._together)
             release(self.bench.device)
 
     def _measure_roofs(self, names: Collection[str]) -> None:
+        self.bench.progress("measuring copies and products")
         self.bench.roofs.copy()
         for precision in dict.fromkeys(self.runs[name].precision for name in names):
             self.bench.roofs.matmul(precision)
@@ -166,6 +168,7 @@ class _Group:
     def _prepare(self, name: str) -> _Prepared:
         run, device = self.runs[name], self.bench.device
         settings, sources = self._settings(run, self.size), self._pictures()
+        self.bench.progress(f"building {name} and filling its history")
         with peak_memory(device) as peak:
             start = time.perf_counter()
             problem = pose(*sources, settings)
@@ -177,6 +180,7 @@ class _Group:
             first = time.perf_counter()
             # What is timed has a full history, and so has what its memory is taken of.
             capture = walk.settle(QUICK_PAIRS if self.bench.options.quick else None)
+        self.bench.progress(f"proving {name}")
         checks = self._checks(name, problem.engine, "at the start")
         setup = Setup(build=built - start, first=first - built, capture=capture)
         return _Prepared(problem, settings, walk, setup, peak.bytes, checks)
@@ -198,6 +202,7 @@ class _Group:
         self, ready: Mapping[str, _Prepared], precisions: Mapping[str, Settings]
     ) -> dict[str, Timing]:
         """Time what is ready, and the roofs of ``precisions`` beside it."""
+        self.bench.progress(f"timing {', '.join(ready)}")
         roofs, height_width = self.bench.roofs, self.size[::-1]
         contestants = {
             name: Contestant(each.walk.advance, replays=each.walk.replays)
@@ -213,6 +218,7 @@ class _Group:
 
     def _case(self, name: str, each: _Prepared, timing: Timing, remark: str | None) -> Case:
         run = self.runs[name]
+        self.bench.progress(f"proving {name} again")
         checks = [
             *each.checks,
             *self._checks_after(name, each),

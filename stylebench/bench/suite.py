@@ -66,10 +66,12 @@ class Bench:
         options: the user's.
         folder: for pictures, named as the record will be; None where nothing is to be written.
         plan: how long to measure.
+        progress: told in a few words what is being done.
     """
 
     options: Options
     folder: Path | None = None
+    progress: Callable[[str], object] = lambda _: None
     plan: Plan = field(init=False)
     device: torch.device = field(init=False)
     roofs: Roofs = field(init=False)

@@ -98,7 +98,9 @@ class _Shell:
         engine = str(parameters["engine"])
         caches = self.folder / f"caches {engine}"
         runs = _QUICK_WARM_RUNS if self.bench.options.quick else _WARM_RUNS
+        self.bench.progress(f"{name}, cold")
         cold = self._seconds(engine, caches)
+        self.bench.progress(f"{name}, warm, {runs} times")
         warm = self._warm(engine, caches, runs)
         loss = self._judged(self.folder / "out.png")
         precision, iterations = str(parameters["precision"]), self.judge.variant.iterations

@@ -33,10 +33,11 @@ _PATIENCE = 1.5  # times the reference's iterations that a configuration may tak
 _GRID = 60  # stretches of a run
 _SLACKS = {"": 0.0, "_plus_0.5_percent": 0.005}
 _HISTORIES = (10, 20, 50, 100)
+_Choices = Mapping[str, str | int]
 
 
 class TimeToLoss:
-    """The reference, fused at every precision and history; from noise, coarse-to-fine too."""
+    """Every engine, fused at every precision and history, and coarse to fine; then from noise."""
 
     name = "time-to-loss"
 
@@ -44,8 +45,9 @@ class TimeToLoss:
         """One job a start; all of it are measured against one run of the reference."""
         (size,) = bench.sizes(_QUICK_SIZE if bench.options.quick else _SIZES[bench.kind])
         marks = _QUICK_MARKS if bench.options.quick else _MARKS
-        yield self._job(bench, size, marks, "content", _engines(bench))
-        yield self._job(bench, size, marks, "noise", _schedules(bench, size, marks))
+        schedules = _schedules(bench, size, marks)
+        yield self._job(bench, size, marks, "content", _engines(bench) | schedules)
+        yield self._job(bench, size, marks, "noise", _one_scale(bench) | schedules)
 
     def _job(
         self,
@@ -53,7 +55,7 @@ class TimeToLoss:
         size: tuple[int, int],
         marks: Sequence[int],
         init: str,
-        configurations: Mapping[str, Mapping[str, str | int]],
+        configurations: Mapping[str, _Choices],
     ) -> Job:
         width, height = size
         cases: dict[str, Parameters] = {
@@ -65,18 +67,25 @@ class TimeToLoss:
         }  # fmt: skip
 
         def run(names: Collection[str]) -> Iterator[Case]:
+            bench.progress(f"running the reference from {init}")
             race = _Race.start(bench, size, marks, init)
             yield from each_case(names, cases, lambda name: race.case(name, cases[name]))
 
         return Job(cases, run)
 
 
-_REFERENCE: Mapping[str, str | int] = {"engine": "reference", "precision": "fp32", "history": 20}
+_REFERENCE: _Choices = {"engine": "reference", "precision": "fp32", "history": 20}
 
 
-def _engines(bench: Bench) -> dict[str, Mapping[str, str | int]]:
-    """Name -> the choices that differ: precisions and histories."""
+def _engines(bench: Bench) -> dict[str, _Choices]:
+    """Name -> the choices that differ: the engines, and of fused precisions and histories.
+
+    Compiling takes minutes, which a quick benchmark has not.
+    """
     table = {"reference fp32": _REFERENCE}
+    for engine in ("plain",) if bench.options.quick else ("plain", "compiled"):
+        best = chosen(engine, bench.device)
+        table[f"{engine} {best}"] = {"engine": engine, "precision": best, "history": 20}
     histories = (20, 100) if bench.options.quick else _HISTORIES
     for precision in bench.precisions("fused"):
         for history in histories:
@@ -86,22 +95,26 @@ def _engines(bench: Bench) -> dict[str, Mapping[str, str | int]]:
     return table
 
 
-def _schedules(
-    bench: Bench, size: tuple[int, int], marks: Sequence[int]
-) -> dict[str, Mapping[str, str | int]]:
-    """Name -> the choices that differ: one scale, and two and three where the network allows it."""
-    longest = max(size)
-    best = chosen("fused", bench.device)
-    fused: dict[str, str | int] = {"engine": "fused", "precision": best, "history": 20}
+def _one_scale(bench: Bench) -> dict[str, _Choices]:
+    fused = _fused(bench)
+    return {"reference fp32": _REFERENCE, f"fused {fused['precision']}": fused}
+
+
+def _fused(bench: Bench) -> dict[str, str | int]:
+    return {"engine": "fused", "precision": chosen("fused", bench.device), "history": 20}
+
+
+def _schedules(bench: Bench, size: tuple[int, int], marks: Sequence[int]) -> dict[str, _Choices]:
+    """Name -> the choices that differ: two and three scales, where the network allows them."""
+    longest, fused = max(size), _fused(bench)
     half, quarter = f"{longest // 2}={marks[0]}", f"{longest // 4}={2 * marks[0]}"
-    table: dict[str, Mapping[str, str | int]] = {
-        "reference fp32": _REFERENCE,
-        f"fused {best}": fused,
-    }
+    table: dict[str, _Choices] = {}
     if min(size) // 2 >= smallest_side("relu5_1"):
-        table[f"fused {best} two scales"] = {**fused, "scales": half}
+        table[f"fused {fused['precision']} two scales"] = {**fused, "scales": half}
     if min(size) // 4 >= smallest_side("relu5_1"):
-        table[f"fused {best} three scales"] = {**fused, "scales": f"{quarter},{half}"}
+        table[f"fused {fused['precision']} three scales"] = {
+            **fused, "scales": f"{quarter},{half}"
+        }  # fmt: skip
     return table
 
 
@@ -153,6 +166,7 @@ class _Race:
         choices = {k: v for k, v in parameters.items() if k in ("engine", "precision", "history")}
         settings = replace(self.settings, **choices)  # type: ignore[arg-type]
         sources = self.bench.content(*self.size), self.bench.style(*self.size)
+        self.bench.progress(f"building and proving {name}")
         start = time.perf_counter()
         problem = pose(*sources, settings)
         synchronise(self.bench.device)
@@ -164,6 +178,7 @@ class _Race:
         block = Parity(ORACLE, checks)
         if not passed(checks):
             return Case(name, parameters, status="parity failed", parity=block)
+        self.bench.progress(f"running {name}")
         scales = parameters.get("scales")
         schedule = parse_scales(str(scales)) if scales else None
         curve, stretches = self._descent(problem, replace(settings, scales=schedule))

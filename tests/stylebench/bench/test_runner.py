@@ -1,7 +1,11 @@
 """The runner survives what cases do, keeps what is finished, and goes on where it stopped."""
 
+from io import StringIO
+
 import pytest
 import torch
+from rich.console import Console
+from rich.status import Status
 
 from stylebench.bench.memory import out_of_memory, peak_memory, release
 from stylebench.bench.names import SUITES
@@ -67,6 +71,26 @@ def test_a_failing_case_is_recorded_in_one_line(bench, case):
     assert statuses(outcome) == {"a": "failed", "b": "ok"}
     assert outcome.record.cases[0].note == "ValueError: no such thing"
     assert outcome.record.cases[0].parameters == {"engine": "a"}
+
+
+def test_progress_says_what_a_long_job_is_doing(bench, case, monkeypatch):
+    said = []
+    monkeypatch.setattr(Status, "update", lambda status, text: said.append(text))
+
+    class Suite:
+        name = "long"
+
+        def jobs(self, bench):
+            def run(names):
+                bench.progress("building a")
+                yield case("a")
+
+            yield Job({"a": {}}, run)
+
+    run_suite(Suite(), bench, Console(file=StringIO()))
+    assert said == ["long 1/1: building a"]
+    bench.progress("nobody listens any more")
+    assert len(said) == 1
 
 
 def test_ctrl_c_keeps_finished_cases(bench, case):

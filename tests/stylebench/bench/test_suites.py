@@ -255,8 +255,31 @@ def test_the_floor_of_many_iterations_is_that_many_times_one_ones():
     assert many == pytest.approx(300 * one)
 
 
-def test_time_to_loss_counts_the_smaller_scales_too():
-    (case,) = smallest("time-to-loss", size=48, pattern="*two scales*").cases
+def test_time_to_loss_runs_every_engine_and_its_scales_from_either_start():
+    bench = Bench(Options(device="cpu", size=256))
+    content, noise = (list(job.cases) for job in suite("time-to-loss").jobs(bench))
+    for engine in ("reference", "plain", "compiled"):
+        assert sum(name.startswith(engine) for name in content) == 1
+    for scales in ("two", "three"):
+        for names in (content, noise):
+            assert sum(f"{scales} scales" in name for name in names) == 1
+
+
+def test_iterations_say_what_they_are_doing():
+    said = []
+    bench = Bench(Options(quick=True, device="cpu", size=32, pattern="fused"))
+    bench.plan = bench.roofs.plan = BRIEF
+    (job,) = suite("smoke").jobs(bench)
+    bench.progress = said.append
+    (case,) = job.run(["fused fp32 32x24"])
+    assert case.status == "ok"
+    verbs = [line.split()[0] for line in said]
+    assert verbs == ["measuring", "evaluating", "building", "proving", "timing", "proving"]
+
+
+@pytest.mark.parametrize("start", ["content", "noise"])
+def test_time_to_loss_counts_the_smaller_scales_too(start):
+    (case,) = smallest("time-to-loss", size=48, pattern=f"*two scales*{start}").cases
     assert case.status == "ok", case.note
     assert case.parameters["scales"] == "24=4"
     assert case.curve[0].iteration == 0
