@@ -13,7 +13,10 @@ from pathlib import Path
 import torch
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_OUT_OF_MEMORY = ("out of memory", "can't allocate")  # as allocators and libraries put it
+_OUT_OF_MEMORY = (  # as allocators and libraries put it
+    "out of memory", "not enough memory", "can't allocate", "cudnn_status_alloc_failed",
+    "cublas_status_alloc_failed",
+)  # fmt: skip
 _PEAK = "5"  # what resets the peak of the resident set, see proc(5)
 
 

@@ -6,7 +6,8 @@ import torch
 from stylebench.artwork import landscape, painting
 from stylebench.bench.iterate import Walk
 from stylebench.bench.parts import parts
-from stylebench.bench.proof import Proof, oracle_fits
+from stylebench.bench.proof import Proof, oracle_device, oracle_fits
+from stylebench.engines import LossTerms
 from stylebench.problem import pose
 from stylebench.settings import Settings
 from stylekernels.lbfgs_state import COUNT
@@ -88,3 +89,23 @@ def test_the_oracle_is_not_asked_for_what_no_memory_holds():
     cpu = torch.device("cpu")
     assert oracle_fits((32, 24), cpu)
     assert not oracle_fits((10**6, 10**6), cpu)
+
+
+def test_the_oracle_is_where_fp64_is():
+    assert oracle_device(torch.device("mps")) == torch.device("cpu")
+    assert oracle_device(torch.device("cuda", 1)) == torch.device("cuda", 1)
+
+
+def test_an_engine_elsewhere_is_given_its_own_image_and_compared_with_the_oracle(proof):
+    """The meta device stands for one without fp64: its tensors would mix with no others."""
+    seen = []
+
+    class Elsewhere:
+        def loss_and_grad(self, image):
+            seen.append(image.device.type)
+            exact, gradient = proof._exact
+            return LossTerms(("a",) * len(exact), exact.float()), gradient.float()
+
+    proof._device = torch.device("meta")
+    assert max(proof._errors(Elsewhere())) < 1e-6
+    assert seen == ["meta"]

@@ -58,6 +58,9 @@ def statuses(outcome):
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 3 bytes"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_running_out_of_memory_is_recorded_and_the_suite_goes_on(bench, case, error):
