@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from stylebench.bench.clocks import synchronise
 from stylebench.bench.floors import iteration_floor, iteration_flops
 from stylebench.bench.iterate import QUICK_PAIRS, Walk
@@ -116,6 +118,7 @@ class _Group:
         self.bench.progress(f"evaluating the oracle at {self.prove_at[0]}x{self.prove_at[1]}")
         self.proof = Proof(*self._pictures(), settings)
         for together in [[name] for name in names] if self.alone else [list(names)]:
+            torch.compiler.reset()  # else the ninth thing compiled of a function is run eagerly
             yield from contained(together, self.cases, self._together)
             release(self.bench.device)
 

@@ -86,7 +86,7 @@ def _job(
     }  # fmt: skip
 
     def run(names: Collection[str]) -> Iterator[Case]:
-        torch.compiler.reset()  # else the eighth shape of a function is quietly run eagerly
+        torch.compiler.reset()  # else the ninth shape of a function is quietly run eagerly
         with exact_arithmetic(), torch.no_grad():
             yield from _Measured(bench, make(), precision, cases).cases_of(names)
 

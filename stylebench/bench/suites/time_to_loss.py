@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from stylebench.arguments import parse_scales
@@ -67,6 +68,7 @@ class TimeToLoss:
         }  # fmt: skip
 
         def run(names: Collection[str]) -> Iterator[Case]:
+            torch.compiler.reset()  # sizes add up to more than a function may be compiled for
             bench.progress(f"running the reference from {init}")
             race = _Race.start(bench, size, marks, init)
             yield from each_case(names, cases, lambda name: race.case(name, cases[name]))

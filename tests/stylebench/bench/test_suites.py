@@ -265,6 +265,15 @@ def test_time_to_loss_runs_every_engine_and_its_scales_from_either_start():
             assert sum(f"{scales} scales" in name for name in names) == 1
 
 
+def test_what_was_compiled_is_forgotten_between_groups(monkeypatch):
+    resets = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
+    smallest("sizes")
+    assert len(resets) == 2  # each engine has its turn alone
+    smallest("smoke")
+    assert len(resets) == 3  # together: none may be forgotten while others wait
+
+
 def test_iterations_say_what_they_are_doing():
     said = []
     bench = Bench(Options(quick=True, device="cpu", size=32, pattern="fused"))
