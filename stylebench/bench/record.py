@@ -6,10 +6,11 @@ passing parity block cannot hold one. Fields are null where a machine does not t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from stylebench.bench.times import times
 
 VERSION = 2
 
@@ -117,8 +118,7 @@ class Roof:
         height: likewise.
         value: in ``unit``.
         unit: ``B/s``, ``FLOP/s``, or ``s`` for one iteration's convolutions.
-        timing: that ``value`` comes from, of one copy, product or iteration's convolutions; null
-            in records of version 1.
+        timing: of one copy, product or iteration's convolutions; null in records of version 1.
     """
 
     what: Literal["copy", "matmul", "convolutions"]
@@ -132,11 +132,7 @@ class Roof:
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: what, the value found, the limit, and whether it holds.
-
-    Raises:
-        ValueError: ``passed`` is not what the numbers say.
-    """
+    """What is compared, the value, the limit, and whether it holds: ValueError if it says wrong."""
 
     what: str
     value: float | None
@@ -144,12 +140,9 @@ class Check:
     passed: bool
 
     def __post_init__(self) -> None:
-        holds = self.value is not None and self.value <= self.limit
-        if self.passed != holds:
-            raise ValueError(
-                f"check {self.what!r} says passed: {self.passed}, but its value is {self.value} "
-                f"and its limit {self.limit}"
-            )
+        if self.passed != (self.value is not None and self.value <= self.limit):
+            numbers = f"value {self.value}, limit {self.limit}, passed: {self.passed}"
+            raise ValueError(f"check {self.what!r} contradicts itself: {numbers}")
 
     @classmethod
     def of(cls, what: str, value: float, limit: float) -> Check:
@@ -223,11 +216,6 @@ class Point:
     loss: float
 
 
-#: Fields of a case, and names of its values, that are times and so need a proof beside them.
-TIMES = ("timing", "in_situ", "setup", "roof_share", "parts", "curve")
-TIME_VALUES = re.compile("second|B/s$|FLOP/s$")
-
-
 @dataclass(frozen=True)
 class Case:
     """One row of a suite.
@@ -274,15 +262,8 @@ class Case:
 
     def __post_init__(self) -> None:
         proven = self.parity is not None and self.parity.passed
-        if not proven and (times := self._times()):
-            raise ValueError(
-                f"case {self.name!r} has a time but no passing parity block: {', '.join(times)}"
-            )
-
-    def _times(self) -> list[str]:
-        """What in it tells how long something took."""
-        fields = [name for name in TIMES if getattr(self, name) not in (None, [], {})]
-        return [*fields, *(name for name in self.values if TIME_VALUES.search(name))]
+        if not proven and (found := ", ".join(times(self))):
+            raise ValueError(f"case {self.name!r} has a time but no passing parity block: {found}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylebench.bench.record import TIME_VALUES, TIMES, VERSION, Record
+from stylebench.bench.record import VERSION, Record
+from stylebench.bench.times import TIME_VALUES, TIMES
 from stylebench.output import atomic_path
 
 if TYPE_CHECKING:
