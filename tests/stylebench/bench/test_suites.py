@@ -9,33 +9,18 @@ import pytest
 import torch
 
 from stylebench.bench import iterate, iterations, roof
-from stylebench.bench.floors import iteration_floor
 from stylebench.bench.kernels import beyond
 from stylebench.bench.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.parts import part_of, scaled
-from stylebench.bench.record import Point
 from stylebench.bench.roof import Roofs, Stack
-from stylebench.bench.runner import run_suite
 from stylebench.bench.statistics import timing
 from stylebench.bench.store import read_record
 from stylebench.bench.suite import Bench, Options
-from stylebench.bench.suites import sizes, stylize, suite, time_to_loss
-from stylebench.bench.suites.time_to_loss import first_below
+from stylebench.bench.suites import sizes, suite
 from stylebench.bench.tap_tasks import tap_tasks
-from stylebench.bench.timing import Floor, Plan
 from stylebench.engines import fused
-from stylebench.images import load_image
-from stylebench.output import save_picture, to_pil
-from stylebench.parity import allowed_excess
 
-BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shortest=1e-6)
 CPU = torch.device("cpu")
-
-
-def smallest(name, folder=None, size=32, **options):
-    bench = Bench(Options(quick=True, device="cpu", size=size, **options), folder)
-    bench.plan = bench.roofs.plan = BRIEF
-    return run_suite(suite(name), bench).record
 
 
 def shell(*arguments, **more):
@@ -70,7 +55,7 @@ def test_smoke_prints_a_record_that_validates(tmp_path):
     assert case.flops > Stack(None, "relu5_1").flops((24, 32))
 
 
-def test_a_wrong_engine_gets_no_time(monkeypatch):
+def test_a_wrong_engine_gets_no_time(smallest, monkeypatch):
     original = fused.sk.style_loss_forward
     monkeypatch.setattr(
         fused.sk, "style_loss_forward", lambda *a: (original(*a)[0] * 1.001, original(*a)[1])
@@ -83,7 +68,7 @@ def test_a_wrong_engine_gets_no_time(monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["reference", "fused"])
-def test_a_loop_that_does_not_do_what_its_engine_does_gets_no_time(monkeypatch, engine):
+def test_a_loop_that_does_not_do_what_its_engine_does_gets_no_time(smallest, monkeypatch, engine):
     original = iterate.Walk.logged
     monkeypatch.setattr(iterate.Walk, "logged", lambda walk: original(walk) * 1.001)
     (case,) = smallest("smoke", pattern=engine).cases
@@ -93,7 +78,7 @@ def test_a_loop_that_does_not_do_what_its_engine_does_gets_no_time(monkeypatch, 
 
 
 @pytest.mark.parametrize(("fits", "where"), [(True, ""), (False, ", at 32 x 24 px")])
-def test_a_size_is_proven_itself_where_the_oracle_fits(monkeypatch, fits, where):
+def test_a_size_is_proven_itself_where_the_oracle_fits(smallest, monkeypatch, fits, where):
     monkeypatch.setitem(sizes._PROVEN, "cpu", 32)
     monkeypatch.setattr(iterations, "oracle_fits", lambda *_: fits)
     (case,) = smallest("sizes", size=48, pattern="fused").cases
@@ -109,14 +94,14 @@ def fail(error):
     return failing
 
 
-def test_parts_that_cannot_be_had_cost_no_case(monkeypatch):
+def test_parts_that_cannot_be_had_cost_no_case(smallest, monkeypatch):
     monkeypatch.setattr(iterations, "parts", fail(MemoryError("the profile")))
     (case,) = smallest("smoke", pattern="fused").cases
     assert (case.status, case.parts) == ("ok", {})
     assert case.note == "no parts: the profile"
 
 
-def test_a_roof_that_does_not_fit_costs_no_case(monkeypatch):
+def test_a_roof_that_does_not_fit_costs_no_case(smallest, monkeypatch):
     monkeypatch.setattr(roof._Chain, "iterate", fail(MemoryError()))
     record = smallest("smoke")
     assert [case.status for case in record.cases] == ["ok", "ok"]
@@ -125,7 +110,7 @@ def test_a_roof_that_does_not_fit_costs_no_case(monkeypatch):
         assert (case.roof_share, case.note) == (None, "no roof: memory ran out with it")
 
 
-def test_a_fault_in_one_group_is_not_the_next_ones(monkeypatch):
+def test_a_fault_in_one_group_is_not_the_next_ones(smallest, monkeypatch):
     original = iterations._Group._timings
 
     def timings(group, ready):
@@ -138,7 +123,7 @@ def test_a_fault_in_one_group_is_not_the_next_ones(monkeypatch):
     assert found == {"fused": "failed", "reference": "ok"}
 
 
-def test_parity_keeps_its_pictures_small_and_names_them(tmp_path):
+def test_parity_keeps_its_pictures_small_and_names_them(smallest, tmp_path):
     (case,) = smallest("parity", tmp_path / "p", pattern="fp32").cases
     assert case.status == "ok"
     assert set(case.pictures) == {"content", "style", "reference", "output", "difference"}
@@ -147,13 +132,13 @@ def test_parity_keeps_its_pictures_small_and_names_them(tmp_path):
     assert case.values["final loss over the reference's"] == pytest.approx(1, abs=0.1)
 
 
-def test_sizes_measures_each_engine_alone():
+def test_sizes_measures_each_engine_alone(smallest):
     record = smallest("sizes", pattern="fused")
     assert [case.status for case in record.cases] == ["ok"]
     assert record.cases[0].values["megapixel iterations a second"] > 0
 
 
-def test_kernels_beat_nobody_without_proof():
+def test_kernels_beat_nobody_without_proof(smallest):
     record = smallest("kernels", pattern="tap backward relu1_1 fp32")
     assert {case.status for case in record.cases} == {"ok"}
     assert {case.parameters["implementation"] for case in record.cases} == {
@@ -164,7 +149,7 @@ def test_kernels_beat_nobody_without_proof():
         assert case.values["GB/s"] == pytest.approx(case.bytes / case.timing.median / 1e9)
 
 
-def test_kernels_say_on_what_shape_they_ran():
+def test_kernels_say_on_what_shape_they_ran(smallest):
     (case,) = smallest("kernels", pattern="pool relu4_1 fp32*eager").cases
     assert (case.parameters["channels"], case.parameters["positions"]) == (512, 3 * 4)
     shapes = {name: loss_shape(name, (48, 64)) for name in ("content", "tv", "max pool", "group")}
@@ -194,113 +179,27 @@ def test_what_writes_the_operand_is_taken_off_sample_by_sample():
     assert beyond(both, writing) is None
 
 
-def test_time_to_loss_keeps_a_judged_curve():
-    record = smallest("time-to-loss", pattern="reference*content")
-    (case,) = record.cases
-    assert case.curve[0].seconds == 0
-    seconds = [point.seconds for point in case.curve]
-    assert seconds == sorted(seconds)
-    assert 0.0 <= case.values["share disturbed"] <= 1.0
-    # The reference passes the losses that it set itself, and later ones later.
-    reached = [case.values[f"seconds_to_{mark}"] for mark in (4, 8, 12)]
-    assert reached == sorted(reached)
-
-
-def hour(*_, **__):
-    return Floor(3600.0, "an hour at the rate measured here")
-
-
-def test_a_descent_faster_than_its_products_is_an_error(monkeypatch):
-    monkeypatch.setattr(time_to_loss, "iteration_floor", hour)
-    (case,) = smallest("time-to-loss", pattern="reference*content").cases
-    assert case.status == "failed"
-    assert "under its physical floor" in case.note
-    assert (case.curve, case.values) == ([], {})
-
-
-@pytest.fixture
-def shell_runs(monkeypatch):
-    """The suite stylize without its subprocesses: the picture is there, and each run takes 2 s."""
-
-    def run(shell, engine, caches):
-        save_picture(shell.folder / "out.png", to_pil(load_image(shell.folder / "content.png").rgb))
-        return 2.0
-
-    monkeypatch.setattr(stylize._Shell, "_seconds", run)
-    monkeypatch.setattr(stylize._Shell, "_judged", lambda shell, picture: 1.0)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_picture_is_judged_by_the_precision_that_made_it(monkeypatch, shell_runs, precision):
-    monkeypatch.setattr(stylize, "chosen", lambda *_: precision)
-    monkeypatch.setattr(stylize, "iteration_floor", lambda *_: Floor(1.0, "nothing"))
-    (case,) = smallest("stylize", pattern="fused").cases
-    assert case.status == "ok", case.note
-    assert case.parity.checks[0].limit == allowed_excess(precision, 5)
-    assert case.timing.samples == [2.0]
-    assert case.values["warm_seconds"] == 2.0
-
-
-def test_a_shell_faster_than_its_iterations_is_an_error(monkeypatch, shell_runs):
-    monkeypatch.setattr(stylize, "iteration_floor", hour)
-    (case,) = smallest("stylize", pattern="fused").cases
-    assert (case.status, case.timing) == ("failed", None)
-    assert "under its physical floor" in case.note
-
-
-def test_the_floor_of_many_iterations_is_that_many_times_one_ones():
-    roofs = Roofs(CPU, BRIEF, quick=True)
-    stack = Stack(None, "relu5_1")
-    one, many = (iteration_floor(roofs, stack, "fp32", (24, 32), n).seconds for n in (1, 300))
-    assert many == pytest.approx(300 * one)
-
-
-def test_time_to_loss_runs_every_engine_and_its_scales_from_either_start():
-    bench = Bench(Options(device="cpu", size=256))
-    content, noise = (list(job.cases) for job in suite("time-to-loss").jobs(bench))
-    for engine in ("reference", "plain", "compiled"):
-        assert sum(name.startswith(engine) for name in content) == 1
-    for scales in ("two", "three"):
-        for names in (content, noise):
-            assert sum(f"{scales} scales" in name for name in names) == 1
-
-
-def test_what_was_compiled_is_forgotten_between_groups(monkeypatch):
+def test_what_was_compiled_is_forgotten_between_groups(smallest, monkeypatch):
     resets = []
     monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
+    monkeypatch.setattr(iterations, "Proof", lambda *_: None)
+    monkeypatch.setattr(iterations._Group, "_together", lambda *_: [])
     smallest("sizes")
     assert len(resets) == 2  # each engine has its turn alone
     smallest("smoke")
     assert len(resets) == 3  # together: none may be forgotten while others wait
 
 
-def test_iterations_say_what_they_are_doing():
+def test_iterations_say_what_they_are_doing(brief):
     said = []
     bench = Bench(Options(quick=True, device="cpu", size=32, pattern="fused"))
-    bench.plan = bench.roofs.plan = BRIEF
+    bench.plan = bench.roofs.plan = brief
     (job,) = suite("smoke").jobs(bench)
     bench.progress = said.append
     (case,) = job.run(["fused fp32 32x24"])
     assert case.status == "ok"
     verbs = [line.split()[0] for line in said]
     assert verbs == ["measuring", "evaluating", "building", "proving", "timing", "proving"]
-
-
-@pytest.mark.parametrize("start", ["content", "noise"])
-def test_time_to_loss_counts_the_smaller_scales_too(start):
-    (case,) = smallest("time-to-loss", size=48, pattern=f"*two scales*{start}").cases
-    assert case.status == "ok", case.note
-    assert case.parameters["scales"] == "24=4"
-    assert case.curve[0].iteration == 0
-    assert case.curve[0].seconds > 0.0
-    assert case.values["target_12"] > 0.0
-
-
-def test_the_first_point_at_or_below_a_loss():
-    curve = [Point(0, 0, 9.0), Point(1, 1, 5.0), Point(2, 2, 7.0), Point(3, 3, 4.0)]
-    assert first_below(curve, 5.0).seconds == 1
-    assert first_below(curve, 4.5).seconds == 3
-    assert first_below(curve, 1.0) is None
 
 
 def test_every_formulation_of_a_tap_is_right_and_a_wrong_one_is_caught():
@@ -316,8 +215,8 @@ def test_every_formulation_of_a_tap_is_right_and_a_wrong_one_is_caught():
         assert not all(check.passed for check in task.checks(wrong))
 
 
-def test_roofs_are_measured_once():
-    roofs = Roofs(CPU, BRIEF, quick=True)
+def test_roofs_are_measured_once(brief):
+    roofs = Roofs(CPU, brief, quick=True)
     assert roofs.copy() is roofs.copy()
     assert roofs.matmul("fp32").value > 0
     assert [roof.what for roof in roofs.known] == ["copy", "matmul"]
