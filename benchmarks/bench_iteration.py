@@ -1,4 +1,4 @@
-"""One whole iteration of each engine, optimiser included, as a user runs it; parity first.
+"""One whole iteration of each engine, optimiser included, its history full; parity first.
 
 pytest benchmarks/bench_iteration.py --benchmark-columns=median,iqr,rounds
 """
@@ -34,6 +34,7 @@ def test_iteration(benchmark, timed, device, engine, precision):
     )
     problem = pose(landscape(), painting(), settings)
     walk = Walk(problem, settings)
+    walk.settle()
     timed(
         device,
         Contestant(walk.advance, replays=walk.replays, per_sample=1),

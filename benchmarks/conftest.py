@@ -30,6 +30,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", DEVICES)
 
 
+@pytest.fixture(autouse=True)
+def compiled_anew() -> None:
+    """Forget what was compiled: the ninth shape of a function would quietly be run eagerly."""
+    torch.compiler.reset()
+
+
 @pytest.fixture
 def timed(benchmark):
     """Proof, time, proof: a function of (device, contestant, checks, what to note down).
@@ -42,7 +48,7 @@ def timed(benchmark):
         device: str, contestant: Contestant, checks: Callable[[], Iterable[Check]], **notes: float
     ) -> None:
         require(checks())
-        units = contestant.per_sample or 1
+        units = contestant.per_sample or contestant.multiple
 
         def once() -> None:
             contestant.run(units)

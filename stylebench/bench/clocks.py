@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from stylebench.bench.machine import state
 from stylebench.bench.record import State
 
 Work = Callable[[], object]
+_Account = tuple[float, float, float]
 
 _WINDOW = 0.1  # s; shorter spans of processor accounting are rounding
 _OTHERS = 0.2  # cores that other processes may take before a sample counts as disturbed
@@ -91,10 +93,10 @@ def synchronise(device: torch.device) -> None:
 
 
 class Watch(Protocol):
-    """Tells whether the machine was disturbed since it was last asked."""
+    """Tells whether the machine was disturbed since it last told."""
 
-    def disturbed(self) -> bool | None:
-        """None where too little time has passed to tell."""
+    def disturbed(self, final: bool = False) -> bool | None:
+        """None where too little time has passed to tell; never where it is ``final``."""
 
 
 class GpuWatch:
@@ -110,9 +112,9 @@ class GpuWatch:
         self._highest = 0.0
         self._last = time.perf_counter()
 
-    def disturbed(self) -> bool | None:
+    def disturbed(self, final: bool = False) -> bool | None:
         """As ``Watch.disturbed``; asked at most ten times a second, since NVML is slow."""
-        if time.perf_counter() - self._last < _WINDOW:
+        if not final and time.perf_counter() - self._last < _WINDOW:
             return None
         self._last = time.perf_counter()
         now = self._read(self._device)
@@ -125,20 +127,24 @@ class CpuWatch:
     """Disturbed while other processes take a noticeable share of the cores.
 
     Args:
-        now: returns (wall seconds, core seconds busy on the machine, this process's of them).
+        now: returns (wall seconds, core seconds busy on the machine, those of this process and of
+            its children that have ended).
     """
 
-    def __init__(self, now: Callable[[], tuple[float, float, float]] | None = None) -> None:
+    def __init__(self, now: Callable[[], _Account] | None = None) -> None:
         self._now = now or _accounts
-        self._last = self._now()
+        self._before = self._last = self._now()
 
-    def disturbed(self) -> bool | None:
-        """As ``Watch.disturbed``."""
+    def disturbed(self, final: bool = False) -> bool | None:
+        """As ``Watch.disturbed``; a final verdict on too short a span is on the one before too."""
         now = self._now()
-        wall, busy, own = (b - a for a, b in zip(self._last, now, strict=True))
-        if wall < _WINDOW:
-            return None
-        self._last = now
+        since = self._last
+        if now[0] - since[0] < _WINDOW:
+            if not final:
+                return None
+            since = self._before
+        self._before, self._last = self._last, now
+        wall, busy, own = (b - a for a, b in zip(since, now, strict=True))
         return busy - own > _OTHERS * wall
 
 
@@ -147,8 +153,10 @@ def watch_for(device: torch.device) -> Watch:
     return GpuWatch(device) if device.type == "cuda" else CpuWatch()
 
 
-def _accounts() -> tuple[float, float, float]:
-    return time.perf_counter(), _busy(), time.process_time()
+def _accounts() -> _Account:
+    ended = os.times()
+    own = time.process_time() + ended.children_user + ended.children_system
+    return time.perf_counter(), _busy(), own
 
 
 def _busy() -> float:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 
+import torch
 from torch import Tensor
 
 from stylebench.bench.clocks import synchronise
+from stylebench.engines import Engine
 from stylebench.iteration import EAGER, OnDevice, iterate
+from stylebench.optimisers import Optimiser, ResidentOptimiser
 from stylebench.problem import Problem
 from stylebench.settings import Settings
 from stylebench.transfer import optimiser_for
+
+QUICK_PAIRS = 10  # of a history that quick suites fill
 
 
 class Walk:
@@ -18,16 +23,25 @@ class Walk:
 
     Attributes:
         image: the current one, preprocessed [1, 3, H, W], moved in place.
+        engine: that evaluates it.
+        optimiser: that moves it.
     """
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
         self.image: Tensor = problem.image.clone()
-        optimiser = optimiser_for(settings, problem, self.image)
-        self._iteration = iterate(problem.engine, optimiser, self.image)
+        self.engine: Engine = problem.engine
+        self.optimiser: Optimiser | ResidentOptimiser = optimiser_for(settings, problem, self.image)
+        self._pairs = settings.history if settings.optimizer == "lbfgs" else 0
+        self._iteration = iterate(self.engine, self.optimiser, self.image)
 
     def advance(self, iterations: int) -> None:
         """Launch so many iterations; nothing is read back that the optimiser does not read."""
         self._iteration.advance(iterations)
+
+    def logged(self) -> Tensor:
+        """Loss terms [K] of the latest iteration as it logged them, fp64; waits for its end."""
+        terms = self._iteration.read()[-1].terms
+        return torch.tensor(list(terms.values()), dtype=torch.float64)
 
     @property
     def best(self) -> Tensor:
@@ -39,12 +53,21 @@ class Walk:
         """Whether ``advance`` replays a CUDA graph."""
         return isinstance(self._iteration, OnDevice) and self._iteration.captured
 
-    def settle(self) -> float | None:
-        """Go on until every iteration is like the next; seconds that capturing a graph took."""
-        if not self.image.is_cuda:
-            self.advance(1)
-            return None
+    def settle(self, most: int | None = None) -> float | None:
+        """Go on until every iteration is like the next; seconds that capturing a graph took.
+
+        Each pair that L-BFGS keeps makes its next iteration dearer, so its history is filled.
+
+        Args:
+            most: pairs to fill of it, for where all of them would take too long.
+        """
         self.advance(EAGER)
+        capture = self._capture() if self.image.is_cuda else None
+        self.advance(self._pairs if most is None else min(most, self._pairs))
+        synchronise(self.image.device)
+        return capture
+
+    def _capture(self) -> float | None:
         synchronise(self.image.device)
         start = time.perf_counter()
         self.advance(1)

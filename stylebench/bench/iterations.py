@@ -6,24 +6,30 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from stylebench.bench.clocks import synchronise
-from stylebench.bench.iterate import Walk
-from stylebench.bench.memory import peak_memory, release
+from stylebench.bench.floors import iteration_floor, iteration_flops
+from stylebench.bench.iterate import QUICK_PAIRS, Walk
+from stylebench.bench.memory import out_of_memory, peak_memory, release
 from stylebench.bench.parts import parts
-from stylebench.bench.proof import ORACLE, Proof, finite, passed
+from stylebench.bench.proof import ORACLE, Proof, finite, oracle_fits, passed
 from stylebench.bench.record import Case, Check, Parity, Setup, Timing
-from stylebench.bench.roof import Roofs, Stack
-from stylebench.bench.suite import Bench, Job, Parameters, attempt, each_case
-from stylebench.bench.timing import Contestant, Floor, measure_interleaved
+from stylebench.bench.suite import (
+    Bench,
+    Job,
+    Parameters,
+    attempt,
+    contained,
+    each_case,
+    remarks,
+    spared,
+)
+from stylebench.bench.timing import Contestant, measure_interleaved
 from stylebench.engines import Engine
 from stylebench.images import ImageSource
-from stylebench.network import feature_shapes
 from stylebench.problem import Problem, pose
 from stylebench.settings import Settings
-
-#: The most that Winograd's F(4 x 4, 3 x 3) saves of a convolution's products; libraries use it in
-#: fp32 alone.
-_WINOGRAD = 4.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ def iterations_job(
     alone: bool = False,
     prove_at: tuple[int, int] | None = None,
 ) -> Job:
-    """Measure ``runs`` at ``size`` (width, height).
+    """Measure ``runs`` at ``size`` (width, height), their histories full.
+
+    A quick benchmark fills ``QUICK_PAIRS`` of them at most.
 
     Args:
         bench: with what.
@@ -66,7 +74,7 @@ def iterations_job(
         runs: what to measure.
         preset: the variant of the algorithm.
         alone: one after the other, so that each has the memory to itself; else interleaved.
-        prove_at: (width, height) of the proof, where the oracle does not fit at ``size``.
+        prove_at: (width, height) of the proof, where the oracle may not fit at ``size``.
     """
     width, height = size
     by_name = {run.name(width, height): run for run in runs}
@@ -83,7 +91,7 @@ def iterations_job(
 
 @dataclass
 class _Prepared:
-    """An engine that is built, proven and has run once."""
+    """An engine that is built, proven and on its way, each iteration like the next."""
 
     problem: Problem
     settings: Settings
@@ -106,10 +114,19 @@ class _Group:
 
     def measured(self, names: Collection[str]) -> Iterator[Case]:
         settings = self._settings(next(iter(self.runs.values())), self.prove_at)
+        self._measure_roofs(names)  # while the memory is free
+        self.bench.progress(f"evaluating the oracle at {self.prove_at[0]}x{self.prove_at[1]}")
         self.proof = Proof(*self._pictures(), settings)
         for together in [[name] for name in names] if self.alone else [list(names)]:
-            yield from self._together(together)
+            torch.compiler.reset()  # else the ninth thing compiled of a function is run eagerly
+            yield from contained(together, self.cases, self._together)
             release(self.bench.device)
+
+    def _measure_roofs(self, names: Collection[str]) -> None:
+        self.bench.progress("measuring copies and products")
+        self.bench.roofs.copy()
+        for precision in dict.fromkeys(self.runs[name].precision for name in names):
+            self.bench.roofs.matmul(precision)
 
     def _together(self, names: Collection[str]) -> Iterator[Case]:
         ready, faults = attempt(names, self.cases, self._prepare)
@@ -117,9 +134,11 @@ class _Group:
         wrong = [name for name, each in ready.items() if not passed(each.checks)]
         for name in wrong:
             yield self._refused(name, ready.pop(name).checks)
-        timings = self._timings(ready)
+        if not ready:
+            return
+        timings, remark = self._timings(ready)
         yield from each_case(
-            ready, self.cases, lambda name: self._case(name, ready[name], timings[name])
+            ready, self.cases, lambda name: self._case(name, ready[name], timings[name], remark)
         )
 
     def _pictures(self) -> tuple[ImageSource, ImageSource]:
@@ -135,9 +154,24 @@ class _Group:
             engine = pose(*self._pictures(), self._settings(run, self.prove_at)).engine
         return self.proof.checks(engine, run.precision, when)
 
+    def _checks_after(self, name: str, each: _Prepared) -> list[Check]:
+        """At the size that was timed wherever the oracle fits, and there of the timed loop too."""
+        when, precision = "after the timed loop", self.runs[name].precision
+        if self.prove_at == self.size:
+            proof = self.proof
+        elif oracle_fits(self.size, self.bench.device):
+            proof = Proof(*self._pictures(), self._settings(self.runs[name], self.size))
+        else:
+            return self._checks(name, each.problem.engine, when)
+        return [
+            *proof.checks(each.problem.engine, precision, when),
+            proof.goes_on(each.walk, precision),
+        ]
+
     def _prepare(self, name: str) -> _Prepared:
         run, device = self.runs[name], self.bench.device
         settings, sources = self._settings(run, self.size), self._pictures()
+        self.bench.progress(f"building {name} and filling its history")
         with peak_memory(device) as peak:
             start = time.perf_counter()
             problem = pose(*sources, settings)
@@ -147,35 +181,50 @@ class _Group:
             walk.advance(1)
             synchronise(device)
             first = time.perf_counter()
-            # The history fills, and later iterations need what the first does not.
-            capture = walk.settle()
+            # What is timed has a full history, and so has what its memory is taken of.
+            capture = walk.settle(QUICK_PAIRS if self.bench.options.quick else None)
+        self.bench.progress(f"proving {name}")
         checks = self._checks(name, problem.engine, "at the start")
         setup = Setup(build=built - start, first=first - built, capture=capture)
         return _Prepared(problem, settings, walk, setup, peak.bytes, checks)
 
-    def _timings(self, ready: Mapping[str, _Prepared]) -> dict[str, Timing]:
-        """Time what is ready, and the roofs of its precisions beside it."""
-        if not ready:
-            return {}
+    def _timings(self, ready: Mapping[str, _Prepared]) -> tuple[dict[str, Timing], str | None]:
+        """Time what is ready with the roofs beside it, or without where memory runs out."""
+        try:
+            return self._timed(ready, self._precisions(ready)), None
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+        release(self.bench.device)
+        return self._timed(ready, {}), "no roof: memory ran out with it"
+
+    def _precisions(self, ready: Mapping[str, _Prepared]) -> dict[str, Settings]:
+        return {self.runs[name].precision: each.settings for name, each in ready.items()}
+
+    def _timed(
+        self, ready: Mapping[str, _Prepared], precisions: Mapping[str, Settings]
+    ) -> dict[str, Timing]:
+        """Time what is ready, and the roofs of ``precisions`` beside it."""
+        self.bench.progress(f"timing {', '.join(ready)}")
         roofs, height_width = self.bench.roofs, self.size[::-1]
         contestants = {
             name: Contestant(each.walk.advance, replays=each.walk.replays)
             for name, each in ready.items()
         }
-        precisions = {self.runs[name].precision: each for name, each in ready.items()}
-        for precision, each in precisions.items():
-            stack = self.bench.stack(each.settings)
+        for precision, settings in precisions.items():
+            stack = self.bench.stack(settings)
             contestants |= roofs.contestants(precision, height_width, stack)
         found = measure_interleaved(contestants, self.bench.device, self.bench.plan)
         for precision in precisions:
             roofs.settle(precision, height_width, found)
         return found
 
-    def _case(self, name: str, each: _Prepared, timing: Timing) -> Case:
+    def _case(self, name: str, each: _Prepared, timing: Timing, remark: str | None) -> Case:
         run = self.runs[name]
+        self.bench.progress(f"proving {name} again")
         checks = [
             *each.checks,
-            *self._checks(name, each.problem.engine, "after the timed loop"),
+            *self._checks_after(name, each),
             finite("the image after the timed loop", each.walk.image),
         ]
         if not passed(checks):
@@ -187,16 +236,20 @@ class _Group:
             timing.median, name
         )
         roof = self.bench.roofs.convolutions(run.precision, (height, width))
+        its_parts, missing = spared(
+            "parts", lambda: parts(each.walk, timing.median), dict[str, float]()
+        )
         return Case(
             name=name,
             parameters=self.cases[name],
+            note=remarks(remark, missing),
             parity=Parity(ORACLE, checks),
             timing=timing,
             setup=each.setup,
             peak_bytes=each.peak_bytes,
             flops=flops,
             roof_share=roof.value / timing.median if roof else None,
-            parts=parts(each.problem, each.settings, timing.median),
+            parts=its_parts,
             values={"megapixel iterations a second": width * height / timing.median / 1e6},
         )
 
@@ -209,16 +262,3 @@ class _Group:
             note=f"outside the tolerance: {', '.join(wrong)}; no time is kept",
             parity=Parity(ORACLE, checks),
         )
-
-
-def iteration_flops(stack: Stack, problem: Problem, size: tuple[int, int]) -> float:
-    """Of convolutions and Gram matrices, forward and backward, two operations a multiply-add."""
-    shapes = feature_shapes(problem.variant.style_layers, *size)
-    grams = sum(2 * 2 * channels**2 * positions for channels, positions in shapes.values())
-    return stack.flops(size) + grams
-
-
-def iteration_floor(roofs: Roofs, stack: Stack, precision: str, size: tuple[int, int]) -> Floor:
-    """The convolutions' products at the rate of the best product measured here."""
-    fewer = _WINOGRAD if precision == "fp32" else 1.0
-    return Floor.of(stack.flops(size) / fewer, roofs.matmul(precision).value)

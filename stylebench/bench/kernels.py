@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from statistics import median
 
 import torch
 from torch import Tensor
 
+from stylebench.bench.graphs import captured
 from stylebench.bench.record import Timing
+from stylebench.bench.statistics import deciding, timing
 from stylebench.bench.tasks import Formulation, Task, copies
 from stylebench.bench.timing import Contestant, Floor, Plan, measure_interleaved
 
 _CACHES = 3  # times the L2 cache that is walked through before an operand comes again
-_IN_GRAPH = 20  # launches in a graph, at least: one launch is too short for the clock
+_IN_GRAPH = 20  # launches in a graph, at least: replaying it costs as much as a small kernel
 
 
 def time_task(
@@ -33,10 +36,11 @@ def time_task(
 
 def time_in_situ(
     task: Task, formulations: Mapping[str, Formulation], device: torch.device, plan: Plan
-) -> dict[str, float]:
+) -> dict[str, Timing]:
     """Seconds of a launch right behind the kernel that writes its first operand, on a GPU.
 
-    That kernel's own time, a copy's, is measured beside and taken off.
+    That kernel's own time, a copy's, is measured in turn with it and taken off. A formulation that
+    adds nothing to it that could be measured has no entry.
     """
     operand, source = task.operands[0], task.operands[0].clone()
 
@@ -51,7 +55,18 @@ def time_in_situ(
         name: _launches([work] * _IN_GRAPH, device) for name, work in {**works, "": write}.items()
     }
     found = measure_interleaved(contestants, device, plan)
-    return {name: found[name].median - found[""].median for name in formulations}
+    writing = found.pop("")
+    rest = {name: beyond(writing, both) for name, both in found.items()}
+    return {name: each for name, each in rest.items() if each is not None}
+
+
+def beyond(less: Timing, more: Timing) -> Timing | None:
+    """What ``more`` takes beyond ``less``, by samples taken in turn; None where that is nothing."""
+    samples = [b - a for a, b in zip(less.samples, more.samples, strict=True)]
+    disturbed = {*less.disturbed, *more.disturbed}
+    if median(deciding(samples, list(disturbed))) <= 0:
+        return None
+    return timing(more.clock, samples, list(disturbed), more.per_sample, more.warmup)
 
 
 def contestant(
@@ -75,33 +90,14 @@ def _launches(works: list[Callable[[], object]], device: torch.device) -> Contes
         for work in works:
             work()
 
-    graph = _captured(all_of_them, device)
+    graph = captured(all_of_them, device)
     replay = graph.replay if graph else all_of_them
 
     def run(units: int) -> None:
-        for _ in range(units // len(works)):
+        for _ in range(-(-units // len(works))):
             replay()
 
-    return Contestant(run, replays=graph is not None, per_sample=len(works))
-
-
-def _captured(work: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph | None:
-    with torch.cuda.device(device):
-        try:
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                work()
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                work()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # something in it waits for the device or allocates its own way
-            torch.cuda.synchronize()
-            return None
-    return graph
+    return Contestant(run, replays=graph is not None, multiple=len(works))
 
 
 def _applied(run: Formulation, operands: tuple[Tensor, ...]) -> Callable[[], object]:

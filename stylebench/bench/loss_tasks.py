@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import stylekernels
+from stylebench.bench.tap_tasks import gram_flops
 from stylebench.bench.tasks import Formulation, Outputs, Task, eager_and_compiled
 from stylekernels.workload import VGG
 
@@ -20,16 +21,16 @@ def loss_tasks(size: tuple[int, int], dtype: torch.dtype, device: torch.device) 
 
     ``size`` is the image's (height, width); operands are channels-last, the same every time.
     """
-    height, width = size
-    layers = [(channels, height // shrunk, width // shrunk) for channels, shrunk in VGG]
+    layers = _layers(size)
     content = layers[3]
-    rows: list[tuple[str, str, Loss, Loss, Sequence[tuple[int, int, int]], int]] = [
-        ("content", "relu4_1", plain_content, _content, [content, content], 1),
-        ("tv", "image", plain_tv, _tv, [(3, height, width)], 1),
-        ("max pool", "relu1_1", plain_max_pool, _max_pool, [layers[0]], 1),
-        ("group", "all", plain_group, _group, layers, len(layers)),
+    grams = sum(gram_flops(c, h * w) + 2.0 * c * c * h * w for c, h, w in layers)
+    rows: list[tuple[str, str, Loss, Loss, Sequence[tuple[int, int, int]], int, float]] = [
+        ("content", "relu4_1", plain_content, _content, [content, content], 1, 0.0),
+        ("tv", "image", plain_tv, _tv, [(3, *size)], 1, 0.0),
+        ("max pool", "relu1_1", plain_max_pool, _max_pool, [layers[0]], 1, 0.0),
+        ("group", "all", plain_group, _group, layers, len(layers), grams),
     ]
-    for name, layer, plain, ours, shapes, wanted in rows:
+    for name, layer, plain, ours, shapes, wanted, flops in rows:
         if name == "tv" and dtype != torch.float32:
             continue  # the image is never narrower
         operands = _drawn(shapes, dtype, device)
@@ -41,8 +42,27 @@ def loss_tasks(size: tuple[int, int], dtype: torch.dtype, device: torch.device) 
             | {"compiled": _compiled(plain, wanted)},
             operands,
             _exact(eager),
-            2 * sum(x.nbytes for x in operands[:wanted]),
+            _moved(operands, wanted),
+            flops,
         )
+
+
+def loss_shape(name: str, size: tuple[int, int]) -> tuple[int | None, int]:
+    """Channels and positions of the loss's operand; of the group none, and the image's."""
+    height, width = size
+    shapes = {"content": _layers(size)[3], "tv": (3, *size), "max pool": _layers(size)[0]}
+    channels, height, width = shapes.get(name, (None, height, width))
+    return channels, height * width
+
+
+def _layers(size: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """(channels, height, width) of each style layer."""
+    return [(channels, size[0] // shrunk, size[1] // shrunk) for channels, shrunk in VGG]
+
+
+def _moved(operands: Sequence[Tensor], wanted: int) -> int:
+    """Bytes: every operand is read, and a gradient written of the first ``wanted``."""
+    return sum(x.nbytes for x in operands) + sum(x.nbytes for x in operands[:wanted])
 
 
 def _drawn(

@@ -1,4 +1,4 @@
-"""The most memory that some work takes."""
+"""The memory that some work takes at its most, and what there is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from pathlib import Path
 import torch
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_OUT_OF_MEMORY = (  # as allocators and libraries put it
+    "out of memory", "not enough memory", "can't allocate", "cudnn_status_alloc_failed",
+    "cublas_status_alloc_failed",
+)  # fmt: skip
 _PEAK = "5"  # what resets the peak of the resident set, see proc(5)
 
 
@@ -50,11 +54,31 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         peak.bytes = highest - held + _bare(held)
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes to be had on ``device``, None where nothing tells."""
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + idle
+    try:
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    except Exception:  # absent, or this system keeps no such account
+        return None
+
+
 def release(device: torch.device) -> None:
     """Give back what finished cases held, so that the next one finds the machine empty."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory did not suffice, in any of the ways it is said."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    text = str(error).lower()
+    return isinstance(error, kinds) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _trim() -> None:

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from stylebench.problem import Problem
-from stylebench.settings import Settings
-from stylebench.transfer import optimiser_for
+from stylebench.bench.iterate import Walk
 
 #: Part -> what the names of its operators and kernels contain; the first that matches counts.
 _PARTS: Mapping[str, re.Pattern[str]] = {
@@ -27,30 +25,29 @@ REST = "rest"
 _REGION = "stylebench optimiser"
 
 
-def parts(problem: Problem, settings: Settings, median: float) -> dict[str, float]:
-    """Part -> seconds of one iteration, adding up to ``median``.
+def parts(walk: Walk, median: float) -> dict[str, float]:
+    """Part -> seconds of one iteration of ``walk``, adding up to ``median``.
 
-    One iteration is profiled by itself, after a warm one; a profile slows things down, so only its
-    proportions are used. An operator counts with the outermost one around it that has a name of
-    its own here: the product inside a style tap is the style's.
+    The walk goes on where it is, with the history that it was timed with, but operator by operator:
+    a captured graph tells nothing of what is in it. One iteration is profiled by itself, after a
+    warm one; a profile slows things down, so only its proportions are used. An operator counts with
+    the outermost one around it that has a name of its own here: the product inside a style tap is
+    the style's.
     """
-    image = problem.image.clone()
-    optimiser = optimiser_for(settings, problem, image)
 
     def iterate() -> None:
-        terms, gradient = problem.engine.loss_and_grad(image)
+        terms, gradient = walk.engine.loss_and_grad(walk.image)
         with record_function(_REGION):
-            optimiser.step(gradient, terms.total)
+            walk.optimiser.step(gradient, terms.total)
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes its own affairs to stderr
-    on_gpu = image.device.type == "cuda"
+    on_gpu = walk.image.is_cuda
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
-    iterate()
     iterate()
     with profile(activities=activities) as seen:
         iterate()
         if on_gpu:
-            torch.cuda.synchronize(image.device)
+            torch.cuda.synchronize(walk.image.device)
     return scaled(_sums(seen.events() or [], on_gpu), median)
 
 

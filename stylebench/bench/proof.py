@@ -2,53 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from stylebench.bench.iterate import Walk
+from stylebench.bench.memory import free_memory
 from stylebench.bench.record import Check
 from stylebench.engines import Engine
 from stylebench.images import ImageSource
-from stylebench.parity import FACTOR, FLOOR, MAX_POOLING_FLOOR, errors, evaluate
-from stylebench.problem import pose
+from stylebench.parity import FACTOR, FLOOR, MAX_POOLING_FLOOR, evaluate
+from stylebench.problem import choose_device, pose
 from stylebench.settings import Settings
 
 ORACLE = "fp64 reference"
 
+_BYTES_A_PIXEL = 12_000  # that the oracle takes at its most, with some to spare
+
+_NEARBY = 2  # images beside the start, at which plain PyTorch's loss is judged too
+_APART = 1e-3  # their distance, of the image's deviation: other roundings, the same picture
+
+
+@dataclass(frozen=True)
+class _Yardstick:
+    """Plain PyTorch at one precision, and what it errs."""
+
+    engine: Engine
+    loss: float
+    gradient: float
+
 
 class Proof:
-    """The oracle's loss terms and gradient at the start image, and what an engine may err there.
+    """The oracle, its loss terms and gradient at the start image, and what an engine may err.
 
     An engine's error may be twice that of plain PyTorch at the same precision, as in
-    ``stylebench.parity``. Only one image and its gradient are kept.
+    ``stylebench.parity``. A loss is one number, whose error may be next to nothing by luck, so
+    there plain PyTorch's largest error counts, of the start and of two images a thousandth of its
+    deviation away. A gradient is many numbers, whose error needs no company.
+
+    The weights and targets of oracle and yardsticks are kept, but no features. Where the device has
+    no fp64 the oracle is on the CPU, and so are all comparisons.
     """
 
     def __init__(self, content: ImageSource, style: ImageSource, settings: Settings) -> None:
         self._sources = content, style
         self._settings = settings
-        oracle = pose(content, style, replace(settings, engine="reference", precision="fp64"))
-        self._point: Tensor = oracle.image.float()
-        self._exact = evaluate(oracle.engine, self._point.double())
+        self._device = choose_device(settings.device)
+        double = replace(
+            settings, engine="reference", precision="fp64", device=oracle_device(self._device)
+        )
+        oracle = pose(content, style, double)
+        self._oracle: Engine = oracle.engine
+        self._points = [oracle.image.float(), *_nearby(oracle.image.float())]
+        self._exact = self._exactly(self._points[0])
+        self._exact_losses = [self._exactly(point)[0] for point in self._points[1:]]
         self._gradient_floor = MAX_POOLING_FLOOR if oracle.variant.pooling == "max" else FLOOR
-        self._plain: dict[str, tuple[float, float]] = {}
+        self._yardsticks: dict[str, _Yardstick] = {}
 
     def checks(self, engine: Engine, precision: str, when: str = "at the start") -> list[Check]:
         """Loss terms and gradient of ``engine``, which computes in ``precision``."""
-        loss, gradient = errors(engine, self._point, self._exact)
-        plain_loss, plain_gradient = self._plain_errors(precision)
+        loss, gradient = self._errors(engine)
+        plain = self._yardstick(precision)
         return [
-            Check.of(f"loss {when}", loss, FACTOR * plain_loss + FLOOR),
-            Check.of(f"gradient {when}", gradient, FACTOR * plain_gradient + self._gradient_floor),
+            Check.of(f"loss {when}", loss, FACTOR * plain.loss + FLOOR),
+            Check.of(f"gradient {when}", gradient, FACTOR * plain.gradient + self._gradient_floor),
         ]
 
-    def _plain_errors(self, precision: str) -> tuple[float, float]:
-        if precision not in self._plain:
-            plain = replace(self._settings, engine="plain", precision=precision)
-            engine = pose(*self._sources, plain).engine
-            self._plain[precision] = errors(engine, self._point, self._exact)
-        return self._plain[precision]
+    def goes_on(self, walk: Walk, precision: str) -> Check:
+        """The loss terms that ``walk`` logs of one more iteration, launched as those timed.
+
+        The engine itself is not asked: on CUDA what is timed is a graph captured of it. Plain
+        PyTorch may err more where the walk has come to, and so counts there as well.
+        """
+        point = walk.image.to(self._points[0].device, copy=True)
+        walk.advance(1)
+        exact, _ = self._exactly(point)
+        plain = self._yardstick(precision)
+        allowed = max(plain.loss, _loss_error(self._found(plain.engine, point)[0], exact))
+        found = _loss_error(walk.logged().to(exact), exact)
+        return Check.of("loss logged by the timed loop", found, FACTOR * allowed + FLOOR)
+
+    def _exactly(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        return evaluate(self._oracle, point.double())
+
+    def _errors(self, engine: Engine) -> tuple[float, float]:
+        """Of the loss, and of the gradient, at the start."""
+        terms, gradient = self._found(engine, self._points[0])
+        exact_terms, exact = self._exact
+        distance = (gradient - exact).norm() / exact.norm()
+        return _loss_error(terms, exact_terms), float(distance)
+
+    def _found(self, engine: Engine, point: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``evaluate``, by an engine that may be on another device than ``point``."""
+        terms, gradient = engine.loss_and_grad(point.to(self._device))
+        return terms.values.to(point.device).double(), gradient.to(point.device).double()
+
+    def _yardstick(self, precision: str) -> _Yardstick:
+        if precision not in self._yardsticks:
+            settings = replace(self._settings, engine="plain", precision=precision)
+            engine = pose(*self._sources, settings).engine
+            loss, gradient = self._errors(engine)
+            nearby = zip(self._points[1:], self._exact_losses, strict=True)
+            others = [_loss_error(self._found(engine, point)[0], exact) for point, exact in nearby]
+            self._yardsticks[precision] = _Yardstick(engine, max(loss, *others), gradient)
+        return self._yardsticks[precision]
+
+
+def oracle_device(device: torch.device) -> torch.device:
+    """Where to compute in fp64 for engines on ``device``: Apple's GPUs have none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def oracle_fits(size: tuple[int, int], device: torch.device) -> bool:
+    """Whether the oracle has the memory for ``size`` (width, height), beside what is there."""
+    free = free_memory(oracle_device(device))
+    return free is not None and size[0] * size[1] * _BYTES_A_PIXEL < free
+
+
+def _nearby(start: Tensor) -> Iterator[Tensor]:
+    """Images that differ from ``start`` by seeded noise that nobody sees; the same everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_NEARBY):
+        noise = torch.randn(start.shape, generator=generator).to(start)
+        yield start + _APART * start.std() * noise
+
+
+def _loss_error(terms: Tensor, exact: Tensor) -> float:
+    """Largest error of a loss term, of the loss."""
+    return float((terms - exact).abs().max() / exact.sum())
 
 
 def finite(what: str, *tensors: Tensor) -> Check:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-VERSION = 1
+from stylebench.bench.times import times
+
+VERSION = 2
 
 Value = str | int | float | bool | None
 Status = Literal["ok", "parity failed", "out of memory", "failed"]
@@ -116,6 +118,7 @@ class Roof:
         height: likewise.
         value: in ``unit``.
         unit: ``B/s``, ``FLOP/s``, or ``s`` for one iteration's convolutions.
+        timing: of one copy, product or iteration's convolutions; null in records of version 1.
     """
 
     what: Literal["copy", "matmul", "convolutions"]
@@ -124,16 +127,22 @@ class Roof:
     height: int | None
     value: float
     unit: Literal["B/s", "FLOP/s", "s"]
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: what, the value found, the limit, and whether it holds."""
+    """What is compared, the value, the limit, and whether it holds: ValueError if it says wrong."""
 
     what: str
     value: float | None
     limit: float
     passed: bool
+
+    def __post_init__(self) -> None:
+        if self.passed != (self.value is not None and self.value <= self.limit):
+            numbers = f"value {self.value}, limit {self.limit}, passed: {self.passed}"
+            raise ValueError(f"check {self.what!r} contradicts itself: {numbers}")
 
     @classmethod
     def of(cls, what: str, value: float, limit: float) -> Check:
@@ -219,6 +228,7 @@ class Case:
         note: one line for people where the status is not ``ok``, or a remark.
         parity: null where the suite has nothing to compare.
         timing: steady state.
+        in_situ: of a kernel right behind the one that writes its input, that one's time taken off.
         setup: what came before it.
         peak_bytes: the most memory in use, on the GPU its own, on a CPU the process's.
         flops: of one unit of work.
@@ -228,6 +238,9 @@ class Case:
         curve: a run's loss against time, judged by the fp32 reference.
         pictures: name -> path of an image file, relative to the record's folder.
         values: further figures, name -> number, whose names say what they are.
+
+    Raises:
+        ValueError: a time, of whatever kind, without a passing parity block.
     """
 
     name: str
@@ -236,6 +249,7 @@ class Case:
     note: str | None = None
     parity: Parity | None = None
     timing: Timing | None = None
+    in_situ: Timing | None = None
     setup: Setup | None = None
     peak_bytes: int | None = None
     flops: float | None = None
@@ -248,8 +262,8 @@ class Case:
 
     def __post_init__(self) -> None:
         proven = self.parity is not None and self.parity.passed
-        if self.timing is not None and not proven:
-            raise ValueError(f"case {self.name!r} has a time but no passing parity block")
+        if not proven and (found := ", ".join(times(self))):
+            raise ValueError(f"case {self.name!r} has a time but no passing parity block: {found}")
 
 
 @dataclass(frozen=True)

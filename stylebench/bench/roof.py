@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylebench.bench.graphs import captured
 from stylebench.bench.precisions import product_arithmetic
 from stylebench.bench.record import Roof, Timing
 from stylebench.bench.timing import Contestant, Plan, measure
@@ -62,28 +63,25 @@ class Roofs:
         """What to time for ``convolutions``, beside the iterations, so that drift hits all alike.
 
         The engines' own convolutions and plain channels-last ones: the faster are the roof. None
-        where it is known already, or where the memory does not suffice for it.
+        where it is known already.
         """
         if self._known("convolutions", precision, size):
             return {}
-        chains = {}
-        try:
-            for kind in _KINDS:
-                chain = _Chain(network, size, precision, self.device, kind)
-                chains[_contestant(kind, precision)] = Contestant(chain.run)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise
-            return {}
-        return chains
+        return {
+            _contestant(kind, precision): _Chain(
+                network, size, precision, self.device, kind
+            ).contestant()
+            for kind in _KINDS
+        }
 
     def settle(self, precision: str, size: tuple[int, int], timings: Mapping[str, Timing]) -> None:
         """Take the roof from ``timings``, which those ``contestants`` were part of."""
         names = [_contestant(kind, precision) for kind in _KINDS]
-        medians = [timings[name].median for name in names if name in timings]
-        if medians:
+        found = [timings[name] for name in names if name in timings]
+        if found:
             height, width = size
-            self._add(Roof("convolutions", precision, width, height, min(medians), "s"))
+            best = min(found, key=lambda timing: timing.median)
+            self._add(Roof("convolutions", precision, width, height, best.median, "s", best))
 
     def _known(
         self, what: str, precision: str | None = None, size: tuple[int, int] | None = None
@@ -103,17 +101,18 @@ class Roofs:
         source = torch.randint(0, 256, (count,), dtype=torch.uint8, device=self.device)
         target = torch.empty_like(source)
         found = measure(_repeated(lambda: target.copy_(source)), self.device, self.plan)
-        return Roof("copy", None, None, None, 2 * count / found.median, "B/s")
+        return Roof("copy", None, None, None, 2 * count / found.median, "B/s", found)
 
     def _matmul(self, precision: str) -> Roof:
         sides = _QUICK_SQUARES if self.quick else _SQUARES.get(self.device.type, (2048,))
-        best = 0.0
+        found: list[Roof] = []
         for side in sides:
             a, b = torch.randn(2, side, side, device=self.device).to(PRECISIONS[precision].dtype)
             with product_arithmetic(precision):
-                found = measure(_repeated(_product(a, b)), self.device, self.plan)
-            best = max(best, 2 * side**3 / found.median)
-        return Roof("matmul", precision, None, None, best, "FLOP/s")
+                timing = measure(_repeated(_product(a, b)), self.device, self.plan)
+            rate = 2 * side**3 / timing.median
+            found.append(Roof("matmul", precision, None, None, rate, "FLOP/s", timing))
+        return max(found, key=lambda roof: roof.value)
 
 
 _KINDS = ("prepared", "plain")
@@ -167,6 +166,8 @@ class _Chain:
         kind: str,
     ) -> None:
         make = _prepared if kind == "prepared" else _plain
+        self._device = device
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._precision = PRECISIONS[precision]
         dtype = self._precision.dtype
         self._steps: list[tuple[Callable[[Tensor], object], Tensor]] = []
@@ -188,12 +189,26 @@ class _Chain:
             back.append((backward, gradient))
         self._steps += reversed(back)
 
-    def run(self, iterations: int) -> None:
-        """Launch so many iterations'."""
+    def contestant(self) -> Contestant:
+        """Iterations of it; on CUDA as one captured graph, like those of the engines.
+
+        Launched one by one, its convolutions would wait for the host, which engines do not.
+        """
+        if self._device.type == "cuda":
+            self._graph = captured(self.iterate, self._device)
+        return Contestant(_repeated(self._launch), replays=self._graph is not None)
+
+    def _launch(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()  # of operands that this object keeps
+        else:
+            self.iterate()
+
+    def iterate(self) -> None:
+        """Launch one iteration's."""
         with arithmetic(self._precision), torch.no_grad():
-            for _ in range(iterations):
-                for convolve, operand in self._steps:
-                    convolve(operand)
+            for convolve, operand in self._steps:
+                convolve(operand)
 
 
 _Pair = tuple[Callable[[Tensor], object], Callable[[Tensor], object]]

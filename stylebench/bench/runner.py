@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -15,7 +15,7 @@ from stylebench.bench.machine import finished, machine
 from stylebench.bench.memory import release
 from stylebench.bench.provenance import code, software
 from stylebench.bench.record import Case, Record
-from stylebench.bench.suite import Bench, Job, Suite, fault
+from stylebench.bench.suite import Bench, Job, Suite, contained
 
 Keep = Callable[[Record], object]
 
@@ -65,8 +65,7 @@ def run_suite(
             if run.out_of_time():
                 complete = False
                 break
-            label = f"{suite.name} {len(run.cases) + 1}/{total}: {', '.join(missing)}"
-            with console.status(label) if console else nullcontext():
+            with _shown(bench, console, f"{suite.name} {len(run.cases) + 1}/{total}", missing):
                 run.job(job, missing, console)
             release(bench.device)
             if keep:
@@ -74,6 +73,20 @@ def run_suite(
     except KeyboardInterrupt:
         complete, interrupted = False, True
     return Outcome(run.record(complete), interrupted)
+
+
+@contextmanager
+def _shown(
+    bench: Bench, console: Console | None, where: str, names: Sequence[str]
+) -> Iterator[None]:
+    """Show what is being done: the names, until the job itself says more."""
+    if console is None:
+        yield
+        return
+    with console.status(f"{where}: {', '.join(names)}") as status:
+        bench.progress = lambda doing: status.update(f"{where}: {doing}")
+        yield
+    bench.progress = lambda _: None
 
 
 class _Run:
@@ -96,17 +109,10 @@ class _Run:
 
     def job(self, job: Job, names: Sequence[str], console: Console | None) -> None:
         """Add the cases of ``names``, also those that an error keeps from being measured."""
-        try:
-            for case in job.run(names):
-                self.cases.append(case)
-                if console:
-                    console.print(summary(case))
-        except Exception as error:  # a case's fault is not the suite's
-            for name in names:
-                if name not in self.names:
-                    self.cases.append(fault(name, job.cases[name], error))
-                    if console:
-                        console.print(summary(self.cases[-1]))
+        for case in contained(names, job.cases, job.run):
+            self.cases.append(case)
+            if console:
+                console.print(summary(case))
 
     def record(self, complete: bool) -> Record:
         earlier = self._before.seconds if self._before else 0.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylebench.bench.record import VERSION, Record
+from stylebench.bench.times import TIME_VALUES, TIMES
 from stylebench.output import atomic_path
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 SCHEMA = Path(__file__).with_name("schema.json")
 
 #: Version -> what turns a record of that version, as parsed JSON, into one of the next.
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda old: {**old, "version": 2},  # which adds what may be absent
+}
 
 
 class RecordError(ValueError):
@@ -94,11 +97,36 @@ def _adapter() -> TypeAdapter[Record]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a record, as published in ``schema.json``."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **_adapter().json_schema(mode="serialization"),
+    """The JSON schema of a record, as published in ``schema.json``.
+
+    It says, too, that no time stands without a proof and that no check passes without a value. That
+    a value within its limit passes, and no other, is what it cannot say and ``record`` does.
+    """
+    found = _adapter().json_schema(mode="serialization")
+    found["$defs"]["Case"] |= {"if": {"anyOf": _holds_a_time()}, "then": _PROVEN}
+    found["$defs"]["Check"] |= {
+        "if": {"properties": {"passed": {"const": True}}},
+        "then": {"properties": {"value": {"type": "number"}}},
     }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+_PASSED = {"minItems": 1, "items": {"properties": {"passed": {"const": True}}}}
+_PROVEN = {
+    "required": ["parity"],
+    "properties": {"parity": {"type": "object", "properties": {"checks": _PASSED}}},
+}
+
+
+def _holds_a_time() -> list[dict[str, Any]]:
+    """Schemas of a case, each of which only one with some time in it meets."""
+    named = {"propertyNames": {"not": {"pattern": TIME_VALUES.pattern}}}
+    some = {"parts": {"minProperties": 1}, "curve": {"minItems": 1}}
+    times = {name: some.get(name, {"not": {"type": "null"}}) for name in TIMES}
+    return [
+        {"required": [name], "properties": {name: rule}}
+        for name, rule in {**times, "values": {"not": named}}.items()
+    ]
 
 
 def load_records(*paths: str | Path) -> tuple[list[Stored], list[str]]:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from PIL import Image
 
 from stylebench.artwork import landscape, painting
+from stylebench.bench.memory import out_of_memory
 from stylebench.bench.precisions import worthwhile
 from stylebench.bench.record import Case, Value
 from stylebench.bench.roof import Roofs, Stack
@@ -25,6 +26,7 @@ from stylebench.weights import load_weights
 
 Parameters = Mapping[str, Value]
 Kind = Literal["cpu", "cuda"]
+T = TypeVar("T")
 
 _DRAWN = 640  # px, longest side of pictures drawn; larger ones are resized from it
 
@@ -64,10 +66,12 @@ class Bench:
         options: the user's.
         folder: for pictures, named as the record will be; None where nothing is to be written.
         plan: how long to measure.
+        progress: told in a few words what is being done.
     """
 
     options: Options
     folder: Path | None = None
+    progress: Callable[[str], object] = lambda _: None
     plan: Plan = field(init=False)
     device: torch.device = field(init=False)
     roofs: Roofs = field(init=False)
@@ -75,7 +79,8 @@ class Bench:
     def __post_init__(self) -> None:
         self.device = choose_device(self.options.device)
         brief = Plan(seconds=5.0, warm_seconds=5.0)
-        usual = brief if self.kind == "cuda" else Plan()
+        # Where an iteration takes seconds, a few samples say little of the spread.
+        usual = brief if self.kind == "cuda" else Plan(seconds=60.0, least=15)
         self.plan = QUICK if self.options.quick else usual
         roof_plan = QUICK if self.options.quick else brief
         self.roofs = Roofs(self.device, roof_plan, self.options.quick)
@@ -164,17 +169,44 @@ def single(name: str, parameters: Parameters, run: Callable[[], Case]) -> Job:
 
 def fault(name: str, parameters: Parameters, error: Exception) -> Case:
     """The case that could not be measured, and why, in a line."""
-    text = " ".join(str(error).split())[:300]
     if out_of_memory(error):
-        return Case(name, parameters, status="out of memory", note=text or None)
-    return Case(name, parameters, status="failed", note=f"{type(error).__name__}: {text}")
+        return Case(name, parameters, status="out of memory", note=_text(error) or None)
+    return Case(name, parameters, status="failed", note=f"{type(error).__name__}: {_text(error)}")
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory did not suffice, in any of the ways it is said."""
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    text = str(error).lower()
-    return isinstance(error, kinds) or "out of memory" in text or "can't allocate" in text
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def contained(
+    names: Collection[str],
+    cases: Mapping[str, Parameters],
+    run: Callable[[Collection[str]], Iterable[Case]],
+) -> Iterator[Case]:
+    """The cases that ``run`` yields of ``names``, and as faults those that an error cut off."""
+    missing = list(names)
+    faults: list[Case] = []
+    try:
+        for case in run(names):
+            if case.name in missing:
+                missing.remove(case.name)
+            yield case
+    except Exception as error:  # one group's fault is not the suite's
+        faults = [fault(name, cases[name], error) for name in missing]
+    yield from faults
+
+
+def spared(what: str, make: Callable[[], T], without: T) -> tuple[T, str | None]:
+    """What a case can do without: if it cannot be had ``without``, and a remark that says why."""
+    try:
+        return make(), None
+    except Exception as error:  # the case is as good as it was
+        return without, f"no {what}: {_text(error) or type(error).__name__}"
+
+
+def remarks(*lines: str | None) -> str | None:
+    """Those that there are, as one note."""
+    return "; ".join(line for line in lines if line) or None
 
 
 def attempt(

@@ -22,6 +22,17 @@ LAYERS: Mapping[str, tuple[int, int]] = {
 }
 
 
+def tap_shape(layer: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Channels and positions at ``layer`` of an image of ``size`` (height, width)."""
+    channels, shrunk = LAYERS[layer]
+    return channels, (size[0] // shrunk) * (size[1] // shrunk)
+
+
+def gram_flops(channels: int, positions: int) -> float:
+    """Of the products of a Gram matrix: it is symmetric, so half of them need no computing."""
+    return 1.0 * channels * (channels + 1) * positions
+
+
 def tap_tasks(
     layer: str, size: tuple[int, int], dtype: torch.dtype, device: torch.device
 ) -> Iterator[Task]:
@@ -37,9 +48,9 @@ def tap_tasks(
         for _ in range(2)
     )
     target = torch.eye(channels, device=device)
-    products = 2.0 * channels * z.numel()
+    grams, products = gram_flops(channels, z[0, 0].numel()), 2.0 * channels * z.numel()
     forward = eager_and_compiled(eager_forward, strong_forward, _forward)
-    yield Task("tap forward", layer, forward, (z, target), exact_forward, 2 * z.nbytes, products)
+    yield Task("tap forward", layer, forward, (z, target), exact_forward, 2 * z.nbytes, grams)
     y, _, s = exact_forward(z, target)
     operands = (above, y.to(dtype, memory_format=torch.channels_last), s.float()[None])
     backward = eager_and_compiled(eager_backward, strong_backward, _backward)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -10,11 +10,14 @@ import torch
 
 from stylebench.bench.clocks import Clock, Watch, clock_for, watch_for
 from stylebench.bench.record import Timing
-from stylebench.bench.statistics import spread, timing
+from stylebench.bench.samples import Samples
+from stylebench.bench.statistics import deciding, spread, timing
 
 Run = Callable[[int], object]
 
 _GRACE = 0.05  # by which a time may undercut its floor: the roof has a spread of its own
+_FEWEST = 3  # samples, though the time be up: fewer have no spread
+_MOST_UNITS = 10_000  # in a sample
 _STABLE = 0.1  # last three warm-up samples within this of each other
 
 
@@ -63,8 +66,8 @@ class Plan:
 
     Attributes:
         target: relative half-width of the median's 95 % interval that is sure enough.
-        seconds: of sampling after which to stop in any case.
-        least: samples, however sure.
+        seconds: of sampling after which to stop in any case, with three samples at least.
+        least: samples, however sure, if there is time for them.
         most: samples, however unsure.
         warm_seconds: of warm-up after which to start in any case.
         shortest: a sample; as many units go into one as it takes, s.
@@ -91,6 +94,7 @@ class Contestant:
         prepare: called before each sample, outside the clock: flushes a cache, say.
         replays: whether ``run`` replays a CUDA graph.
         per_sample: units a sample; None lets the plan's ``shortest`` decide.
+        multiple: units come in multiples of this: the launches in a graph, say.
     """
 
     run: Run
@@ -98,11 +102,10 @@ class Contestant:
     prepare: Callable[[], object] | None = None
     replays: bool = False
     per_sample: int | None = None
-    samples: list[float] = field(default_factory=list, init=False)
-    disturbed: list[int] = field(default_factory=list, init=False)
+    multiple: int = 1
+    samples: Samples = field(default_factory=Samples, init=False)
     warmed: int = field(default=0, init=False)
     spent: float = field(default=0.0, init=False)
-    _checked: int = field(default=0, init=False)
 
     def sample(self, clock: Clock, units: int) -> float:
         """Seconds a unit."""
@@ -114,46 +117,46 @@ class Contestant:
         """Run until three times in a row agree or the time is up; settle the batch."""
         recent: list[float] = []
         spent = 0.0
-        units = self.per_sample or 1
+        units = self.per_sample or self.multiple
         while True:
             recent = [*recent[-2:], self.sample(clock, units)]
             spent += recent[-1] * units
             self.warmed += units
-            if self.per_sample is None and units == 1:
-                units = max(1, ceil(plan.shortest / max(recent[-1], 1e-9)))
-                if units > 1:  # a first time is no guide: take the batch from the next ones
-                    units = min(units, 1000)
+            if self.per_sample is None and units == self.multiple:
+                units = self._batch(recent[-1], plan)
+                if units > self.multiple:  # a first time is no guide: the next ones decide
                     recent = []
                     continue
             stable = len(recent) == 3 and max(recent) <= (1 + _STABLE) * min(recent)
             if stable or spent >= plan.warm_seconds:
                 break
         if self.per_sample is None:
-            typical = min(recent)
-            self.per_sample = min(1000, max(1, ceil(plan.shortest / max(typical, 1e-9))))
+            self.per_sample = self._batch(min(recent), plan)
+
+    def _batch(self, seconds: float, plan: Plan) -> int:
+        """Units that a sample needs to last long enough, where one takes ``seconds``."""
+        wanted = min(_MOST_UNITS, ceil(plan.shortest / max(seconds, 1e-9)))
+        return -(-wanted // self.multiple) * self.multiple
 
     def take(self, clock: Clock) -> None:
         """Add one sample."""
         units = self.per_sample or 1
-        self.samples.append(self.sample(clock, units))
-        self.spent += self.samples[-1] * units
-
-    def mark(self, disturbed: bool | None) -> None:
-        """Mark the samples since the last verdict; None leaves them for the next one."""
-        if disturbed is None:
-            return
-        if disturbed:
-            self.disturbed += range(self._checked, len(self.samples))
-        self._checked = len(self.samples)
+        self.samples.seconds.append(self.sample(clock, units))
+        self.spent += self.samples.seconds[-1] * units
 
     def done(self, plan: Plan) -> bool:
         """Whether it is sure enough, or has had its time."""
-        count = len(self.samples)
-        if count < plan.least:
-            return False
-        if count >= plan.most or self.spent >= plan.seconds:
+        count = len(self.samples.seconds)
+        if count >= plan.most:
             return True
-        return count >= max(6, plan.least) and spread(self.samples) <= plan.target
+        if count < min(_FEWEST, plan.least):
+            return False
+        return self.spent >= plan.seconds or self._sure(plan)
+
+    def _sure(self, plan: Plan) -> bool:
+        """By the samples that will decide, those that nothing disturbed."""
+        judged = deciding(self.samples.seconds, self.samples.disturbed)
+        return len(judged) >= max(6, plan.least) and spread(judged) <= plan.target
 
 
 def measure(
@@ -178,6 +181,8 @@ def measure_interleaved(
 ) -> dict[str, Timing]:
     """Time several things in turn, a sample of each a round, so that drift hits all alike.
 
+    All have as many samples as the one that takes the most to be sure.
+
     Args:
         runs: name -> what does the given number of units of work.
         device: that the work is on; it chooses the clock.
@@ -200,17 +205,34 @@ def measure_interleaved(
     for name, each in contestants.items():
         each.warm_up(clocks[name], plan)
     watch.disturbed()
-    while waiting := [name for name, each in contestants.items() if not each.done(plan)]:
-        for name in waiting:
-            contestants[name].take(clocks[name])
-        verdict = watch.disturbed()
-        for each in contestants.values():
-            each.mark(verdict)
+    while not _enough(contestants.values(), plan):
+        for name, each in contestants.items():
+            each.take(clocks[name])
+        _judge(contestants, watch.disturbed())
+    _judge(contestants, watch.disturbed(final=True))
     return {name: _result(name, each, clocks[name]) for name, each in contestants.items()}
 
 
+def _enough(contestants: Collection[Contestant], plan: Plan) -> bool:
+    """Whether all are done, or have had together what time they may take each.
+
+    None stops by itself: what is sampled after the others is not interleaved with them.
+    """
+    if all(each.done(plan) for each in contestants):
+        return True
+    rounds = min(len(each.samples.seconds) for each in contestants)
+    spent = sum(each.spent for each in contestants)
+    return rounds >= min(_FEWEST, plan.least) and spent >= plan.seconds * len(contestants)
+
+
+def _judge(contestants: Mapping[str, Contestant], disturbed: bool | None) -> None:
+    for each in contestants.values():
+        each.samples.mark(disturbed)
+
+
 def _result(name: str, each: Contestant, clock: Clock) -> Timing:
-    found = timing(clock.name, each.samples, each.disturbed, each.per_sample or 1, each.warmed)
+    taken = each.samples
+    found = timing(clock.name, taken.seconds, taken.disturbed, each.per_sample or 1, each.warmed)
     if each.floor:
         each.floor.check(found.median, name)
     return found

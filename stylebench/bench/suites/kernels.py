@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from stylebench.bench.kernels import time_in_situ, time_task
-from stylebench.bench.loss_tasks import loss_tasks
+from stylebench.bench.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.proof import passed
 from stylebench.bench.record import Case, Check, Parity, Timing
-from stylebench.bench.suite import Bench, Job, Parameters, attempt, each_case
-from stylebench.bench.tap_tasks import LAYERS, tap_tasks
+from stylebench.bench.suite import Bench, Job, Parameters, attempt, each_case, spared
+from stylebench.bench.tap_tasks import LAYERS, tap_shape, tap_tasks
 from stylebench.bench.tasks import ORACLE, Formulation, Task
 from stylebench.bench.timing import Floor
 from stylebench.precision import PRECISIONS, exact_arithmetic
@@ -71,6 +71,7 @@ def _job(
     make: Callable[[], Task],
 ) -> Job:
     height, width = size
+    channels, positions = loss_shape(task_name, size) if not layer else tap_shape(layer, size)
     label = " ".join(filter(None, (task_name, layer, precision, f"{width}x{height}")))
     formulations: tuple[str, ...] = _FORMULATIONS.get(task_name, _OTHERS)
     if bench.options.quick:
@@ -78,13 +79,14 @@ def _job(
     cases: dict[str, Parameters] = {
         f"{label} {implementation}": {
             **bench.common(), "kernel": task_name, "layer": layer or None, "precision": precision,
-            "width": width, "height": height, "implementation": implementation,
+            "width": width, "height": height, "channels": channels, "positions": positions,
+            "implementation": implementation,
         }
         for implementation in formulations
     }  # fmt: skip
 
     def run(names: Collection[str]) -> Iterator[Case]:
-        torch.compiler.reset()  # else the eighth shape of a function is quietly run eagerly
+        torch.compiler.reset()  # else the ninth shape of a function is quietly run eagerly
         with exact_arithmetic(), torch.no_grad():
             yield from _Measured(bench, make(), precision, cases).cases_of(names)
 
@@ -109,20 +111,35 @@ class _Measured:
             return
         plan, device = self.bench.plan, self.bench.device
         timings = time_task(self.task, ready, device, plan)
-        on_gpu = self.bench.kind == "cuda"
-        behind = time_in_situ(self.task, ready, device, plan) if on_gpu else {}
+        in_situ, remark = self._in_situ(ready)
 
         def measured(name: str) -> Case:
             checks = [*made[name][1], *self.task.checks(ready[name], "after the timed loop")]
-            return self._case(name, checks, timings[name], behind.get(name))
+            return self._case(name, checks, timings[name], in_situ.get(name), remark)
 
         yield from each_case(ready, self.cases, measured)
+
+    def _in_situ(self, ready: Mapping[str, Formulation]) -> tuple[Mapping[str, Timing], str | None]:
+        if self.bench.kind != "cuda":
+            return {}, None
+        return spared(
+            "time in situ",
+            lambda: time_in_situ(self.task, ready, self.bench.device, self.bench.plan),
+            {},
+        )
 
     def _proven(self, name: str) -> tuple[Formulation, list[Check]]:
         run = self.task.formulations[str(self.cases[name]["implementation"])]()
         return run, self.task.checks(run)
 
-    def _case(self, name: str, checks: list[Check], timing: Timing, behind: float | None) -> Case:
+    def _case(
+        self,
+        name: str,
+        checks: list[Check],
+        timing: Timing,
+        in_situ: Timing | None,
+        remark: str | None,
+    ) -> Case:
         if not passed(checks):
             block = Parity(ORACLE, checks)
             return Case(name, self.cases[name], status="parity failed", parity=block)
@@ -135,13 +152,15 @@ class _Measured:
         values = {"GB/s": task.moved / timing.median / 1e9}
         if task.flops:
             values["TFLOP/s"] = task.flops / timing.median / 1e12
-        if behind is not None:
-            values["in situ seconds"] = behind
+        if in_situ is not None:
+            values["in situ seconds"] = in_situ.median
         return Case(
             name=name,
             parameters=self.cases[name],
+            note=remark,
             parity=Parity(ORACLE, checks),
             timing=timing,
+            in_situ=in_situ,
             flops=task.flops or None,
             bytes=task.moved,
             roof_share=floor.seconds / timing.median,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from stylebench.bench.machine import slug
@@ -57,6 +58,7 @@ def _job(
     }  # fmt: skip
 
     def run(names: Collection[str]) -> Iterator[Case]:
+        torch.compiler.reset()  # presets add up to more than a function may be compiled for
         content, style = bench.content(*size), bench.style(*size)
         settings = bench.settings(preset=preset, size=max(size), iterations=iterations)
         base = baseline(content, style, settings)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from stylebench.bench.iterations import Run, iterations_job
 from stylebench.bench.precisions import chosen
 from stylebench.bench.record import Case
-from stylebench.bench.suite import Bench, Job
+from stylebench.bench.suite import Bench, Job, contained
 from stylebench.bench.timing import Plan
 
 _LONGEST = {"cpu": (256, 512, 1024, 2048), "cuda": (256, 512, 1024, 2048, 4096, 8192, 16384)}
@@ -55,7 +55,8 @@ class _Need:
 
         def run(names: Collection[str]) -> Iterable[Case]:
             for name in names:
-                yield self._refused(job, name) or self._seen(next(iter(job.run([name]))))
+                refused = self._refused(job, name)
+                yield from [refused] if refused else self._seen(job, name)
 
         return replace(job, run=run)
 
@@ -70,11 +71,12 @@ class _Need:
         note = f"would need about {needed / 2**30:.1f} GiB of the {free / 2**30:.1f} GiB free"
         return Case(name, parameters, status="out of memory", note=note)
 
-    def _seen(self, case: Case) -> Case:
-        if case.peak_bytes:
-            engine = case.parameters["engine"]
-            self._a_pixel[engine] = case.peak_bytes / _pixels(case.parameters)
-        return case
+    def _seen(self, job: Job, name: str) -> Iterator[Case]:
+        for case in contained([name], job.cases, job.run):
+            if case.peak_bytes:
+                engine = case.parameters["engine"]
+                self._a_pixel[engine] = case.peak_bytes / _pixels(case.parameters)
+            yield case
 
 
 def _pixels(parameters: object) -> int:

@@ -10,16 +10,18 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 import stylebench
 import stylekernels
-from stylebench.bench.clocks import synchronise
+from stylebench.bench.clocks import synchronise, watch_for
+from stylebench.bench.floors import iteration_floor
 from stylebench.bench.iterate import Walk
 from stylebench.bench.precisions import chosen
-from stylebench.bench.record import Case, Check, Parity
+from stylebench.bench.record import Case, Check, Parity, Timing
+from stylebench.bench.samples import Samples
 from stylebench.bench.statistics import timing
 from stylebench.bench.suite import Bench, Job, Parameters, each_case
+from stylebench.bench.timing import Floor
 from stylebench.images import ImageSource, load_image
 from stylebench.output import save_picture, to_pil
 from stylebench.parity import allowed_excess
@@ -88,29 +90,50 @@ class _Shell:
         return shell
 
     def case(self, name: str, parameters: Parameters) -> Case:
-        """Run the command with empty caches, then as often as it takes with full ones."""
+        """Run the command with empty caches, then as often as it takes with full ones.
+
+        Raises:
+            TooFast: a run took less than its iterations can.
+        """
         engine = str(parameters["engine"])
         caches = self.folder / f"caches {engine}"
         runs = _QUICK_WARM_RUNS if self.bench.options.quick else _WARM_RUNS
+        self.bench.progress(f"{name}, cold")
         cold = self._seconds(engine, caches)
-        samples = [self._seconds(engine, caches) for _ in range(runs)]
+        self.bench.progress(f"{name}, warm, {runs} times")
+        warm = self._warm(engine, caches, runs)
         loss = self._judged(self.folder / "out.png")
-        allowed = allowed_excess("fp32", self.judge.variant.iterations)
+        precision, iterations = str(parameters["precision"]), self.judge.variant.iterations
+        allowed = allowed_excess(precision, iterations)
         checks = [Check.of("final loss above", loss / self.expected - 1, allowed)]
         block = Parity("fp32 reference", checks)
         if not block.passed:
             return Case(name, parameters, status="parity failed", parity=block)
+        self._floor(precision, iterations).check(min(cold, *warm.samples), name)
         return Case(
             name=name,
             parameters=parameters,
             parity=block,
-            timing=timing("perf_counter", samples),
+            timing=warm,
             values={
                 "cold_seconds": cold,
-                "warm_seconds": median(samples),
+                "warm_seconds": warm.median,
                 "first_iteration_seconds": self._first(engine),
             },
         )
+
+    def _floor(self, precision: str, iterations: int) -> Floor:
+        stack, height_width = self.bench.stack(self.settings), self.judge.image.shape[-2:]
+        size = height_width[0], height_width[1]
+        return iteration_floor(self.bench.roofs, stack, precision, size, iterations)
+
+    def _warm(self, engine: str, caches: Path, runs: int) -> Timing:
+        watch, samples = watch_for(self.bench.device), Samples()
+        for _ in range(runs):
+            samples.seconds.append(self._seconds(engine, caches))
+            samples.mark(watch.disturbed())
+        samples.mark(watch.disturbed(final=True))
+        return timing("perf_counter", samples.seconds, samples.disturbed)
 
     def _seconds(self, engine: str, caches: Path) -> float:
         """Of one run of the command, in a process of its own."""

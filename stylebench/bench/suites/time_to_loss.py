@@ -10,14 +10,17 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from stylebench.arguments import parse_scales
-from stylebench.bench.clocks import clock_for, synchronise
+from stylebench.bench.clocks import clock_for, synchronise, watch_for
+from stylebench.bench.floors import iteration_floor
 from stylebench.bench.iterate import Walk
 from stylebench.bench.precisions import chosen
 from stylebench.bench.proof import ORACLE, Proof, passed
 from stylebench.bench.record import Case, Parity, Point, Setup
+from stylebench.bench.samples import Samples
 from stylebench.bench.suite import Bench, Job, Parameters, each_case
 from stylebench.network import smallest_side
 from stylebench.problem import Problem, pose
@@ -31,10 +34,11 @@ _PATIENCE = 1.5  # times the reference's iterations that a configuration may tak
 _GRID = 60  # stretches of a run
 _SLACKS = {"": 0.0, "_plus_0.5_percent": 0.005}
 _HISTORIES = (10, 20, 50, 100)
+_Choices = Mapping[str, str | int]
 
 
 class TimeToLoss:
-    """The reference, fused at every precision and history; from noise, coarse-to-fine too."""
+    """Every engine, fused at every precision and history, and coarse to fine; then from noise."""
 
     name = "time-to-loss"
 
@@ -42,8 +46,9 @@ class TimeToLoss:
         """One job a start; all of it are measured against one run of the reference."""
         (size,) = bench.sizes(_QUICK_SIZE if bench.options.quick else _SIZES[bench.kind])
         marks = _QUICK_MARKS if bench.options.quick else _MARKS
-        yield self._job(bench, size, marks, "content", _engines(bench))
-        yield self._job(bench, size, marks, "noise", _schedules(bench, size, marks))
+        schedules = _schedules(bench, size, marks)
+        yield self._job(bench, size, marks, "content", _engines(bench) | schedules)
+        yield self._job(bench, size, marks, "noise", _one_scale(bench) | schedules)
 
     def _job(
         self,
@@ -51,7 +56,7 @@ class TimeToLoss:
         size: tuple[int, int],
         marks: Sequence[int],
         init: str,
-        configurations: Mapping[str, Mapping[str, str | int]],
+        configurations: Mapping[str, _Choices],
     ) -> Job:
         width, height = size
         cases: dict[str, Parameters] = {
@@ -63,18 +68,26 @@ class TimeToLoss:
         }  # fmt: skip
 
         def run(names: Collection[str]) -> Iterator[Case]:
+            torch.compiler.reset()  # sizes add up to more than a function may be compiled for
+            bench.progress(f"running the reference from {init}")
             race = _Race.start(bench, size, marks, init)
             yield from each_case(names, cases, lambda name: race.case(name, cases[name]))
 
         return Job(cases, run)
 
 
-_REFERENCE: Mapping[str, str | int] = {"engine": "reference", "precision": "fp32", "history": 20}
+_REFERENCE: _Choices = {"engine": "reference", "precision": "fp32", "history": 20}
 
 
-def _engines(bench: Bench) -> dict[str, Mapping[str, str | int]]:
-    """Name -> the choices that differ: precisions and histories."""
+def _engines(bench: Bench) -> dict[str, _Choices]:
+    """Name -> the choices that differ: the engines, and of fused precisions and histories.
+
+    Compiling takes minutes, which a quick benchmark has not.
+    """
     table = {"reference fp32": _REFERENCE}
+    for engine in ("plain",) if bench.options.quick else ("plain", "compiled"):
+        best = chosen(engine, bench.device)
+        table[f"{engine} {best}"] = {"engine": engine, "precision": best, "history": 20}
     histories = (20, 100) if bench.options.quick else _HISTORIES
     for precision in bench.precisions("fused"):
         for history in histories:
@@ -84,22 +97,26 @@ def _engines(bench: Bench) -> dict[str, Mapping[str, str | int]]:
     return table
 
 
-def _schedules(
-    bench: Bench, size: tuple[int, int], marks: Sequence[int]
-) -> dict[str, Mapping[str, str | int]]:
-    """Name -> the choices that differ: one scale, and two and three where the network allows it."""
-    longest = max(size)
-    best = chosen("fused", bench.device)
-    fused: dict[str, str | int] = {"engine": "fused", "precision": best, "history": 20}
+def _one_scale(bench: Bench) -> dict[str, _Choices]:
+    fused = _fused(bench)
+    return {"reference fp32": _REFERENCE, f"fused {fused['precision']}": fused}
+
+
+def _fused(bench: Bench) -> dict[str, str | int]:
+    return {"engine": "fused", "precision": chosen("fused", bench.device), "history": 20}
+
+
+def _schedules(bench: Bench, size: tuple[int, int], marks: Sequence[int]) -> dict[str, _Choices]:
+    """Name -> the choices that differ: two and three scales, where the network allows them."""
+    longest, fused = max(size), _fused(bench)
     half, quarter = f"{longest // 2}={marks[0]}", f"{longest // 4}={2 * marks[0]}"
-    table: dict[str, Mapping[str, str | int]] = {
-        "reference fp32": _REFERENCE,
-        f"fused {best}": fused,
-    }
+    table: dict[str, _Choices] = {}
     if min(size) // 2 >= smallest_side("relu5_1"):
-        table[f"fused {best} two scales"] = {**fused, "scales": half}
+        table[f"fused {fused['precision']} two scales"] = {**fused, "scales": half}
     if min(size) // 4 >= smallest_side("relu5_1"):
-        table[f"fused {best} three scales"] = {**fused, "scales": f"{quarter},{half}"}
+        table[f"fused {fused['precision']} three scales"] = {
+            **fused, "scales": f"{quarter},{half}"
+        }  # fmt: skip
     return table
 
 
@@ -143,10 +160,15 @@ class _Race:
         return float(terms.total.item())
 
     def case(self, name: str, parameters: Parameters) -> Case:
-        """Run one configuration until it has passed every target, or its patience is over."""
+        """Run one configuration until it has passed every target, or its patience is over.
+
+        Raises:
+            TooFast: it took less than its iterations can.
+        """
         choices = {k: v for k, v in parameters.items() if k in ("engine", "precision", "history")}
         settings = replace(self.settings, **choices)  # type: ignore[arg-type]
         sources = self.bench.content(*self.size), self.bench.style(*self.size)
+        self.bench.progress(f"building and proving {name}")
         start = time.perf_counter()
         problem = pose(*sources, settings)
         synchronise(self.bench.device)
@@ -158,9 +180,11 @@ class _Race:
         block = Parity(ORACLE, checks)
         if not passed(checks):
             return Case(name, parameters, status="parity failed", parity=block)
+        self.bench.progress(f"running {name}")
         scales = parameters.get("scales")
         schedule = parse_scales(str(scales)) if scales else None
-        curve = self._descent(problem, replace(settings, scales=schedule))
+        curve, stretches = self._descent(problem, replace(settings, scales=schedule))
+        self._check_floor(name, curve, settings.precision)
         values = {
             f"seconds_to_{mark}{suffix}": reached.seconds
             for mark, target in self.targets.items()
@@ -170,12 +194,23 @@ class _Race:
         every = len(values) == len(self.targets) * len(_SLACKS)
         note = None if every else "some losses were not reached"
         values |= {f"target_{mark}": target for mark, target in self.targets.items()}
+        values["share disturbed"] = len(stretches.disturbed) / len(stretches.seconds)
         return Case(
             name, parameters, note=note, parity=block, setup=setup, curve=curve, values=values
         )
 
-    def _descent(self, problem: Problem, settings: Settings) -> list[Point]:
+    def _check_floor(self, name: str, curve: Sequence[Point], precision: str) -> None:
+        stack, (width, height) = self.bench.stack(self.settings), self.size
+        first, last = curve[0], curve[-1]
+        floor = iteration_floor(
+            self.bench.roofs, stack, precision, (height, width), last.iteration - first.iteration
+        )
+        floor.check(last.seconds - first.seconds, name)
+
+    def _descent(self, problem: Problem, settings: Settings) -> tuple[list[Point], Samples]:
         """Points of ``problem``, the largest scale; smaller ones cost their time, set-up included.
+
+        The stretches of it come with them.
 
         Args:
             problem: already posed, at the size that ``settings`` end with.
@@ -196,20 +231,24 @@ class _Race:
             image = walk.best
         return self._judged_walk(Walk(_continued(problem, before, image), last.settings), seconds)
 
-    def _judged_walk(self, walk: Walk, seconds: float) -> list[Point]:
+    def _judged_walk(self, walk: Walk, seconds: float) -> tuple[list[Point], Samples]:
         longest = max(self.targets)
         step = max(1, longest // _GRID)
         marks = sorted({*range(step, round(_PATIENCE * longest) + 1, step), *self.targets})
-        clock = clock_for(self.bench.device)
+        device, stretches = self.bench.device, Samples()
+        clock, watch = clock_for(device), watch_for(device)
         curve, done = [Point(seconds, 0, self.judged(walk.image))], 0
         for mark in marks:
             stretch = mark - done
-            seconds += clock.seconds(lambda: walk.advance(stretch))  # noqa: B023  # at once
+            stretches.seconds.append(clock.seconds(lambda: walk.advance(stretch)))  # noqa: B023
+            stretches.mark(watch.disturbed())
             done = mark
-            curve.append(Point(seconds, mark, self.judged(walk.image)))
+            spent = seconds + sum(stretches.seconds)
+            curve.append(Point(spent, mark, self.judged(walk.image)))
             if curve[-1].loss <= min(self.targets.values()):
                 break
-        return curve
+        stretches.mark(watch.disturbed(final=True))
+        return curve, stretches
 
 
 def _continued(problem: Problem, before: Problem | None, image: Tensor | None) -> Problem:

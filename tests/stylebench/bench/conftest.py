@@ -3,8 +3,13 @@
 import pytest
 
 from stylebench.bench.record import Case, Check, Code, Machine, Parity, Record, Software
+from stylebench.bench.runner import run_suite
 from stylebench.bench.statistics import timing
+from stylebench.bench.suite import Bench, Options
+from stylebench.bench.suites import suite
+from stylebench.bench.timing import Plan
 
+BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shortest=1e-6)
 PROOF = Parity("a test", [Check("nothing", 0.0, 1.0, passed=True)])
 
 
@@ -32,3 +37,21 @@ def case():
 @pytest.fixture
 def record():
     return make_record
+
+
+@pytest.fixture
+def brief():
+    """The shortest plan there is."""
+    return BRIEF
+
+
+@pytest.fixture
+def smallest():
+    """Runs a suite at its smallest; returns the record."""
+
+    def run(name, folder=None, size=32, **options):
+        bench = Bench(Options(quick=True, device="cpu", size=size, **options), folder)
+        bench.plan = bench.roofs.plan = BRIEF
+        return run_suite(suite(name), bench).record
+
+    return run

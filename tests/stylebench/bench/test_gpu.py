@@ -63,8 +63,28 @@ def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch
         "try: time.sleep(60)\n"
         "except KeyboardInterrupt: print('written down', flush=True)"
     )
-    assert run_stage(script(text), tmp_path, left=10.0) == "failed"
+    assert run_stage(script(text), tmp_path, left=10.0) == "unfinished"
     assert "written down" in (tmp_path / "logs" / "try.log").read_text()
+
+
+def test_a_stage_that_was_stopped_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "_MERCY", 1.0)
+    slow = Stage("slow", 2.0, lambda *_: ["-c", "import time; time.sleep(30)"])
+    monkeypatch.setattr(gpu, "stages", lambda *_: [slow])
+    for tries in (1, 2):
+        assert gpu.main(["--output", str(tmp_path), "--rehearse"]) == 0
+        entry = json.loads((tmp_path / "state.json").read_text())["slow"]
+        assert (entry["verdict"], entry["tries"]) == ("unfinished", tries)
+
+
+def test_what_suites_need_is_tuned_before_them_and_all_else_after():
+    table = stages.stages(rehearse=False, quick=False)
+    names = [stage.name for stage in table]
+    before, after = table[: names.index("smoke")], table[names.index("stylize") + 1 :]
+    (first,) = (stage for stage in before if stage.name.startswith("tune"))
+    assert len({stage.name for stage in after}) == 6
+    assert first.name == after[0].name == "tune 512 float16"
+    assert 90 < first.limit < after[0].limit  # where it was cut short, it has more time at the end
 
 
 def test_stages_hand_suites_their_unfinished_records(tmp_path, record, case):

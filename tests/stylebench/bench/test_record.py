@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from stylebench.bench import store
 from stylebench.bench.rebuild import build, unfinished
-from stylebench.bench.record import Case, Check, Parity, Point, Record
+from stylebench.bench.record import Case, Check, Parity, Point, Record, Roof, Setup
 from stylebench.bench.statistics import timing
 from stylebench.bench.store import (
     RecordError,
@@ -19,8 +20,10 @@ from stylebench.bench.store import (
     read_record,
     write_record,
 )
+from stylebench.bench.times import TIMES
 
 TIME = timing("perf_counter", [1.0])
+ROOF = Roof("copy", None, None, None, 1e10, "B/s")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,62 @@ TIME = timing("perf_counter", [1.0])
 def test_a_time_without_proof_is_refused(parity):
     with pytest.raises(ValueError, match="'mine' has a time but no passing parity block"):
         Case("mine", {}, timing=TIME, parity=parity)
+
+
+KINDS_OF_TIME = {
+    "timing": TIME, "in_situ": TIME, "setup": Setup(build=1.0), "roof_share": 0.5,
+    "parts": {"style": 1.0}, "curve": [Point(1.0, 1, 1.0)],
+}  # fmt: skip
+NAMES_OF_TIMES = [
+    "seconds_to_100", "cold_seconds", "in situ seconds", "megapixel iterations a second", "GB/s",
+    "TFLOP/s",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_every_kind_of_time_needs_a_proof(name):
+    with pytest.raises(ValueError, match=f"no passing parity block: {name}"):
+        Case("mine", {}, **{name: KINDS_OF_TIME[name]})
+
+
+@pytest.mark.parametrize("name", NAMES_OF_TIMES)
+def test_a_value_that_is_a_time_needs_a_proof(name):
+    with pytest.raises(ValueError, match=f"no passing parity block: {name}"):
+        Case("mine", {}, values={name: 1.0})
+
+
+def test_what_is_no_time_needs_none():
+    Case("mine", {}, status="failed", values={"psnr": 30.0, "ssim": 0.9}, peak_bytes=1, flops=1.0)
+
+
+@pytest.mark.parametrize(("value", "passed"), [(2.0, True), (1.0, False), (None, True)])
+def test_a_check_that_contradicts_its_numbers_is_refused(value, passed):
+    with pytest.raises(ValueError, match=f"'loss' contradicts itself: value {value}, .*: {passed}"):
+        Check("loss", value, 1.0, passed=passed)
+
+
+def test_the_schema_refuses_what_the_record_does(record, case):
+    jsonschema = pytest.importorskip("jsonschema")
+    valid = jsonschema.Draft202012Validator(store.schema()).is_valid
+    text = json.loads(store.as_text(record(case(), Case("bare", {}, status="failed"))))
+    assert valid(text)
+
+    def bare(**fields):
+        cases = [text["cases"][0], {"name": "bare", "parameters": {}, **fields}]
+        return {**text, "cases": cases}
+
+    assert valid(bare())
+    empty = {"timing": None, "curve": [], "parts": {}, "values": {"psnr": 30.0}, "parity": None}
+    assert valid(bare(**empty))
+    for name, value in json.loads(json.dumps(KINDS_OF_TIME, default=asdict)).items():
+        assert not valid(bare(**{name: value})), name
+        assert valid(bare(**{name: value}, parity=text["cases"][0]["parity"])), name
+    for name in NAMES_OF_TIMES:
+        assert not valid(bare(values={name: 1.0})), name
+    wrong = {"what": "loss", "value": None, "limit": 1.0, "passed": False}
+    for checks, holds in [([wrong], False), ([], False), ([{**wrong, "passed": True}], False)]:
+        parity = {"oracle": "x", "checks": checks}
+        assert valid(bare(timing=asdict(TIME), parity=parity)) is holds
 
 
 def test_nan_never_passes_and_is_null():
@@ -70,7 +129,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, record, case, monkeypa
     [
         ("{", "cannot be read as JSON"),
         ("[1]", "it has no version"),
-        ('{"version": 99}', "is of version 99; this stylebench reads up to 1"),
+        ('{"version": 99}', "is of version 99; this stylebench reads up to 2"),
         ('{"version": 1}', "suite: Field required"),
     ],
 )
@@ -107,11 +166,19 @@ def test_older_versions_migrate_step_by_step(tmp_path, record, case, monkeypatch
     steps = {
         -1: lambda old: {**old, "version": 0},
         0: lambda old: {
-            **{k: v for k, v in old.items() if k != "title"}, "suite": old["title"], "version": 1
+            **{k: v for k, v in old.items() if k != "title"}, "suite": old["title"], "version": 2
         },
     }  # fmt: skip
     monkeypatch.setattr(store, "MIGRATIONS", steps)
     assert read_record(path).suite == "iteration"
+
+
+def test_version_1_is_read(tmp_path, record, case):
+    path = write_record(tmp_path / "r.json", record(case(), roofs=[ROOF]))
+    data = json.loads(path.read_text())
+    del data["cases"][0]["in_situ"], data["roofs"][0]["timing"]
+    path.write_text(json.dumps({**data, "version": 1}))
+    assert read_record(path) == record(case(), roofs=[ROOF])
 
 
 def test_a_missing_folder_is_named(tmp_path):

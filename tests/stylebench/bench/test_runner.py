@@ -1,19 +1,25 @@
 """The runner survives what cases do, keeps what is finished, and goes on where it stopped."""
 
+from io import StringIO
+
 import pytest
 import torch
+from rich.console import Console
+from rich.status import Status
 
-from stylebench.bench.memory import peak_memory, release
+from stylebench.bench.memory import out_of_memory, peak_memory, release
 from stylebench.bench.names import SUITES
 from stylebench.bench.runner import duration, matches, run_suite, summary
 from stylebench.bench.suite import (
     Bench,
     Job,
     Options,
+    contained,
     each_case,
     fault,
-    out_of_memory,
+    remarks,
     single,
+    spared,
 )
 from stylebench.bench.suites import suite
 
@@ -52,6 +58,9 @@ def statuses(outcome):
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 3 bytes"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_running_out_of_memory_is_recorded_and_the_suite_goes_on(bench, case, error):
@@ -65,6 +74,26 @@ def test_a_failing_case_is_recorded_in_one_line(bench, case):
     assert statuses(outcome) == {"a": "failed", "b": "ok"}
     assert outcome.record.cases[0].note == "ValueError: no such thing"
     assert outcome.record.cases[0].parameters == {"engine": "a"}
+
+
+def test_progress_says_what_a_long_job_is_doing(bench, case, monkeypatch):
+    said = []
+    monkeypatch.setattr(Status, "update", lambda status, text: said.append(text))
+
+    class Suite:
+        name = "long"
+
+        def jobs(self, bench):
+            def run(names):
+                bench.progress("building a")
+                yield case("a")
+
+            yield Job({"a": {}}, run)
+
+    run_suite(Suite(), bench, Console(file=StringIO()))
+    assert said == ["long 1/1: building a"]
+    bench.progress("nobody listens any more")
+    assert len(said) == 1
 
 
 def test_ctrl_c_keeps_finished_cases(bench, case):
@@ -96,6 +125,27 @@ def test_a_fault_within_a_job_costs_only_its_own_case(case):
 
     found = each_case("abc", {"b": {"engine": "b"}}, measure)
     assert [each.status for each in found] == ["ok", "failed", "ok"]
+
+
+def test_an_error_costs_the_cases_that_it_cut_off(case):
+    def run(names):
+        yield case("a")
+        raise RuntimeError("the second one")
+
+    found = list(contained("abc", {"b": {}, "c": {}}, run))
+    assert [(each.name, each.status) for each in found] == [
+        ("a", "ok"), ("b", "failed"), ("c", "failed")
+    ]  # fmt: skip
+
+
+def test_what_a_case_can_do_without_costs_it_a_remark():
+    def fail():
+        raise RuntimeError("CUDA\nout of memory")
+
+    assert spared("parts", lambda: {"style": 1.0}, {}) == ({"style": 1.0}, None)
+    assert spared("parts", fail, {}) == ({}, "no parts: CUDA out of memory")
+    assert remarks(None, "a", None, "b") == "a; b"
+    assert remarks(None) is None
 
 
 def test_a_case_is_measured_when_it_is_asked_for(case):

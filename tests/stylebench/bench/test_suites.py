@@ -3,30 +3,24 @@
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
 
+from stylebench.bench import iterate, iterations, roof
+from stylebench.bench.kernels import beyond
+from stylebench.bench.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.parts import part_of, scaled
-from stylebench.bench.record import Point
 from stylebench.bench.roof import Roofs, Stack
-from stylebench.bench.runner import run_suite
+from stylebench.bench.statistics import timing
 from stylebench.bench.store import read_record
 from stylebench.bench.suite import Bench, Options
-from stylebench.bench.suites import suite
-from stylebench.bench.suites.time_to_loss import first_below
+from stylebench.bench.suites import sizes, suite
 from stylebench.bench.tap_tasks import tap_tasks
-from stylebench.bench.timing import Plan
 from stylebench.engines import fused
 
-BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shortest=1e-6)
 CPU = torch.device("cpu")
-
-
-def smallest(name, folder=None, size=32, **options):
-    bench = Bench(Options(quick=True, device="cpu", size=size, **options), folder)
-    bench.plan = bench.roofs.plan = BRIEF
-    return run_suite(suite(name), bench).record
 
 
 def shell(*arguments, **more):
@@ -43,17 +37,25 @@ def test_smoke_prints_a_record_that_validates(tmp_path):
     assert record.command.startswith("stylebench bench smoke --json")
     (case,) = record.cases
     assert case.parity.passed
-    assert len(case.parity.checks) == 5  # two before, two after, and a finite image
+    whats = [check.what for check in case.parity.checks]
+    assert whats == [
+        "loss at the start", "gradient at the start",
+        "loss after the timed loop", "gradient after the timed loop",
+        "loss logged by the timed loop", "the image after the timed loop: share not finite",
+    ]  # fmt: skip
     assert case.timing.clock == "perf_counter"
     assert case.setup.build > 0
     assert sum(case.parts.values()) == pytest.approx(case.timing.median)
     roofs = {(roof.what, roof.precision): roof for roof in record.roofs}
+    assert set(roofs) == {("copy", None), ("matmul", "fp32"), ("convolutions", "fp32")}
+    for each in record.roofs:
+        assert len(each.timing.samples) >= 3
     share = roofs["convolutions", "fp32"].value / case.timing.median
     assert case.roof_share == pytest.approx(share)
     assert case.flops > Stack(None, "relu5_1").flops((24, 32))
 
 
-def test_a_wrong_engine_gets_no_time(monkeypatch):
+def test_a_wrong_engine_gets_no_time(smallest, monkeypatch):
     original = fused.sk.style_loss_forward
     monkeypatch.setattr(
         fused.sk, "style_loss_forward", lambda *a: (original(*a)[0] * 1.001, original(*a)[1])
@@ -65,7 +67,63 @@ def test_a_wrong_engine_gets_no_time(monkeypatch):
     assert "loss at the start" in case.note
 
 
-def test_parity_keeps_its_pictures_small_and_names_them(tmp_path):
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+def test_a_loop_that_does_not_do_what_its_engine_does_gets_no_time(smallest, monkeypatch, engine):
+    original = iterate.Walk.logged
+    monkeypatch.setattr(iterate.Walk, "logged", lambda walk: original(walk) * 1.001)
+    (case,) = smallest("smoke", pattern=engine).cases
+    assert case.status == "parity failed"
+    assert case.timing is None
+    assert case.note == "outside the tolerance: loss logged by the timed loop; no time is kept"
+
+
+@pytest.mark.parametrize(("fits", "where"), [(True, ""), (False, ", at 32 x 24 px")])
+def test_a_size_is_proven_itself_where_the_oracle_fits(smallest, monkeypatch, fits, where):
+    monkeypatch.setitem(sizes._PROVEN, "cpu", 32)
+    monkeypatch.setattr(iterations, "oracle_fits", lambda *_: fits)
+    (case,) = smallest("sizes", size=48, pattern="fused").cases
+    whats = [check.what for check in case.parity.checks]
+    assert f"loss after the timed loop{where}" in whats
+    assert ("loss logged by the timed loop" in whats) is fits
+
+
+def fail(error):
+    def failing(*_):
+        raise error
+
+    return failing
+
+
+def test_parts_that_cannot_be_had_cost_no_case(smallest, monkeypatch):
+    monkeypatch.setattr(iterations, "parts", fail(MemoryError("the profile")))
+    (case,) = smallest("smoke", pattern="fused").cases
+    assert (case.status, case.parts) == ("ok", {})
+    assert case.note == "no parts: the profile"
+
+
+def test_a_roof_that_does_not_fit_costs_no_case(smallest, monkeypatch):
+    monkeypatch.setattr(roof._Chain, "iterate", fail(MemoryError()))
+    record = smallest("smoke")
+    assert [case.status for case in record.cases] == ["ok", "ok"]
+    for case in record.cases:
+        assert case.timing.median > 0
+        assert (case.roof_share, case.note) == (None, "no roof: memory ran out with it")
+
+
+def test_a_fault_in_one_group_is_not_the_next_ones(smallest, monkeypatch):
+    original = iterations._Group._timings
+
+    def timings(group, ready):
+        if any("fused" in name for name in ready):
+            raise RuntimeError("launch failure")
+        return original(group, ready)
+
+    monkeypatch.setattr(iterations._Group, "_timings", timings)
+    found = {case.parameters["engine"]: case.status for case in smallest("sizes").cases}
+    assert found == {"fused": "failed", "reference": "ok"}
+
+
+def test_parity_keeps_its_pictures_small_and_names_them(smallest, tmp_path):
     (case,) = smallest("parity", tmp_path / "p", pattern="fp32").cases
     assert case.status == "ok"
     assert set(case.pictures) == {"content", "style", "reference", "output", "difference"}
@@ -74,13 +132,13 @@ def test_parity_keeps_its_pictures_small_and_names_them(tmp_path):
     assert case.values["final loss over the reference's"] == pytest.approx(1, abs=0.1)
 
 
-def test_sizes_measures_each_engine_alone():
+def test_sizes_measures_each_engine_alone(smallest):
     record = smallest("sizes", pattern="fused")
     assert [case.status for case in record.cases] == ["ok"]
     assert record.cases[0].values["megapixel iterations a second"] > 0
 
 
-def test_kernels_beat_nobody_without_proof():
+def test_kernels_beat_nobody_without_proof(smallest):
     record = smallest("kernels", pattern="tap backward relu1_1 fp32")
     assert {case.status for case in record.cases} == {"ok"}
     assert {case.parameters["implementation"] for case in record.cases} == {
@@ -91,31 +149,57 @@ def test_kernels_beat_nobody_without_proof():
         assert case.values["GB/s"] == pytest.approx(case.bytes / case.timing.median / 1e9)
 
 
-def test_time_to_loss_keeps_a_judged_curve():
-    record = smallest("time-to-loss", pattern="reference*content")
-    (case,) = record.cases
-    assert case.curve[0].seconds == 0
-    seconds = [point.seconds for point in case.curve]
-    assert seconds == sorted(seconds)
-    # The reference passes the losses that it set itself, and later ones later.
-    reached = [case.values[f"seconds_to_{mark}"] for mark in (4, 8, 12)]
-    assert reached == sorted(reached)
+def test_kernels_say_on_what_shape_they_ran(smallest):
+    (case,) = smallest("kernels", pattern="pool relu4_1 fp32*eager").cases
+    assert (case.parameters["channels"], case.parameters["positions"]) == (512, 3 * 4)
+    shapes = {name: loss_shape(name, (48, 64)) for name in ("content", "tv", "max pool", "group")}
+    assert shapes == {
+        "content": (512, 6 * 8), "tv": (3, 48 * 64), "max pool": (64, 48 * 64),
+        "group": (None, 48 * 64),
+    }  # fmt: skip
 
 
-def test_time_to_loss_counts_the_smaller_scales_too():
-    (case,) = smallest("time-to-loss", size=48, pattern="*two scales*").cases
-    assert case.status == "ok", case.note
-    assert case.parameters["scales"] == "24=4"
-    assert case.curve[0].iteration == 0
-    assert case.curve[0].seconds > 0.0
-    assert case.values["target_12"] > 0.0
+def test_a_loss_moves_what_it_reads_and_its_gradient():
+    tasks = {task.name: task for task in loss_tasks((48, 64), torch.float32, CPU)}
+    x = tasks["content"].operands[0]
+    assert tasks["content"].moved == 3 * x.nbytes  # the target is read too
+    assert tasks["max pool"].moved == 2 * tasks["max pool"].operands[0].nbytes
+    assert tasks["content"].flops == 0
+    assert tasks["group"].flops == sum(
+        (3 * x.shape[1] + 1) * x.numel() for x in tasks["group"].operands
+    )
 
 
-def test_the_first_point_at_or_below_a_loss():
-    curve = [Point(0, 0, 9.0), Point(1, 1, 5.0), Point(2, 2, 7.0), Point(3, 3, 4.0)]
-    assert first_below(curve, 5.0).seconds == 1
-    assert first_below(curve, 4.5).seconds == 3
-    assert first_below(curve, 1.0) is None
+def test_what_writes_the_operand_is_taken_off_sample_by_sample():
+    writing = timing("cuda graph", [1.0, 2.0, 1.0], [1], per_sample=20)
+    both = timing("cuda graph", [1.5, 2.5, 1.75], [], per_sample=20)
+    found = beyond(writing, both)
+    assert found.samples == [0.5, 0.5, 0.75]
+    assert (found.disturbed, found.per_sample) == ([1], 20)
+    assert beyond(both, writing) is None
+
+
+def test_what_was_compiled_is_forgotten_between_groups(smallest, monkeypatch):
+    resets = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
+    monkeypatch.setattr(iterations, "Proof", lambda *_: None)
+    monkeypatch.setattr(iterations._Group, "_together", lambda *_: [])
+    smallest("sizes")
+    assert len(resets) == 2  # each engine has its turn alone
+    smallest("smoke")
+    assert len(resets) == 3  # together: none may be forgotten while others wait
+
+
+def test_iterations_say_what_they_are_doing(brief):
+    said = []
+    bench = Bench(Options(quick=True, device="cpu", size=32, pattern="fused"))
+    bench.plan = bench.roofs.plan = brief
+    (job,) = suite("smoke").jobs(bench)
+    bench.progress = said.append
+    (case,) = job.run(["fused fp32 32x24"])
+    assert case.status == "ok"
+    verbs = [line.split()[0] for line in said]
+    assert verbs == ["measuring", "evaluating", "building", "proving", "timing", "proving"]
 
 
 def test_every_formulation_of_a_tap_is_right_and_a_wrong_one_is_caught():
@@ -131,11 +215,34 @@ def test_every_formulation_of_a_tap_is_right_and_a_wrong_one_is_caught():
         assert not all(check.passed for check in task.checks(wrong))
 
 
-def test_roofs_are_measured_once():
-    roofs = Roofs(CPU, BRIEF, quick=True)
+def test_roofs_are_measured_once(brief):
+    roofs = Roofs(CPU, brief, quick=True)
     assert roofs.copy() is roofs.copy()
     assert roofs.matmul("fp32").value > 0
     assert [roof.what for roof in roofs.known] == ["copy", "matmul"]
+    assert roofs.matmul("fp32").value == 2 * 512**3 / roofs.matmul("fp32").timing.median
+
+
+def test_on_a_gpu_the_convolutions_are_a_graph(monkeypatch):
+    class Graph:
+        replays = 0
+
+        def replay(self):
+            self.replays += 1
+
+    graph = Graph()
+    monkeypatch.setattr(roof, "captured", lambda work, device: (work(), graph)[1])
+    weights = Bench(Options(device="cpu")).weights
+    chain = roof._Chain(Stack(weights, "relu2_1"), (24, 32), "fp32", CPU, "plain")
+    assert not chain.contestant().replays  # a CPU has none
+    chain._device = torch.device("cuda")
+    contestant = chain.contestant()
+    operand = weakref.ref(chain._steps[0][1])
+    del chain
+    contestant.run(3)
+    assert contestant.replays
+    assert graph.replays == 3
+    assert operand() is not None  # a graph does not keep what it reads
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """The timing core, with clocks that say what the test wants."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from stylebench.bench import clocks
 from stylebench.bench.clocks import CpuWatch, EventClock, GpuWatch, WallClock, clock_for
 from stylebench.bench.record import State
 from stylebench.bench.statistics import deciding, interval, spread, timing
@@ -26,7 +30,7 @@ class Script:
 
 
 class Calm:
-    def disturbed(self):
+    def disturbed(self, final=False):
         return False
 
 
@@ -68,6 +72,18 @@ def test_units_too_short_for_the_clock_are_batched():
     assert found.median == pytest.approx(0.01)
 
 
+def test_launches_in_a_graph_are_repeated_until_the_clock_can_tell():
+    """Twenty launches of 2 us would be little beside what replaying them costs the host."""
+    asked = []
+    clock = Script(0.0)
+    clock.seconds = lambda work: (work(), 2e-6 * asked[-1])[1]
+    plan = Plan(least=3, seconds=1, warm_seconds=1, shortest=5e-3)
+    found = measured(Contestant(asked.append, multiple=20), clock, plan)
+    assert asked[0] == 20
+    assert {units % 20 for units in asked} == {0}
+    assert found.per_sample == 2500
+
+
 def test_contestants_take_turns():
     order = []
     runs = {name: lambda n, name=name: order.append(name) for name in "abc"}
@@ -76,12 +92,56 @@ def test_contestants_take_turns():
     assert "".join(order[3:]) == "abc" * 4
 
 
+class Each:
+    """A clock that knows what it times: work that returns its seconds a unit."""
+
+    name = "script"
+
+    def seconds(self, work):
+        return work()
+
+
+def test_all_are_sampled_until_all_are_sure():
+    noisy = iter([1.0, 1.5] * 50)
+    runs = {"steady": lambda n: 1.0, "noisy": lambda n: next(noisy)}
+    found = measure_interleaved(runs, CPU, EXACT, clock=Each(), watch=Calm())
+    assert [len(each.samples) for each in found.values()] == [EXACT.most, EXACT.most]
+
+
+def test_together_they_take_no_more_than_each_may():
+    noisy = iter([1.0, 1.5] * 500)
+    runs = {"long": lambda n: 9.0, "noisy": lambda n: next(noisy)}
+    plan = Plan(target=0.001, seconds=50, least=3, most=500, warm_seconds=0, shortest=0.1)
+    found = measure_interleaved(runs, CPU, plan, clock=Each(), watch=Calm())
+    assert {len(each.samples) for each in found.values()} == {10}  # 100 s at 10.25 s a round
+
+
+def test_the_time_is_up_before_the_samples_wanted_are_there():
+    plan = Plan(seconds=4.5, least=15, warm_seconds=0)
+    assert len(measured(lambda n: None, Script(1.0), plan).samples) == 5
+    assert len(measured(lambda n: None, Script(9.0), plan).samples) == 3
+
+
+def test_disturbed_samples_make_nothing_less_sure():
+    class Alternating:
+        calls = 0
+
+        def disturbed(self, final=False):
+            self.calls += 1
+            return self.calls > 1 and self.calls % 4 == 1
+
+    times = [1.0] * 3 + [1.0, 1.0, 1.0, 7.0] * 9
+    found = measured(lambda n: None, Script(*times), watch=Alternating())
+    assert len(found.samples) == 7  # six that nothing disturbed
+    assert found.disturbed == [3]
+
+
 def test_disturbed_samples_are_kept_marked_and_left_out_of_the_median():
     class Third:
-        verdicts = iter([False, False, None, True, *[False] * 9])
+        verdicts = iter([False, False, None, True])
 
-        def disturbed(self):
-            return next(self.verdicts)
+        def disturbed(self, final=False):
+            return next(self.verdicts, False)
 
     times = [1.0] * 3 + [1.0, 7.0, 7.0] + [1.0] * 9
     found = measured(lambda n: None, Script(*times), watch=Third())
@@ -89,6 +149,44 @@ def test_disturbed_samples_are_kept_marked_and_left_out_of_the_median():
     assert found.samples[1] == 7.0
     assert found.median == 1.0
     assert found.spread == 0.0
+
+
+def test_the_last_samples_are_judged_too():
+    class Late:
+        """It can tell nothing until it must; its first answer is about the warm-up."""
+
+        def disturbed(self, final=False):
+            return True if final else None
+
+    found = measured(lambda n: None, Script(1.0), watch=Late())
+    assert found.disturbed == list(range(len(found.samples)))
+
+
+def test_a_final_verdict_looks_further_back_where_its_span_is_too_short():
+    readings = iter([(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.01, 1.9, 1.0)])
+    watch = CpuWatch(lambda: next(readings))
+    assert watch.disturbed() is False
+    assert watch.disturbed(final=True) is True
+
+
+def test_a_final_verdict_is_given_on_however_little():
+    readings = iter([(0.0, 0.0, 0.0), (0.01, 0.02, 0.0)])
+    assert CpuWatch(lambda: next(readings)).disturbed(final=True) is True
+
+
+def test_a_gpu_has_its_final_verdict_at_once():
+    hot = State(clock_mhz=1980, throttle=["SwPowerCap"])
+    watch = GpuWatch(torch.device("cuda", 0), lambda _: hot)
+    assert watch.disturbed() is None
+    assert watch.disturbed(final=True) is True
+
+
+def test_children_that_have_ended_are_not_others():
+    before = clocks._accounts()
+    busy = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", busy], check=True)
+    after = clocks._accounts()
+    assert after[2] - before[2] >= 0.3
 
 
 def test_where_most_samples_are_disturbed_all_decide():
