@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from stylebench.artwork import landscape, painting
 from stylebench.demo import strip
 from stylebench.output import atomic_path, save_picture, to_pil
 from stylebench.parity import Baseline, Comparison, baseline, compare
+from stylebench.problem import choose_device, choose_engine, choose_precision
 from stylebench.settings import Settings
 
 _AMPLIFIED = 10  # how much the strip enlarges differences
@@ -30,7 +32,9 @@ def compare_visibly(
 
     Writes strip.png (reference, then each engine with its difference x 10) and compare.json.
     """
-    wanted = [replace(settings, engine=engine) for engine in engines]  # refuse unknown names now
+    wanted = [replace(settings, engine=engine) for engine in engines]
+    for each in wanted:
+        _check_precision(each)
     photo = content or landscape()
     art = style or painting()
     console = Console(highlight=False, soft_wrap=True)
@@ -49,6 +53,12 @@ def compare_visibly(
     return all(comparison.passed for comparison in comparisons)
 
 
+def _check_precision(settings: Settings) -> None:
+    """Refuse what ``pose`` would, before anything is computed."""
+    device = choose_device(settings.device)
+    choose_precision(settings, choose_engine(settings, device), device)
+
+
 def _table(comparison: Comparison) -> Table:
     table = Table(title=f"{comparison.engine} {comparison.precision} against the fp64 reference")
     for heading in ("what", "relative error", "allowed", ""):
@@ -62,7 +72,7 @@ def _table(comparison: Comparison) -> Table:
 def _summary(comparison: Comparison, base: Baseline) -> str:
     steps = sorted({0, len(base.losses) // 4, len(base.losses) // 2, len(base.losses) - 1})
     curves = [
-        f"{name:>10}  " + "  ".join(f"{losses[min(i, len(losses) - 1)]:>11.5g}" for i in steps)
+        f"{name:>10}  " + "  ".join(f"{loss:>11.5g}" for loss in _at(steps, losses))
         for name, losses in (("reference", base.losses), (comparison.engine, comparison.losses))
     ]
     heading = f"{'iteration':>10}  " + "  ".join(f"{i + 1:>11}" for i in steps)
@@ -80,6 +90,11 @@ def _summary(comparison: Comparison, base: Baseline) -> str:
     )
 
 
+def _at(steps: Sequence[int], losses: Sequence[float]) -> list[float]:
+    """The losses at ``steps``, the last one where a run ended before; NaN where it has none."""
+    return [losses[min(step, len(losses) - 1)] if losses else nan for step in steps]
+
+
 def _write(folder: Path, base: Baseline, comparisons: Sequence[Comparison]) -> None:
     pictures = [base.picture]
     for comparison in comparisons:
@@ -94,4 +109,4 @@ def _write(folder: Path, base: Baseline, comparisons: Sequence[Comparison]) -> N
         "passed": all(comparison.passed for comparison in comparisons),
     }
     with atomic_path(folder / "compare.json") as partial:
-        partial.write_text(json.dumps(record, indent=1, default=str))
+        partial.write_text(json.dumps(record, indent=1, default=str, allow_nan=False))

@@ -16,16 +16,15 @@ What is held to what:
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from math import log10
+from math import isfinite
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from stylebench.engines import Engine
 from stylebench.images import ImageSource
-from stylebench.loop import Trace, optimise
+from stylebench.likeness import WINDOW, psnr, ssim
+from stylebench.loop import NonFinite, Trace, optimise
 from stylebench.problem import Problem, Styles, pose
 from stylebench.settings import Settings
 from stylebench.transfer import optimiser_for
@@ -61,7 +60,7 @@ class Comparison:
     Attributes:
         engine: its name.
         precision: what it computed in.
-        checks: what decides.
+        checks: what decides; one says so where its run came to NaN.
         losses: of its run, an entry an iteration, by its own account.
         final_loss: of its last image, by the fp32 reference's account.
         psnr: of its picture against the reference's, dB; infinite for equal pictures.
@@ -86,11 +85,20 @@ class Comparison:
         return all(check.passed for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the picture, ready for JSON."""
+        """Everything but the picture, ready for JSON: null stands for what is not finite."""
         record = {**vars(self), "passed": self.passed}
         record.pop("picture")
         record["checks"] = [{**asdict(check), "passed": check.passed} for check in self.checks]
-        return record
+        return _without_nan(record)
+
+
+def _without_nan(value: Any) -> Any:
+    """``value`` with None for every number in it that is not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -115,11 +123,20 @@ class Baseline:
 
 
 def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baseline:
-    """Run the reference in fp32 and evaluate the fp64 oracle along its way."""
+    """Run the reference in fp32 and evaluate the fp64 oracle along its way.
+
+    Raises:
+        ValueError: a setting or image that cannot be, or too few pixels to compare pictures by.
+        NonFinite: the reference itself came to NaN.
+    """
     single = replace(settings, engine="reference", precision="fp32")
     problem = pose(content, style, single)
+    _check_size(problem.image)
     total = problem.variant.iterations
-    trace, points = _run(problem, single, marks=(1, (total + 1) // 2, total))
+    points: list[Tensor] = []
+    trace, fault = _run(problem, single, points, marks=(1, (total + 1) // 2, total))
+    if fault:
+        raise fault
     oracle = pose(content, style, replace(single, precision="fp64")).engine
     exact = [evaluate(oracle, point.double()) for point in points]
     losses = [row["loss"] for row in trace.rows]
@@ -142,7 +159,10 @@ def compare(content: ImageSource, style: Styles, settings: Settings, base: Basel
         checks.append(Check(f"loss at the {name}", loss, loss_limit))
         limit = FACTOR * plain_gradient + floor
         checks.append(Check(f"gradient at the {name}", gradient, limit))
-    trace, _ = _run(problem, settings)
+    trace, fault = _run(problem, settings)
+    if fault:
+        undone = 1 - len(trace.rows) / problem.variant.iterations
+        checks.append(Check(f"{fault}: share of the run undone", undone, 0.0))
     judged, _ = base.problem.engine.loss_and_grad(trace.best.to(base.problem.image))
     final_loss = judged.total.item()
     limit = allowed_excess(precision, problem.variant.iterations)
@@ -166,52 +186,49 @@ def allowed_excess(precision: str, iterations: int) -> float:
     return LOSS_EXCESS[precision] * max(1.0, AT_ITERATIONS / iterations)
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of two images in [0, 1]."""
-    error = (a - b).double().square().mean().item()
-    return float("inf") if error == 0 else -10 * log10(error)
-
-
-def ssim(a: Tensor, b: Tensor) -> float:
-    """Mean structural similarity of [C, H, W] images in [0, 1] (Wang et al. 2004).
-
-    The window is their 11 x 11 Gaussian of deviation 1.5, and the images are not padded.
-    """
-    distance = torch.arange(11, dtype=torch.float64) - 5
-    bell = torch.exp(-(distance**2) / (2 * 1.5**2))
-    bell /= bell.sum()
-
-    def blur(x: Tensor) -> Tensor:
-        rows = F.conv2d(x[:, None], bell.view(1, 1, -1, 1))
-        return F.conv2d(rows, bell.view(1, 1, 1, -1))
-
-    a, b = a.double(), b.double()
-    mean_a, mean_b = blur(a), blur(b)
-    variance_a, variance_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
-    covariance = blur(a * b) - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    likeness = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float(
-        (likeness / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))).mean()
-    )
+def _check_size(image: Tensor) -> None:
+    height, width = image.shape[-2:]
+    if min(height, width) < WINDOW:
+        raise ValueError(
+            f"{width} x {height} px are too few to compare pictures by: every side needs {WINDOW} "
+            "px or more; raise the size"
+        )
 
 
 def _run(
-    problem: Problem, settings: Settings, marks: tuple[int, ...] = ()
-) -> tuple[Trace, list[Tensor]]:
-    """Run a problem; return its trace and the images that the marked iterations evaluated."""
+    problem: Problem,
+    settings: Settings,
+    marked: list[Tensor] | None = None,
+    marks: tuple[int, ...] = (),
+) -> tuple[Trace, NonFinite | None]:
+    """Run a problem; return its trace, and what ended it early.
+
+    Args:
+        problem: what to run.
+        settings: it was posed with.
+        marked: gets the images that the marked iterations evaluated.
+        marks: iterations, from 1.
+    """
     image = problem.image.clone()
     trace = Trace(best=image.clone())
-    marked = [image.clone()] * marks.count(1)
-    optimise(
-        problem.engine,
-        image,
-        optimiser_for(settings, problem, image),
-        problem.variant.iterations,
-        trace,
-        lambda row: marked.extend([image.clone()] * marks.count(int(row["iteration"]) + 1)),
-    )
-    return trace, marked
+    kept = [] if marked is None else marked
+
+    def keep(evaluated: int) -> None:
+        kept.extend([image.clone()] * marks.count(evaluated))
+
+    keep(1)
+    try:
+        optimise(
+            problem.engine,
+            image,
+            optimiser_for(settings, problem, image),
+            problem.variant.iterations,
+            trace,
+            lambda row: keep(int(row["iteration"]) + 1),
+        )
+    except NonFinite as fault:
+        return trace, fault
+    return trace, None
 
 
 def evaluate(engine: Engine, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from stylebench.comparison import compare_visibly
 from stylebench.engines import fused
-from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, compare, psnr, ssim
+from stylebench.likeness import psnr, ssim
+from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, compare
 from stylebench.precision import PRECISIONS
 from stylebench.settings import Settings
 
@@ -68,6 +70,40 @@ def test_a_wrong_gradient_is_caught(photo, painting, base, monkeypatch):
     found = failures(compare(photo, painting, QUICK, base))
     assert "gradient at the start" in found
     assert "loss at the start" not in found
+
+
+@pytest.mark.parametrize("from_evaluation", [1, 5])
+def test_an_engine_that_gives_nan_fails_and_is_still_shown(
+    photo, painting, base, monkeypatch, from_evaluation
+):
+    evaluations = []
+    original = fused.Fused.loss_and_grad
+
+    def spoilt(self, image):
+        evaluations.append(image)
+        terms, gradient = original(self, image)
+        return terms, gradient * float("nan") if len(evaluations) >= from_evaluation else gradient
+
+    monkeypatch.setattr(fused.Fused, "loss_and_grad", spoilt)
+    comparison = compare(photo, painting, QUICK, base)
+    assert not comparison.passed
+    assert any("became NaN or infinite" in what for what in failures(comparison))
+    assert comparison.picture.isfinite().all()
+    record = json.loads(json.dumps(comparison.as_json(), allow_nan=False))
+    assert not record["passed"]
+
+
+def test_equal_pictures_are_valid_json(photo, painting, base):
+    comparison = compare(photo, painting, replace(QUICK, engine="reference"), base)
+    assert comparison.psnr == float("inf")
+    assert json.loads(json.dumps(comparison.as_json(), allow_nan=False))["psnr"] is None
+
+
+def test_pictures_too_small_to_compare_are_refused_before_the_run(photo, painting, monkeypatch):
+    monkeypatch.setattr("stylebench.parity.optimise", None)
+    small = replace(QUICK, preset="pytorch-tutorial", size=14)
+    with pytest.raises(ValueError, match=r"14 x 9 px are too few to compare pictures by: .* 11 px"):
+        baseline(photo, painting, small)
 
 
 def test_every_precision_has_a_limit():
@@ -129,6 +165,35 @@ def test_compare_is_a_command(arguments, tmp_path):
     assert record["comparisons"][0]["engine"] == "fused"
     with Image.open(tmp_path / "parity" / "strip.png") as strip:
         assert strip.size == (3 * 32 + 2 * 8, 21)
+
+
+def test_a_refused_precision_is_refused_before_the_reference_runs(
+    photo, painting, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("stylebench.comparison.baseline", None)
+    settings = replace(QUICK, precision="bf16")
+    with pytest.raises(ValueError, match="'reference' does not compute in bf16"):
+        compare_visibly(photo, painting, settings, ["fused", "reference"], tmp_path)
+
+
+def test_nan_is_exit_code_1_with_a_table_and_json(arguments, tmp_path):
+    breakage = (
+        "from stylebench.engines import fused\n"
+        "original = fused.Fused._backward\n"
+        "fused.Fused._backward = lambda self, image: original(self, image) * float('nan')\n"
+        "from stylebench.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", breakage, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "OUTSIDE the tolerance" in done.stdout
+    record = json.loads((tmp_path / "parity" / "compare.json").read_text())
+    assert not record["passed"]
+    (found,) = record["comparisons"]
+    assert found["losses"] == []
+    assert "the gradient became NaN or infinite at iteration 1" in found["checks"][-2]["what"]
 
 
 def test_compare_fails_with_a_broken_engine(arguments, tmp_path):
