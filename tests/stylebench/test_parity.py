@@ -38,7 +38,9 @@ def test_fused_is_within_tolerance(photo, painting, base, precision):
     assert (comparison.engine, comparison.precision) == ("fused", precision)
     assert [check.what for check in comparison.checks] == [
         "loss at the start", "gradient at the start", "loss at the middle",
-        "gradient at the middle", "loss at the end", "gradient at the end", "final loss above",
+        "gradient at the middle", "loss at the end", "gradient at the end",
+        "gradient at the start, average pooling", "gradient at the middle, average pooling",
+        "gradient at the end, average pooling", "final loss above",
     ]  # fmt: skip
     assert len(comparison.losses) == 6
     assert comparison.ssim > 0.5
@@ -64,12 +66,39 @@ def test_a_wrong_loss_is_caught(photo, painting, base, monkeypatch):
     assert "gradient at the start" not in found
 
 
-def test_a_wrong_gradient_is_caught(photo, painting, base, monkeypatch):
+@pytest.mark.parametrize("factor", [1.008, 0.9999, -1.0])
+def test_a_wrong_gradient_is_caught(photo, painting, base, monkeypatch, factor):
+    """With the default preset's max pooling, below which a hundredth would hide."""
+    assert base.problem.variant.pooling == "max"
     original = fused.Fused._backward
-    monkeypatch.setattr(fused.Fused, "_backward", lambda self, x: original(self, x) * 1.1)
+    monkeypatch.setattr(fused.Fused, "_backward", lambda self, x: original(self, x) * factor)
     found = failures(compare(photo, painting, QUICK, base))
-    assert "gradient at the start" in found
+    for point in ("start", "middle", "end"):
+        assert f"gradient at the {point}, average pooling" in found
     assert "loss at the start" not in found
+
+
+def test_average_pooling_is_not_compared_twice(photo, painting):
+    average = replace(QUICK, pooling="average")
+    found = compare(photo, painting, average, baseline(photo, painting, average))
+    assert failures(found) == []
+    assert [check.what for check in found.checks if "average" in check.what] == []
+
+
+def test_every_loss_term_is_recorded_by_name(photo, painting, base, monkeypatch):
+    original = fused.sk.content_loss
+    monkeypatch.setattr(fused.sk, "content_loss", lambda *given: original(*given) * 1.5)
+    found = compare(photo, painting, QUICK, base).as_json()["terms"]
+    assert [term["name"] for term in found[:6]] == [
+        "content relu4_2", *(f"style relu{block}_1" for block in range(1, 6))
+    ]  # fmt: skip
+    assert [term["point"] for term in found[::6]] == ["start", "middle", "end"]
+    total = sum(term["exact"] for term in found[-6:])
+    for term in found[-6:]:
+        by_hand = abs(term["value"] - term["exact"]) / total
+        assert term["error"] == pytest.approx(by_hand)
+        wrong = term["value"] / term["exact"] - 1
+        assert wrong == pytest.approx(0.5 * (term["name"] == "content relu4_2"), abs=1e-4)
 
 
 @pytest.mark.parametrize("from_evaluation", [1, 5])
