@@ -252,6 +252,10 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+# Inductor's words on a CPU, and Triton's on a GPU, whose types are theirs and change.
+_NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
+
+
 def _explain(error: Exception) -> str | None:
     """What to tell a person about an error they can mend; None for a fault of ours."""
     if format_message := getattr(error, "format_message", None):
@@ -260,6 +264,9 @@ def _explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error):
         return f"out of memory; lower --size or --history ({error})"
+    if any(text in str(error) for text in _NO_COMPILER):
+        reason = str(error).splitlines()[0]
+        return f"no compiler to compile with; install g++, or take --engine fused ({reason})"
     return None
 
 

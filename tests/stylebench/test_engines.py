@@ -218,6 +218,19 @@ def test_compiled_is_the_reference_without_graph_breaks_or_recompiles(weights, w
     assert gradient.is_contiguous()
 
 
+def test_a_process_may_compile_any_number_of_sizes(weights, monkeypatch):
+    """torch.compile by itself gives up at the ninth."""
+    monkeypatch.setattr(Compiled, "backend", "eager")
+    preset = replace(PRESETS["gatys-pytorch"], style_layers={"relu1_1": 1.0}, content_layers={})
+    for side in range(16, 16 + torch._dynamo.config.recompile_limit + 1):
+        size = (32, side)
+        given = images(weights, *size)
+        bound, image = build(Compiled, weights, preset, "max", "fp32", given, size)
+        expected, _ = build(Plain, weights, preset, "max", "fp32", given, size)
+        terms, _ = bound.loss_and_grad(image)
+        torch.testing.assert_close(terms.values, expected.loss_and_grad(image)[0].values)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes maps whole")
 @pytest.mark.parametrize("precision", ["fp64", "fp32"])
 @pytest.mark.parametrize("pooling", ["average", "max"])
