@@ -22,12 +22,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from stylebench.engines import Engine
 from stylebench.images import ImageSource
 from stylebench.likeness import WINDOW, psnr, ssim
 from stylebench.loop import NonFinite, Trace, optimise
+from stylebench.precision import in_fp64, multiplies_fp64
 from stylebench.problem import Problem, Styles, pose
 from stylebench.settings import Settings
 from stylebench.transfer import optimiser_for
@@ -95,7 +97,7 @@ def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baselin
     trace, fault = _run(problem, single, points, marks=(1, (total + 1) // 2, total))
     if fault:
         raise fault
-    double = replace(single, precision="fp64")
+    double = replace(single, precision="fp64", device=_with_fp64(problem.image.device))
     return Baseline(
         problem=problem,
         losses=[row["loss"] for row in trace.rows],
@@ -112,8 +114,12 @@ def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baselin
 def _exact(
     content: ImageSource, style: Styles, settings: Settings, points: Sequence[Tensor]
 ) -> list[Evaluation]:
-    oracle = pose(content, style, settings).engine
-    return [evaluate(oracle, point.double()) for point in points]
+    oracle = pose(content, style, settings)
+    return [evaluate(oracle.engine, in_fp64(point).to(oracle.image)) for point in points]
+
+
+def _with_fp64(device: torch.device) -> torch.device:
+    return device if multiplies_fp64(device) else torch.device("cpu")
 
 
 def compare(content: ImageSource, style: Styles, settings: Settings, base: Baseline) -> Comparison:
@@ -244,9 +250,9 @@ def _run(
 
 
 def evaluate(engine: Engine, image: Tensor) -> Evaluation:
-    """Loss terms [K] and gradient [1, 3, H, W] at ``image``, in fp64."""
+    """Loss terms [K] and gradient [1, 3, H, W] at ``image``, in fp64, where there is fp64."""
     terms, gradient = engine.loss_and_grad(image)
-    return terms.values.double(), gradient.double()
+    return in_fp64(terms.values), in_fp64(gradient)
 
 
 def deviation(found: Evaluation, exact: Evaluation) -> tuple[float, float]:

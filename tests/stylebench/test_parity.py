@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from stylebench.comparison import compare_visibly
-from stylebench.engines import fused
+from stylebench.engines import LossTerms, fused
 from stylebench.likeness import psnr, ssim
-from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, compare
+from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, compare, evaluate
 from stylebench.precision import PRECISIONS
 from stylebench.settings import Settings
 
@@ -133,6 +133,15 @@ def test_pictures_too_small_to_compare_are_refused_before_the_run(photo, paintin
     small = replace(QUICK, preset="pytorch-tutorial", size=14)
     with pytest.raises(ValueError, match=r"14 x 9 px are too few to compare pictures by: .* 11 px"):
         baseline(photo, painting, small)
+
+
+def test_the_oracle_of_a_device_without_fp64_is_on_the_cpu(apple):
+    class Engine:
+        def loss_and_grad(self, image):
+            return LossTerms(("a",), torch.ones(1).as_subclass(apple)), image
+
+    terms, gradient = evaluate(Engine(), torch.ones(1, 3, 2, 2).as_subclass(apple))
+    assert terms.dtype == gradient.dtype == torch.float64
 
 
 def test_every_precision_has_a_limit():
