@@ -67,6 +67,12 @@ def iterate(engine: Engine, optimiser: Optimiser | ResidentOptimiser, image: Ten
     """The iteration that suits the optimiser, which is bound to ``image`` [1, 3, H, W]."""
     if isinstance(optimiser, ResidentOptimiser):
         return OnDevice(engine, optimiser, image)
+    if image.is_cuda and engine.name != "reference":
+        warnings.warn(
+            f"engine {engine.name!r} waits for the host at every iteration, because tolerances "
+            "take torch's own L-BFGS: slower; without them nothing leaves the GPU",
+            stacklevel=2,
+        )
     return OnHost(engine, optimiser, image)
 
 

@@ -93,3 +93,15 @@ def apple(monkeypatch: pytest.MonkeyPatch) -> type[Tensor]:
     """For ``x.as_subclass(apple)``, where no device multiplies fp64."""
     monkeypatch.setattr(precision, "multiplies_fp64", lambda device: False)
     return Apple
+
+
+class OnGPU(Tensor):
+    """A tensor that claims to be on one."""
+
+    is_cuda = True
+
+
+@pytest.fixture
+def pretended_gpu() -> type[Tensor]:
+    """For ``x.as_subclass(pretended_gpu)``."""
+    return OnGPU

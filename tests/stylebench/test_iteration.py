@@ -94,6 +94,12 @@ def test_the_optimiser_decides_who_repeats():
         assert isinstance(iterate(Counter(), optimiser, image), OnHost)
 
 
+def test_a_gpu_that_waits_for_the_host_says_so(pretended_gpu):
+    image = torch.zeros(1, 3, 2, 2).as_subclass(pretended_gpu)
+    with pytest.warns(UserWarning, match="'counter' waits for the host at every iteration"):
+        assert isinstance(iterate(Counter(), TorchLBFGS(image), image), OnHost)
+
+
 def test_the_best_image_is_the_evaluated_one(photo, painting):
     problem = posed(photo, painting, device="cpu")
     image = problem.image.clone()
