@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from math import nan
 from pathlib import Path
 
@@ -23,27 +22,34 @@ _AMPLIFIED = 10  # how much the strip enlarges differences
 
 def compare_visibly(
     content: Path | None,
-    style: Path | None,
-    settings: Settings,
-    engines: Sequence[str],
+    styles: Sequence[Path] | None,
+    wanted: Sequence[Settings],
     folder: Path,
 ) -> bool:
-    """Compare ``engines`` with the reference and show it; return whether all are within tolerance.
+    """Compare engines with the reference and show it; return whether all are within tolerance.
 
     Writes strip.png (reference, then each engine with its difference x 10) and compare.json.
+
+    Args:
+        content: the image to repaint; drawn where there is none.
+        styles: likewise.
+        wanted: one or more, which differ in engine and precision alone.
+        folder: to write into.
+
+    Raises:
+        ValueError: a setting or image that cannot be, or a precision that an engine has not.
     """
-    wanted = [replace(settings, engine=engine) for engine in engines]
     for each in wanted:
         _check_precision(each)
     photo = content or landscape()
-    art = style or painting()
+    art = styles or painting()
     console = Console(highlight=False, soft_wrap=True)
     folder.mkdir(parents=True, exist_ok=True)
     with console.status("reference"):
-        base = baseline(photo, art, settings)
+        base = baseline(photo, art, wanted[0])
     comparisons = []
     for each in wanted:
-        with console.status(each.engine):
+        with console.status(f"{each.engine} {each.precision}"):
             comparisons.append(compare(photo, art, each, base))
     for comparison in comparisons:
         console.print(_table(comparison))
