@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stylebench import options
 from stylebench.arguments import parse_layers, parse_numbers, parse_scales
 from stylebench.bench.cli import app as bench
+from stylebench.options import option
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
 # --help and a mistyped option answer at once.
@@ -32,13 +35,6 @@ StyleImages = Annotated[
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff.")
 ]
-PRESET_DEFAULT = "preset's"
-
-
-def _option(text: str, *names: str, by_preset: bool = False, **more: Any) -> Any:
-    if by_preset:
-        more["show_default"] = PRESET_DEFAULT
-    return typer.Option(*names, help=text, **more)
 
 
 @app.command()
@@ -46,65 +42,55 @@ def stylize(
     content: Content,
     style: StyleImages,
     output: Output = Path("out.png"),
-    preset: Annotated[str, _option("Variant of the algorithm; see 'stylebench presets'.")] = (
-        "gatys-pytorch"
-    ),
-    size: Annotated[
-        int | None, _option("Longest side, px.", "--size", "-s", by_preset=True)
-    ] = None,
+    preset: options.Preset = "gatys-pytorch",
+    size: Annotated[int | None, option("Longest side, px.", "--size", "-s", by_preset=True)] = None,
     iterations: Annotated[
-        int | None, _option("Function evaluations.", "--iterations", "-n", by_preset=True)
+        int | None, option("Function evaluations.", "--iterations", "-n", by_preset=True)
     ] = None,
     style_weights: Annotated[
-        str | None, _option("Blend of the style images, as 2,1.", show_default="equal")
+        str | None, option("Blend of the style images, as 2,1.", show_default="equal")
     ] = None,
-    style_scale: Annotated[float, _option("Size of the style images, relative.")] = 1.0,
+    style_scale: Annotated[float, option("Size of the style images, relative.")] = 1.0,
     content_layers: Annotated[
-        str | None, _option("As relu4_2 or conv2_2=1,relu4_2=0.5.", by_preset=True)
+        str | None, option("As relu4_2 or conv2_2=1,relu4_2=0.5.", by_preset=True)
     ] = None,
     style_layers: Annotated[
-        str | None, _option("As relu1_1,relu2_1=0.5; conv: before ReLU.", by_preset=True)
+        str | None, option("As relu1_1,relu2_1=0.5; conv: before ReLU.", by_preset=True)
     ] = None,
-    content_weight: Annotated[float | None, _option("Content loss.", by_preset=True)] = None,
-    style_weight: Annotated[float | None, _option("Style loss.", by_preset=True)] = None,
-    tv_weight: Annotated[float | None, _option("Total variation.", by_preset=True)] = None,
-    pooling: Annotated[str | None, _option("average or max.", by_preset=True)] = None,
+    content_weight: Annotated[float | None, option("Content loss.", by_preset=True)] = None,
+    style_weight: Annotated[float | None, option("Style loss.", by_preset=True)] = None,
+    tv_weight: Annotated[float | None, option("Total variation.", by_preset=True)] = None,
+    pooling: options.Pooling = None,
     normalise: Annotated[
-        bool | None, _option("Rescale to mean activation 1 (the paper).", by_preset=True)
+        bool | None, option("Rescale to mean activation 1 (the paper).", by_preset=True)
     ] = None,
-    weights: Annotated[
-        str, _option("auto, imagenet, gatys, random[:SEED] or a .pth or .safetensors file.")
-    ] = "auto",
-    engine: Annotated[str, _option("auto, fused, compiled, plain or reference.")] = "auto",
-    precision: Annotated[str, _option("auto, fp32, tf32, bf16, fp16 or fp64.")] = "auto",
+    weights: options.Weights = "auto",
+    engine: Annotated[str, option("auto, fused, compiled, plain or reference.")] = "auto",
+    precision: Annotated[str, option("auto, fp32, tf32, bf16, fp16 or fp64.")] = "auto",
     scales: Annotated[
-        str | None, _option("Smaller sizes to begin with: 128,256 or 128=300,256=100.")
+        str | None, option("Smaller sizes to begin with: 128,256 or 128=300,256=100.")
     ] = None,
-    optimizer: Annotated[str, _option("lbfgs or adam.")] = "lbfgs",
-    history: Annotated[int, _option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")] = 20,
+    optimizer: options.Optimizer = "lbfgs",
+    history: options.History = 20,
     history_dtype: Annotated[
-        str | None, _option("fp32, or bf16 for half the memory.", show_default="fp32")
+        str | None, option("fp32, or bf16 for half the memory.", show_default="fp32")
     ] = None,
     learning_rate: Annotated[
-        float | None, _option("Step length.", show_default="1 for lbfgs, 0.02 for adam")
+        float | None, option("Step length.", show_default="1 for lbfgs, 0.02 for adam")
     ] = None,
-    tolerance_grad: Annotated[float, _option("L-BFGS stops below this gradient.")] = -1.0,
-    tolerance_change: Annotated[float, _option("L-BFGS stops below this change.")] = -1.0,
-    init: Annotated[
-        str | None, _option("content, noise, style or an image file.", by_preset=True)
-    ] = None,
-    seed: Annotated[int, _option("Of the noise.")] = 0,
-    device: Annotated[
-        str | None, _option("cpu, cuda, cuda:1 or mps.", show_default="the best there is")
-    ] = None,
-    bit_depth: Annotated[int, _option("8, or 16 for .png and .tiff.")] = 8,
+    tolerance_grad: Annotated[float, option("L-BFGS stops below this gradient.")] = -1.0,
+    tolerance_change: Annotated[float, option("L-BFGS stops below this change.")] = -1.0,
+    init: options.Init = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    bit_depth: Annotated[int, option("8, or 16 for .png and .tiff.")] = 8,
     losses: Annotated[
-        Path | None, _option("Write the loss history to this CSV file.", show_default=False)
+        Path | None, option("Write the loss history to this CSV file.", show_default=False)
     ] = None,
     preview_every: Annotated[
-        int, _option("Write OUT-00050.png and so on every so many iterations; 0: never.", min=0)
+        int, option("Write OUT-00050.png and so on every so many iterations; 0: never.", min=0)
     ] = 0,
-    quiet: Annotated[bool, _option("Print nothing but errors.", "--quiet", "-q")] = False,
+    quiet: Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")] = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
     from stylebench.output import check_output, check_writable
@@ -132,10 +118,10 @@ def stylize(
 
 @app.command()
 def demo(
-    output: Annotated[Path, _option("Folder for the pictures.", "--output", "-o")] = Path("out"),
-    size: Annotated[int, _option("Longest side, px.")] = 256,
-    iterations: Annotated[int, _option("Function evaluations.")] = 120,
-    weights: Annotated[str, _option("As for stylize.")] = "auto",
+    output: Annotated[Path, option("Folder for the pictures.", "--output", "-o")] = Path("out"),
+    size: Annotated[int, option("Longest side, px.")] = 256,
+    iterations: Annotated[int, option("Function evaluations.")] = 120,
+    weights: options.Weights = "auto",
 ) -> None:
     """Paint two pictures, transfer the style of one to the other, show how the loss fell."""
     from stylebench.demo import run_demo
@@ -149,34 +135,50 @@ def compare(
         Path | None, typer.Argument(help="As for stylize; drawn if absent.", show_default=False)
     ] = None,
     style: Annotated[
-        Path | None, typer.Argument(help="As for stylize; drawn if absent.", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="As for stylize; drawn if absent.", show_default=False),
     ] = None,
-    engines: Annotated[str, _option("Engines to hold against the reference.")] = "fused",
-    precision: Annotated[str, _option("As for stylize.")] = "auto",
-    preset: Annotated[str, _option("As for stylize.")] = "gatys-pytorch",
-    weights: Annotated[str, _option("As for stylize.")] = "auto",
-    size: Annotated[int, _option("Longest side, px.", "--size", "-s")] = 256,
-    iterations: Annotated[int, _option("Evaluations.", "--iterations", "-n")] = 100,
-    device: Annotated[
-        str | None, _option("As for stylize.", show_default="the best there is")
+    engines: Annotated[str, option("Engines to hold against the reference.")] = "fused",
+    precision: Annotated[
+        list[str] | None,
+        option("As for stylize; may be given several times.", show_default="auto"),
     ] = None,
+    preset: options.Preset = "gatys-pytorch",
+    pooling: options.Pooling = None,
+    weights: options.Weights = "auto",
+    size: Annotated[
+        int | None, option("Longest side, px.", "--size", "-s", show_default="256")
+    ] = None,
+    iterations: Annotated[
+        int | None, option("Evaluations.", "--iterations", "-n", show_default="100")
+    ] = None,
+    optimizer: options.Optimizer = "lbfgs",
+    history: options.History = 20,
+    init: options.Init = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
     output: Annotated[
-        Path, _option("Folder for strip.png and compare.json.", "--output", "-o")
+        Path, option("Folder for strip.png and compare.json.", "--output", "-o")
     ] = Path("out/compare"),
-    quick: Annotated[bool, _option("128 px, 30 iterations.", "--quick")] = False,
+    quick: Annotated[
+        bool, option("128 px and 30 iterations, where none are given.", "--quick")
+    ] = False,
 ) -> None:
     """Hold engines against the fp64 reference; exit code 1 outside the tolerance."""
     from stylebench.comparison import compare_visibly
     from stylebench.settings import Settings
 
-    if quick:
-        size, iterations = 128, 30
-    settings = Settings(
-        preset=preset, weights=weights, size=size, iterations=iterations, precision=precision,
-        device=device,
-    )  # fmt: skip
+    given = {name: value for name, value in locals().items() if name in vars(Settings())}
+    defaults = {"size": 128, "iterations": 30} if quick else {"size": 256, "iterations": 100}
+    given |= {name: value for name, value in defaults.items() if given[name] is None}
+    settings = Settings(**{**given, "precision": "auto"})
     names = [name.strip() for name in engines.split(",")]
-    raise typer.Exit(0 if compare_visibly(content, style, settings, names, output) else 1)
+    wanted = [
+        replace(settings, engine=engine, precision=each)
+        for engine in names
+        for each in precision or ["auto"]
+    ]
+    raise typer.Exit(0 if compare_visibly(content, style, wanted, output) else 1)
 
 
 @app.command()
@@ -192,9 +194,9 @@ def report(
     paths: Annotated[
         list[Path], typer.Argument(help="Records, or folders of them.", show_default=False)
     ],
-    output: Annotated[Path, _option("Folder for index.html.", "--output", "-o")] = Path("report"),
+    output: Annotated[Path, option("Folder for index.html.", "--output", "-o")] = Path("report"),
     readme: Annotated[
-        Path | None, _option("Rewrite this file's table of results too.", show_default=False)
+        Path | None, option("Rewrite this file's table of results too.", show_default=False)
     ] = None,
 ) -> None:
     """Make one page of benchmark records: charts, tables, pictures, and where all come from."""
@@ -252,6 +254,10 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+# Inductor's words on a CPU, and Triton's on a GPU, whose types are theirs and change.
+_NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
+
+
 def _explain(error: Exception) -> str | None:
     """What to tell a person about an error they can mend; None for a fault of ours."""
     if format_message := getattr(error, "format_message", None):
@@ -260,6 +266,9 @@ def _explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error):
         return f"out of memory; lower --size or --history ({error})"
+    if any(text in str(error) for text in _NO_COMPILER):
+        reason = str(error).splitlines()[0]
+        return f"no compiler to compile with; install g++, or take --engine fused ({reason})"
     return None
 
 

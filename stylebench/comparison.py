@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from stylebench.artwork import landscape, painting
 from stylebench.demo import strip
 from stylebench.output import atomic_path, save_picture, to_pil
 from stylebench.parity import Baseline, Comparison, baseline, compare
+from stylebench.problem import choose_device, choose_engine, choose_precision
 from stylebench.settings import Settings
 
 _AMPLIFIED = 10  # how much the strip enlarges differences
@@ -21,25 +22,34 @@ _AMPLIFIED = 10  # how much the strip enlarges differences
 
 def compare_visibly(
     content: Path | None,
-    style: Path | None,
-    settings: Settings,
-    engines: Sequence[str],
+    styles: Sequence[Path] | None,
+    wanted: Sequence[Settings],
     folder: Path,
 ) -> bool:
-    """Compare ``engines`` with the reference and show it; return whether all are within tolerance.
+    """Compare engines with the reference and show it; return whether all are within tolerance.
 
     Writes strip.png (reference, then each engine with its difference x 10) and compare.json.
+
+    Args:
+        content: the image to repaint; drawn where there is none.
+        styles: likewise.
+        wanted: one or more, which differ in engine and precision alone.
+        folder: to write into.
+
+    Raises:
+        ValueError: a setting or image that cannot be, or a precision that an engine has not.
     """
-    wanted = [replace(settings, engine=engine) for engine in engines]  # refuse unknown names now
+    for each in wanted:
+        _check_precision(each)
     photo = content or landscape()
-    art = style or painting()
+    art = styles or painting()
     console = Console(highlight=False, soft_wrap=True)
     folder.mkdir(parents=True, exist_ok=True)
     with console.status("reference"):
-        base = baseline(photo, art, settings)
+        base = baseline(photo, art, wanted[0])
     comparisons = []
     for each in wanted:
-        with console.status(each.engine):
+        with console.status(f"{each.engine} {each.precision}"):
             comparisons.append(compare(photo, art, each, base))
     for comparison in comparisons:
         console.print(_table(comparison))
@@ -47,6 +57,12 @@ def compare_visibly(
     _write(folder, base, comparisons)
     console.print(f"{folder / 'strip.png'}  {folder / 'compare.json'}")
     return all(comparison.passed for comparison in comparisons)
+
+
+def _check_precision(settings: Settings) -> None:
+    """Refuse what ``pose`` would, before anything is computed."""
+    device = choose_device(settings.device)
+    choose_precision(settings, choose_engine(settings, device), device)
 
 
 def _table(comparison: Comparison) -> Table:
@@ -62,7 +78,7 @@ def _table(comparison: Comparison) -> Table:
 def _summary(comparison: Comparison, base: Baseline) -> str:
     steps = sorted({0, len(base.losses) // 4, len(base.losses) // 2, len(base.losses) - 1})
     curves = [
-        f"{name:>10}  " + "  ".join(f"{losses[min(i, len(losses) - 1)]:>11.5g}" for i in steps)
+        f"{name:>10}  " + "  ".join(f"{loss:>11.5g}" for loss in _at(steps, losses))
         for name, losses in (("reference", base.losses), (comparison.engine, comparison.losses))
     ]
     heading = f"{'iteration':>10}  " + "  ".join(f"{i + 1:>11}" for i in steps)
@@ -80,6 +96,11 @@ def _summary(comparison: Comparison, base: Baseline) -> str:
     )
 
 
+def _at(steps: Sequence[int], losses: Sequence[float]) -> list[float]:
+    """The losses at ``steps``, the last one where a run ended before; NaN where it has none."""
+    return [losses[min(step, len(losses) - 1)] if losses else nan for step in steps]
+
+
 def _write(folder: Path, base: Baseline, comparisons: Sequence[Comparison]) -> None:
     pictures = [base.picture]
     for comparison in comparisons:
@@ -94,4 +115,4 @@ def _write(folder: Path, base: Baseline, comparisons: Sequence[Comparison]) -> N
         "passed": all(comparison.passed for comparison in comparisons),
     }
     with atomic_path(folder / "compare.json") as partial:
-        partial.write_text(json.dumps(record, indent=1, default=str))
+        partial.write_text(json.dumps(record, indent=1, default=str, allow_nan=False))

@@ -45,10 +45,12 @@ class Iteration(Protocol):
 
     Attributes:
         converged: the optimiser has said so; there is nothing left to do.
+        sees: whether the host looks at every image; else it does well to let several go by.
         best_image: the image of the lowest finite loss so far, the first image before that.
     """
 
     converged: bool
+    sees: bool
 
     @property
     def best_image(self) -> Tensor:
@@ -65,11 +67,19 @@ def iterate(engine: Engine, optimiser: Optimiser | ResidentOptimiser, image: Ten
     """The iteration that suits the optimiser, which is bound to ``image`` [1, 3, H, W]."""
     if isinstance(optimiser, ResidentOptimiser):
         return OnDevice(engine, optimiser, image)
+    if image.is_cuda and engine.name != "reference":
+        warnings.warn(
+            f"engine {engine.name!r} waits for the host at every iteration, because tolerances "
+            "take torch's own L-BFGS: slower; without them nothing leaves the GPU",
+            stacklevel=2,
+        )
     return OnHost(engine, optimiser, image)
 
 
 class OnHost:
     """The plain loop: the host reads every loss, and stops at one that is not finite."""
+
+    sees = True
 
     def __init__(self, engine: Engine, optimiser: Optimiser, image: Tensor) -> None:
         self.converged = False
@@ -123,6 +133,7 @@ class OnDevice:
         self, engine: Engine, optimiser: ResidentOptimiser, image: Tensor, capture: bool = True
     ) -> None:
         self._engine, self._optimiser, self._image = engine, optimiser, image
+        self.sees = not image.is_cuda
         self._capture = capture and image.is_cuda
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream(image.device) if self._capture else None  # type: ignore[no-untyped-call]
@@ -197,11 +208,18 @@ class OnDevice:
     def _captured(self) -> torch.cuda.CUDAGraph | None:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.device(self._image.device), torch.cuda.graph(graph):
+            # The stream's own context as well: a capture that fails leaves its stream current.
+            # Thread-local: what other threads do with the GPU meanwhile is no fault of the capture.
+            with (
+                torch.cuda.device(self._image.device),
+                torch.cuda.stream(self._stream),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
                 self._once()
-        except RuntimeError as error:
+        except Exception as error:  # compilers and drivers raise what they like
             self._capture = False
-            reason = str(error).splitlines()[0]
+            cause = error.__context__ or error  # ending a capture that failed fails again
+            reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
             warnings.warn(
                 f"engine {self._engine.name!r} cannot be captured as a CUDA graph ({reason}); "
                 "its iterations run one by one: slower, with the same result",

@@ -12,11 +12,13 @@ makes it grow). In fp32 its distance from torch's fp64 path is, over 20 iteratio
 since inner products are added in fp64. tests/stylebench/test_lbfgs.py holds it to 2.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 
 from stylebench.optimisers import restore
-from stylekernels.lbfgs import lbfgs_apply, lbfgs_dots, lbfgs_recursion
+from stylekernels.lbfgs import LONGEST, lbfgs_apply, lbfgs_dots, lbfgs_recursion
 from stylekernels.lbfgs_state import BEST_LOSS, ROLLBACKS, lbfgs_state
 
 _SAVED = ("history", "previous", "best", "gram", "ring", "scalars")
@@ -82,6 +84,12 @@ class LBFGS:
                 "expected it contiguous or channels-last: pass image.contiguous()"
             )
         self._x = self._flat(image.detach())
+        if image.is_cuda and history > LONGEST:
+            warnings.warn(
+                f"history is {history}: above {LONGEST} pairs plain PyTorch takes the place of the "
+                "L-BFGS kernels, slower, with the same results",
+                stacklevel=2,
+            )
         self._no_loss = torch.zeros((), dtype=torch.float32, device=image.device)
         self._state = lbfgs_state(self._x, history, lr, history_dtype or image.dtype)
 

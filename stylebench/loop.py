@@ -159,8 +159,8 @@ def optimise(
         optimiser: bound to ``image``.
         until: evaluations in ``trace`` when it ends, as the published implementations count.
         trace: filled as the run goes, so that an interrupt loses nothing.
-        tell: called with the row of every evaluation: on a GPU some ten times a second with those
-            since the last time, elsewhere after each.
+        tell: called with the row of every evaluation, after each; where a GPU goes on by itself,
+            some ten times a second with those since the last time.
         pause_every: be sure to stop and tell at multiples of this; 0: no matter where.
 
     An optimiser that rolls back is given a few evaluations to recover before the run ends.
@@ -187,7 +187,7 @@ def optimise(
                     tell(row)
             if fault is not None:
                 raise fault
-            batch = _next_batch(count, ended - began) if image.is_cuda else 1
+            batch = 1 if iteration.sees else _next_batch(count, ended - began)
     except KeyboardInterrupt:
         now = perf_counter() - trace.started
         trace.record(iteration.read(), now, now, patience)

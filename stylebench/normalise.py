@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stylebench.network import CONVOLUTIONS, VGG19, Pooling, Weights
-from stylebench.precision import exact_arithmetic
+from stylebench.precision import exact_arithmetic, in_fp64
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def mean_activations(network: VGG19, images: Sequence[Tensor]) -> dict[str, Tens
             features = network(image, relus)
         for relu, F in features.items():
             name = relu.replace("relu", "conv")
-            sums[name] = sums.get(name, 0) + F.double().sum(dim=(0, 2, 3))
+            sums[name] = sums.get(name, 0) + in_fp64(F).sum(dim=(0, 2, 3))
             positions[name] = positions.get(name, 0) + F[:, 0].numel()
     return {name: total / positions[name] for name, total in sums.items()}
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
         "fp64": Precision("fp64", torch.float64),
     }
 )
+
+
+def multiplies_fp64(device: torch.device) -> bool:
+    """Whether ``device`` has fp64 at all, which Apple's GPUs have not."""
+    return device.type != "mps"
+
+
+def in_fp64(x: Tensor) -> Tensor:
+    """``x`` in fp64 where it is, or on the CPU where its device has none."""
+    return (x if multiplies_fp64(x.device) else x.cpu()).double()
+
 
 # ``allow_tf32`` is never touched: torch refuses to mix the old switches with these.
 _CUDA_CONVOLUTIONS: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]

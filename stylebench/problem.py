@@ -14,7 +14,7 @@ from stylebench.images import ImageError, ImageSource, Picture, fit, load_image,
 from stylebench.network import VGG19, Preprocessing
 from stylebench.normalise import normalised
 from stylebench.objective import Preset
-from stylebench.precision import PRECISIONS
+from stylebench.precision import PRECISIONS, multiplies_fp64
 from stylebench.settings import Settings
 from stylebench.weights import load_weights
 
@@ -170,6 +170,10 @@ def choose_precision(settings: Settings, engine: str, device: torch.device) -> s
     if wanted not in offered:
         raise ValueError(
             f"engine {engine!r} does not compute in {wanted}: expected one of {', '.join(offered)}"
+        )
+    if wanted == "fp64" and not multiplies_fp64(device):
+        raise ValueError(
+            f"fp64 is not to be had on {str(device)!r}: expected fp32 here, or device cpu"
         )
     if wanted == "tf32" and not multiplies_tf32(device):
         raise ValueError(

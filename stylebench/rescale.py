@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from stylebench.network import CONVOLUTIONS, LAYERS, VGG19
 from stylebench.objective import Objective
+from stylebench.precision import in_fp64
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,13 @@ class Rescaling:
         for name, layer in network.layers.items():
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 outgoing = self.channels[name]
-                inputs = _powers(incoming, layer.weight).view(1, -1, 1, 1)
-                outputs = _powers((-e for e in outgoing), layer.weight)
-                weight = layer.weight.double() * inputs * outputs.view(-1, 1, 1, 1)
-                bias = layer.bias.double() * outputs
-                layer.weight = nn.Parameter(weight.to(layer.weight), requires_grad=False)
-                layer.bias = nn.Parameter(bias.to(layer.bias), requires_grad=False)
+                weight, bias = in_fp64(layer.weight), in_fp64(layer.bias)
+                inputs = _powers(incoming).to(weight.device)
+                outputs = _powers(-e for e in outgoing).to(weight.device)
+                weight = weight * inputs.view(1, -1, 1, 1) * outputs.view(-1, 1, 1, 1)
+                bias = bias * outputs
+                layer.weight = nn.Parameter(_like(layer.weight, weight), requires_grad=False)
+                layer.bias = nn.Parameter(_like(layer.bias, bias), requires_grad=False)
                 incoming = outgoing
 
     def objective(self, objective: Objective) -> Objective:
@@ -90,7 +92,7 @@ class Rescaling:
         exponents = self.channels.get(convolution_of(layer), (0,))
         if len(set(exponents)) == 1:
             return None
-        return _powers((e - max(exponents) for e in exponents), like).to(like.dtype)
+        return _like(like, _powers(e - max(exponents) for e in exponents))
 
     def _exponent(self, layer: str) -> int:
         return max(self.channels.get(convolution_of(layer), (0,)))
@@ -107,7 +109,11 @@ def convolution_of(layer: str) -> str:
     return next(name for name in reversed(before) if name in CONVOLUTIONS)
 
 
-def _powers(exponents: Iterable[int], like: Tensor) -> Tensor:
-    """2^e, fp64, by ``ldexp``: a vectorised pow may be an ulp off."""
-    powers = [ldexp(1.0, exponent) for exponent in exponents]
-    return torch.tensor(powers, dtype=torch.float64, device=like.device)
+def _powers(exponents: Iterable[int]) -> Tensor:
+    """2^e, fp64, by ``ldexp``: a vectorised pow may be an ulp off. On the CPU: it has fp64."""
+    return torch.tensor([ldexp(1.0, exponent) for exponent in exponents], dtype=torch.float64)
+
+
+def _like(like: Tensor, x: Tensor) -> Tensor:
+    """Fp64 ``x`` in the dtype and on the device of ``like``, rounded before it goes."""
+    return x.to(like.dtype).to(like.device)

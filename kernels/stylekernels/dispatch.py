@@ -25,7 +25,7 @@ def uses_triton(*tensors: Tensor | None) -> bool:
     and tensor cores have little to give it.
     """
     given = [t for t in tensors if t is not None]
-    if not has_triton() or any(t.dtype == torch.float64 for t in given):
+    if any(t.dtype == torch.float64 for t in given):
         return False
     if _interpreting and all(t.device.type == "cpu" for t in given):
         return True
@@ -36,17 +36,10 @@ def uses_triton(*tensors: Tensor | None) -> bool:
 def kernels_run(device: torch.device) -> bool:
     """Say whether Triton's kernels work on a GPU, by running the smallest; warn where they do not.
 
-    A GPU older than Triton supports, or a machine without a C compiler, has the plain-torch twins
-    in their place.
+    A GPU older than Triton supports, or a machine without a C compiler or without Triton, has the
+    plain-torch twins in their place.
     """
-    from stylekernels.device.stream import total_launch
-
-    total = torch.zeros((), device=device)
-    try:
-        total_launch(torch.ones(4, device=device), total, 1.0).run()
-        reason = "" if total.item() == 4.0 else "a sum came out wrong"
-    except Exception as error:  # compilers and drivers raise what they like
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = _fault(device) if has_triton() else "it is not installed"
     if reason:
         warnings.warn(
             f"Triton cannot run kernels on {device} ({reason}): plain PyTorch takes their place, "
@@ -54,6 +47,18 @@ def kernels_run(device: torch.device) -> bool:
             stacklevel=2,
         )
     return not reason
+
+
+def _fault(device: torch.device) -> str:
+    """Why the smallest kernel does not work on `device`, in one line; empty where it does."""
+    from stylekernels.device.stream import total_launch
+
+    total = torch.zeros((), device=device)
+    try:
+        total_launch(torch.ones(4, device=device), total, 1.0).run()
+    except Exception as error:  # compilers and drivers raise what they like
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return "" if total.item() == 4.0 else "a sum came out wrong"
 
 
 @contextmanager

@@ -40,6 +40,9 @@ from stylekernels.lbfgs_state import (
 )
 from stylekernels.operators import fake_nothing
 
+LONGEST = 127
+"""Pairs that the kernels keep: one block holds rows of a matrix of them in its registers."""
+
 _SHORT = 256  # numbers in a sum that is left to BLAS, which without AVX-512 adds one by one
 _EXACT = 16384  # up to this n the plain path takes its inner products in fp64: it costs nothing
 _CONVERT = 32768  # columns of a bf16 history converted at a time: 40 rows of them stay in the cache
@@ -202,8 +205,7 @@ def apply_plain(
 
 def _kernels_take(slots: int, *tensors: Tensor) -> bool:
     """True where the Triton kernels apply; the plain functions take the rest."""
-    # One block holds rows of a slots x slots matrix in its registers.
-    return slots <= 128 and uses_triton(*tensors)
+    return slots <= LONGEST + 1 and uses_triton(*tensors)
 
 
 @torch.library.custom_op(

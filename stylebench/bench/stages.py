@@ -18,7 +18,7 @@ from stylekernels.config import OWN_FOLDER
 
 Verdict = Literal["done", "failed", "unfinished"]
 
-_ABOUT_GPUS = ("iteration", "convolution", "lbfgs_step", "adam")
+_ABOUT_GPUS = ("iteration", "convolution", "lbfgs_step", "adam", "engines")
 _MERCY = 20.0  # s that a stage gets to write down what it has, after it is told to stop
 #: The order in which suites are worth having, and the most seconds that each may take a call.
 _SUITES = {

@@ -3,13 +3,19 @@
 cuDNN's fused convolution with bias and ReLU is the fastest for most shapes and far from it for
 some, and the gradient as a convolution with turned kernels is now faster, now slower, than cuDNN's
 own. So every layer is measured once, and what a way computes is checked before its time counts.
+
+What is chosen is kept for the process: the same layer is computed the same way, to the bit, by
+every engine in it. Two processes may measure differently, choose differently, and then round
+differently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import nan
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +26,10 @@ import stylekernels as sk
 Way = Callable[[Tensor], Tensor]
 
 _ONES = (1, 1)
-_ROUNDS = 5
+_CALLS, _ROUNDS = 10, 3
+_HEAD_STARTS = (2_000_000, 20_000_000)  # cycles: 1 ms and 10 ms, for hosts that launch slowly
+
+_chosen: dict[tuple[object, ...], str] = {}  # by layer, the way's name
 
 
 def forward_ways(weight: Tensor, bias: Tensor) -> dict[str, Way]:
@@ -74,24 +83,44 @@ def fastest(
 ) -> str:
     """The name of the fastest way to treat ``x`` among those that agree with the first.
 
+    A layer is measured once a process: by device, dtype, precision of fp32 products, shapes of
+    input and output, and ways.
+
     Args:
         ways: name -> way; the first is known to be right.
         x: random input of the layer.
         seconds: measures one way; CUDA events by default.
     """
-    seconds = seconds or _device_seconds
     names = list(ways)
-    expected = ways[names[0]](x)
-    right = [names[0]] + [name for name in names[1:] if _agrees(ways[name], x, expected)]
-    return min(right, key=lambda name: seconds(ways[name], x))
+    # All of it searches: a plan that is chosen without searching stays for its shape.
+    with torch.cuda.device_of(x), _searching():  # type: ignore[no-untyped-call]
+        expected = ways[names[0]](x)
+        layer = (x.device, x.dtype, _products(), x.shape, expected.shape, *names)
+        if layer not in _chosen:
+            right = [names[0]] + [name for name in names[1:] if _agrees(ways[name], x, expected)]
+            measure = seconds or _device_seconds
+            _chosen[layer] = min(right, key=lambda name: measure(ways[name], x))
+    return _chosen[layer]
+
+
+def _products() -> str:
+    """What fp32 convolutions multiply in."""
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    return convolutions.fp32_precision
 
 
 def _agrees(way: Way, x: Tensor, expected: Tensor) -> bool:
+    """Whether ``way`` computes what is expected, writes all of it, and lets NaN through.
+
+    NaN is how a run learns that fp16 overflowed: a ReLU that makes it 0 would hide that.
+    """
     try:
+        torch.full_like(expected, nan)  # the memory that the way is given next
         found = way(x)
-    except RuntimeError:  # this build or GPU does not have it
+        unhidden = way(torch.full_like(x, nan)).isnan().all()
+    except Exception:  # this build or GPU does not have it, and says so as it likes
         return False
-    if found.shape != expected.shape or not found.isfinite().all():
+    if found.shape != expected.shape or not found.isfinite().all() or not unhidden:
         return False
     allowed = 4 * torch.finfo(expected.dtype).eps
     if expected.dtype == torch.float32:
@@ -100,17 +129,25 @@ def _agrees(way: Way, x: Tensor, expected: Tensor) -> bool:
 
 
 def _device_seconds(way: Way, x: Tensor) -> float:
-    with _searching():
-        way(x)
-    times = []
-    for _ in range(_ROUNDS):
+    """Seconds that the device takes, as in a captured graph: the host's launches do not count."""
+    way(x)
+    return median(_back_to_back(way, x) for _ in range(_ROUNDS))
+
+
+def _back_to_back(way: Way, x: Tensor) -> float:
+    """Seconds of one call among several, all of them launched before the device begins."""
+    for cycles in _HEAD_STARTS:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]  # noqa: SLF001
         start.record()
-        way(x)
+        for _ in range(_CALLS):
+            way(x)
+        ahead = not start.query()  # type: ignore[no-untyped-call]
         end.record()
         end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return median(times)
+        if ahead:
+            break
+    return start.elapsed_time(end) / 1e3 / _CALLS
 
 
 @contextmanager

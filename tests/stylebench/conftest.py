@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stylebench import precision
 from stylebench.engines import strips
 
 Problem = tuple[Callable[[Tensor], Tensor], Tensor]
@@ -75,3 +76,32 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(strips, "FEWEST", rows)
 
     return set_rows
+
+
+class Apple(Tensor):
+    """A tensor as on an Apple GPU: there is no fp64, and ``cpu`` is the way to it."""
+
+    def double(self) -> Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self) -> Tensor:
+        return self.as_subclass(Tensor)
+
+
+@pytest.fixture
+def apple(monkeypatch: pytest.MonkeyPatch) -> type[Tensor]:
+    """For ``x.as_subclass(apple)``, where no device multiplies fp64."""
+    monkeypatch.setattr(precision, "multiplies_fp64", lambda device: False)
+    return Apple
+
+
+class OnGPU(Tensor):
+    """A tensor that claims to be on one."""
+
+    is_cuda = True
+
+
+@pytest.fixture
+def pretended_gpu() -> type[Tensor]:
+    """For ``x.as_subclass(pretended_gpu)``."""
+    return OnGPU

@@ -121,6 +121,17 @@ def test_each_mistake_is_named_in_one_line(folder, call, arguments, message):
     assert err.count("\n") == 1
 
 
+def test_a_missing_compiler_is_named_in_one_line(folder):
+    missing = {"CXX": str(folder / "g++"), "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache")}
+    arguments = ["stylize", "photo.png", "painting.png", *QUICK[2:], "--engine", "compiled", "-q"]
+    done = shell(*arguments, "--precision", "fp32", env=os.environ | missing)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "stylebench: error: no compiler to compile with; install g++, or take --engine fused ("
+    )
+    assert done.stderr.count("\n") == 1
+
+
 def test_ctrl_c_saves_the_best_image_and_says_so(folder):
     command = [sys.executable, "-m", "stylebench", "stylize", "photo.png", "painting.png"]
     many = ["--weights", "random", "--size", "32", "--iterations", "100000", "--device", "cpu"]

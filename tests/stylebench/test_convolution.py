@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from stylebench.engines import cudnn
 from stylebench.engines.convolution import Convolution, widened
 from stylebench.engines.cudnn import backward_ways, fastest, forward_ways
+from stylebench.precision import PRECISIONS, arithmetic
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHAPES = [(3, 64, 17, 22), (64, 64, 16, 16), (5, 7, 9, 4)]
@@ -76,20 +78,63 @@ def refuses(x):
     raise RuntimeError("not on this GPU")
 
 
-def test_the_fastest_right_way_is_taken():
-    ways = {
-        "plain": lambda x: 2 * x,
-        "quick": lambda x: x + x,
-        "wrong": lambda x: 2.5 * x,
-        "nan": lambda x: x * float("nan"),
-        "refuses": refuses,
-    }
-    cost = {"plain": 3.0, "quick": 2.0, "wrong": 1.0, "nan": 1.0, "refuses": 0.5}
-    by_name = {way: cost[name] for name, way in ways.items()}
-    assert fastest(ways, torch.ones(4), lambda way, x: by_name[way]) == "quick"
-    cost["plain"] = 0.1
-    by_name = {way: cost[name] for name, way in ways.items()}
-    assert fastest(ways, torch.ones(4), lambda way, x: by_name[way]) == "plain"
+def does_not_compile(x):
+    raise SyntaxError("a compiler's error is of its own type")
+
+
+WAYS = {
+    "plain": lambda x: 2 * x,
+    "quick": lambda x: x + x,
+    "wrong": lambda x: 2.5 * x,
+    "nan": lambda x: x * float("nan"),
+    "hides nan": lambda x: (2 * x).nan_to_num(0.0),
+    "refuses": refuses,
+    "does not compile": does_not_compile,
+}
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    monkeypatch.setattr(cudnn, "_chosen", {})
+
+
+def costing(**cost):
+    """Measures the ways of these names; every other costs next to nothing."""
+    names = {way: name for name, way in WAYS.items()}
+    return lambda way, x: cost.get(names[way], 0.5)
+
+
+def test_the_fastest_right_way_is_taken(unmeasured):
+    assert fastest(WAYS, torch.ones(4), costing(plain=3.0, quick=2.0)) == "quick"
+    assert fastest(WAYS, torch.ones(5), costing(plain=0.1, quick=2.0)) == "plain"
+
+
+def test_a_layer_is_computed_one_way_in_a_process(unmeasured):
+    """However the next measurement comes out: the same seed gives the same bits."""
+    x = torch.ones(4)
+    assert fastest(WAYS, x, costing(plain=3.0, quick=2.0)) == "quick"
+    plain_first = costing(plain=0.1, quick=2.0)
+    assert fastest(WAYS, x, plain_first) == "quick"
+    assert fastest(WAYS, x.double(), plain_first) == "plain"
+    others = {name: WAYS[name] for name in ("plain", "quick")}
+    assert fastest(others, x, plain_first) == "plain"
+    with arithmetic(PRECISIONS["fp32"]):
+        assert fastest(WAYS, x, plain_first) == "plain"
+
+
+def test_cudnn_never_settles_for_a_plan_before_it_has_searched(unmeasured):
+    """It keeps the first plan of a shape, searched for or not."""
+    searching = []
+
+    def seen(x):
+        searching.append(torch.backends.cudnn.benchmark)
+        return 2 * x
+
+    before = torch.backends.cudnn.benchmark
+    fastest({"a": seen, "b": lambda x: seen(x)}, torch.ones(4), lambda way, x: float(way(x)[0]))
+    assert len(searching) >= 4
+    assert all(searching)
+    assert torch.backends.cudnn.benchmark is before
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="elsewhere there is one way only")
@@ -97,3 +142,14 @@ def test_a_gpu_has_every_layer_measured():
     _, weight, bias = layer(64, 64, 32, 32, torch.float16)
     chosen = Convolution(weight, bias, (32, 32)).chosen
     assert set(chosen) == {"forward", "backward"}
+    assert Convolution(weight, bias, (32, 32)).chosen == chosen
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="elsewhere there is one way only")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_what_a_gpu_chose_lets_nan_through(dtype):
+    x, weight, bias = layer(64, 64, 32, 32, dtype)
+    convolution = Convolution(weight, bias, (32, 32))
+    spoilt = torch.full_like(x, float("nan"))
+    assert convolution.relu(spoilt).isnan().all()
+    assert convolution.backward(spoilt).isnan().all()

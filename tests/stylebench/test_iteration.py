@@ -1,10 +1,12 @@
 """The iteration that the device repeats by itself, against the same steps made one by one."""
 
+from contextlib import contextmanager, nullcontext
+
 import pytest
 import torch
 
 from stylebench.adam import Adam
-from stylebench.iteration import LOG_ROWS, OnDevice, OnHost, iterate
+from stylebench.iteration import EAGER, LOG_ROWS, OnDevice, OnHost, iterate
 from stylebench.lbfgs import LBFGS
 from stylebench.optimisers import TorchAdam, TorchLBFGS
 from stylebench.problem import pose
@@ -92,6 +94,12 @@ def test_the_optimiser_decides_who_repeats():
         assert isinstance(iterate(Counter(), optimiser, image), OnHost)
 
 
+def test_a_gpu_that_waits_for_the_host_says_so(pretended_gpu):
+    image = torch.zeros(1, 3, 2, 2).as_subclass(pretended_gpu)
+    with pytest.warns(UserWarning, match="'counter' waits for the host at every iteration"):
+        assert isinstance(iterate(Counter(), TorchLBFGS(image), image), OnHost)
+
+
 def test_the_best_image_is_the_evaluated_one(photo, painting):
     problem = posed(photo, painting, device="cpu")
     image = problem.image.clone()
@@ -100,6 +108,74 @@ def test_the_best_image_is_the_evaluated_one(photo, painting):
     best = min(row.loss for row in iteration.read())
     again, _ = problem.engine.loss_and_grad(iteration.best_image)
     assert again.total.item() == pytest.approx(best, rel=1e-6)
+
+
+class Pretended:
+    """CUDA's streams and graphs without CUDA: what is captured runs, and ``asked`` says how."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        for name in ("stream", "device"):
+            monkeypatch.setattr(torch.cuda, name, lambda _: nullcontext())
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+
+    @contextmanager
+    def graph(self, graph, **options):
+        self.asked.append(options)
+        try:
+            yield
+        except SyntaxError:
+            raise RuntimeError("operation failed due to a previous error during capture") from None
+
+
+def ready_to_capture(engine, image):
+    iteration = OnDevice(engine, Adam(image, lr=0.1), image)
+    iteration.advance(EAGER)
+    iteration._capture, iteration._stream = True, "its own"
+    return iteration
+
+
+def test_a_graph_is_captured_on_the_images_device_and_for_this_thread(monkeypatch):
+    """torch's own stream for it belongs to the device of the first capture in the process."""
+    pretended = Pretended(monkeypatch)
+    image = torch.zeros(1, 3, 2, 2)
+    ready_to_capture(Counter(), image)._captured()
+    (asked,) = pretended.asked
+    assert asked == {"stream": "its own", "capture_error_mode": "thread_local"}
+
+
+def test_whatever_stops_a_capture_iterations_go_on_one_by_one(monkeypatch):
+    Pretended(monkeypatch)
+    image = torch.zeros(1, 3, 2, 2)
+    engine = Counter()
+    iteration = ready_to_capture(engine, image)
+
+    def does_not_compile(image):
+        raise SyntaxError("no such instruction")
+
+    working, engine.loss_and_grad = engine.loss_and_grad, does_not_compile
+    with pytest.warns(UserWarning, match=r"cannot be captured .* \(no such instruction\)"):
+        assert iteration._captured() is None
+    engine.loss_and_grad = working
+    iteration._stream = None
+    iteration.advance(2)
+    assert [row.terms["count"] for row in iteration.read()] == [1, 2, 3, 4, 5]
+
+
+@cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_each_gpu_has_its_graph(photo, painting):
+    images = []
+    for device in ("cuda:0", "cuda:1"):
+        problem = posed(photo, painting, device=device)
+        image = problem.image.clone()
+        iteration = OnDevice(problem.engine, Adam(image, lr=0.05), image)
+        iteration.advance(12)
+        assert iteration.captured
+        assert len(iteration.read()) == 12
+        images.append(image.cpu())
+    torch.testing.assert_close(*images)
 
 
 @cuda

@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stylebench.engines import Reference
 from stylebench.lbfgs import LBFGS
+from stylebench.network import VGG19, Weights
+from stylebench.objective import PRESETS
+from stylebench.optimisers import TorchLBFGS
+from stylebench.precision import PRECISIONS
 
 Problem = tuple[Callable[[Tensor], Tensor], Tensor]
 Problems = Callable[..., Problem]
@@ -109,6 +114,25 @@ def test_fp64_follows_torch_to_rounding_past_the_wrap(
     assert max(deviation[:8]) < 1e-12
     # Rosenbrock's valley multiplies a difference by about four an iteration.
     assert max(deviation) < 1e-8
+
+
+def test_fp64_follows_torch_on_the_networks_own_problem(weights64: Weights) -> None:
+    preset = PRESETS["gatys-pytorch"]
+    drawn = torch.rand(3, 1, 3, 32, 32, dtype=torch.float64, generator=torch.manual_seed(0))
+    content, style, start = map(weights64.preprocessing.apply, drawn)
+    network = VGG19(weights64, preset.deepest_layer, preset.pooling)
+    double = PRECISIONS["fp64"]
+    engine = Reference(network, preset.objective(32, 32), content, [style], [1.0], double)
+    theirs, ours = start.clone(), start.clone()
+    torchs, own = TorchLBFGS(theirs, history=5), LBFGS(ours, history=5)
+    losses = []
+    for _ in range(16):
+        for image, optimiser in ((theirs, torchs), (ours, own)):
+            terms, gradient = engine.loss_and_grad(image)
+            optimiser.step(gradient, terms.total)
+            losses.append(terms.total.item())
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-9
+    assert losses[-1] < 0.2 * losses[0], "the way was a long one"
 
 
 def test_the_problems_reach_what_they_are_there_for(problems: dict[str, Problems]) -> None:

@@ -175,3 +175,11 @@ def test_a_captured_step_replays_the_bits_of_steps_without_a_graph(
         graph.replay()
     assert torch.equal(images[0], images[1])
     assert int(optimizers[0].state_dict()["ring"][1]) == 4
+
+
+def test_a_history_too_long_for_the_kernels_says_so(pretended_gpu: type[Tensor]) -> None:
+    image = torch.zeros(8).as_subclass(pretended_gpu)
+    with pytest.warns(UserWarning, match="history is 128: above 127 pairs plain PyTorch takes"):
+        LBFGS(image, 128)
+    LBFGS(image, 127)
+    LBFGS(torch.zeros(8), 128)

@@ -100,6 +100,19 @@ def test_every_row_is_told_with_the_image_as_it_is():
     assert [value for _, value in seen] == pytest.approx([0.8, 0.64, 0.512])
 
 
+def test_on_a_gpu_too_the_host_tells_every_image_that_it_sees(pretended_gpu):
+    engine = Bowl()
+    engine.name = "reference"  # of which it is expected
+    image = torch.ones(1, 3, 2, 2).as_subclass(pretended_gpu)
+    seen = []
+
+    def tell(row):
+        seen.append(image[0, 0, 0, 0].item())
+
+    optimise(engine, image, Descent(image), 8, Trace(best=image.clone()), tell)
+    assert seen == pytest.approx([0.8**i for i in range(1, 9)])
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_term_that_is_not_finite_stops_the_run_by_name(value):
     with pytest.raises(NonFinite, match="'style relu1_1' became NaN or infinite at iteration 3"):

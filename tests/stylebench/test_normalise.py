@@ -64,3 +64,13 @@ def test_the_given_weights_are_left_alone(weights64):
     before = weights64.layers["conv3_1"][0].clone()
     normalised(weights64, pictures(), UNTIL)
     assert torch.equal(weights64.layers["conv3_1"][0], before)
+
+
+def test_a_device_without_fp64_has_the_means_taken_on_the_cpu(weights, apple):
+    images = [image.float() for image in pictures()]
+    network = VGG19(weights, "relu2_1")
+    expected = mean_activations(network, images)
+    found = mean_activations(network, [image.as_subclass(apple) for image in images])
+    for name, mean in found.items():
+        assert mean.dtype == torch.float64
+        torch.testing.assert_close(mean, expected[name])

@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from stylebench.engines import fused
-from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, compare, psnr, ssim
+from stylebench.cli import main
+from stylebench.comparison import compare_visibly
+from stylebench.engines import LossTerms, fused
+from stylebench.likeness import psnr, ssim
+from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, compare, evaluate
 from stylebench.precision import PRECISIONS
 from stylebench.settings import Settings
 
@@ -36,7 +39,9 @@ def test_fused_is_within_tolerance(photo, painting, base, precision):
     assert (comparison.engine, comparison.precision) == ("fused", precision)
     assert [check.what for check in comparison.checks] == [
         "loss at the start", "gradient at the start", "loss at the middle",
-        "gradient at the middle", "loss at the end", "gradient at the end", "final loss above",
+        "gradient at the middle", "loss at the end", "gradient at the end",
+        "gradient at the start, average pooling", "gradient at the middle, average pooling",
+        "gradient at the end, average pooling", "final loss above",
     ]  # fmt: skip
     assert len(comparison.losses) == 6
     assert comparison.ssim > 0.5
@@ -62,12 +67,82 @@ def test_a_wrong_loss_is_caught(photo, painting, base, monkeypatch):
     assert "gradient at the start" not in found
 
 
-def test_a_wrong_gradient_is_caught(photo, painting, base, monkeypatch):
+@pytest.mark.parametrize("factor", [1.008, 0.9999, -1.0])
+def test_a_wrong_gradient_is_caught(photo, painting, base, monkeypatch, factor):
+    """With the default preset's max pooling, below which a hundredth would hide."""
+    assert base.problem.variant.pooling == "max"
     original = fused.Fused._backward
-    monkeypatch.setattr(fused.Fused, "_backward", lambda self, x: original(self, x) * 1.1)
+    monkeypatch.setattr(fused.Fused, "_backward", lambda self, x: original(self, x) * factor)
     found = failures(compare(photo, painting, QUICK, base))
-    assert "gradient at the start" in found
+    for point in ("start", "middle", "end"):
+        assert f"gradient at the {point}, average pooling" in found
     assert "loss at the start" not in found
+
+
+def test_average_pooling_is_not_compared_twice(photo, painting):
+    average = replace(QUICK, pooling="average")
+    found = compare(photo, painting, average, baseline(photo, painting, average))
+    assert failures(found) == []
+    assert [check.what for check in found.checks if "average" in check.what] == []
+
+
+def test_every_loss_term_is_recorded_by_name(photo, painting, base, monkeypatch):
+    original = fused.sk.content_loss
+    monkeypatch.setattr(fused.sk, "content_loss", lambda *given: original(*given) * 1.5)
+    found = compare(photo, painting, QUICK, base).as_json()["terms"]
+    assert [term["name"] for term in found[:6]] == [
+        "content relu4_2", *(f"style relu{block}_1" for block in range(1, 6))
+    ]  # fmt: skip
+    assert [term["point"] for term in found[::6]] == ["start", "middle", "end"]
+    total = sum(term["exact"] for term in found[-6:])
+    for term in found[-6:]:
+        by_hand = abs(term["value"] - term["exact"]) / total
+        assert term["error"] == pytest.approx(by_hand)
+        wrong = term["value"] / term["exact"] - 1
+        assert wrong == pytest.approx(0.5 * (term["name"] == "content relu4_2"), abs=1e-4)
+
+
+@pytest.mark.parametrize("from_evaluation", [1, 5])
+def test_an_engine_that_gives_nan_fails_and_is_still_shown(
+    photo, painting, base, monkeypatch, from_evaluation
+):
+    evaluations = []
+    original = fused.Fused.loss_and_grad
+
+    def spoilt(self, image):
+        evaluations.append(image)
+        terms, gradient = original(self, image)
+        return terms, gradient * float("nan") if len(evaluations) >= from_evaluation else gradient
+
+    monkeypatch.setattr(fused.Fused, "loss_and_grad", spoilt)
+    comparison = compare(photo, painting, QUICK, base)
+    assert not comparison.passed
+    assert any("became NaN or infinite" in what for what in failures(comparison))
+    assert comparison.picture.isfinite().all()
+    record = json.loads(json.dumps(comparison.as_json(), allow_nan=False))
+    assert not record["passed"]
+
+
+def test_equal_pictures_are_valid_json(photo, painting, base):
+    comparison = compare(photo, painting, replace(QUICK, engine="reference"), base)
+    assert comparison.psnr == float("inf")
+    assert json.loads(json.dumps(comparison.as_json(), allow_nan=False))["psnr"] is None
+
+
+def test_pictures_too_small_to_compare_are_refused_before_the_run(photo, painting, monkeypatch):
+    monkeypatch.setattr("stylebench.parity.optimise", None)
+    small = replace(QUICK, preset="pytorch-tutorial", size=14)
+    with pytest.raises(ValueError, match=r"14 x 9 px are too few to compare pictures by: .* 11 px"):
+        baseline(photo, painting, small)
+
+
+def test_the_oracle_of_a_device_without_fp64_is_on_the_cpu(apple):
+    class Engine:
+        def loss_and_grad(self, image):
+            return LossTerms(("a",), torch.ones(1).as_subclass(apple)), image
+
+    terms, gradient = evaluate(Engine(), torch.ones(1, 3, 2, 2).as_subclass(apple))
+    assert terms.dtype == gradient.dtype == torch.float64
 
 
 def test_every_precision_has_a_limit():
@@ -131,6 +206,35 @@ def test_compare_is_a_command(arguments, tmp_path):
         assert strip.size == (3 * 32 + 2 * 8, 21)
 
 
+def test_a_refused_precision_is_refused_before_the_reference_runs(
+    photo, painting, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("stylebench.comparison.baseline", None)
+    wanted = [replace(QUICK, engine=name, precision="bf16") for name in ("fused", "reference")]
+    with pytest.raises(ValueError, match="'reference' does not compute in bf16"):
+        compare_visibly(photo, painting, wanted, tmp_path)
+
+
+def test_nan_is_exit_code_1_with_a_table_and_json(arguments, tmp_path):
+    breakage = (
+        "from stylebench.engines import fused\n"
+        "original = fused.Fused._backward\n"
+        "fused.Fused._backward = lambda self, image: original(self, image) * float('nan')\n"
+        "from stylebench.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", breakage, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "OUTSIDE the tolerance" in done.stdout
+    record = json.loads((tmp_path / "parity" / "compare.json").read_text())
+    assert not record["passed"]
+    (found,) = record["comparisons"]
+    assert found["losses"] == []
+    assert "the gradient became NaN or infinite at iteration 1" in found["checks"][-2]["what"]
+
+
 def test_compare_fails_with_a_broken_engine(arguments, tmp_path):
     breakage = (
         "from stylebench.engines import fused\n"
@@ -145,3 +249,61 @@ def test_compare_fails_with_a_broken_engine(arguments, tmp_path):
     assert done.returncode == 1, done.stderr
     assert "OUTSIDE the tolerance" in done.stdout
     assert not json.loads((tmp_path / "parity" / "compare.json").read_text())["passed"]
+
+
+@pytest.fixture
+def compared(arguments, monkeypatch):
+    """The settings and styles that the command compares, without comparing them."""
+
+    def run(*words):
+        seen = []
+        monkeypatch.setattr("stylebench.comparison.compare_visibly", lambda *a: seen.append(a))
+        monkeypatch.setattr(sys, "argv", ["stylebench", "compare", *words])
+        with pytest.raises(SystemExit):
+            main()
+        ((_, styles, settings, _),) = seen
+        return styles, settings
+
+    return run
+
+
+def test_compare_takes_what_stylize_takes(compared):
+    styles, settings = compared(
+        "photo.png", "painting.png", "photo.png", "--precision", "fp32", "--precision", "bf16",
+        "--engines", "plain,fused", "--pooling", "average", "--init", "noise", "--seed", "7",
+        "--optimizer", "adam", "--history", "5",
+    )  # fmt: skip
+    assert [str(style) for style in styles] == ["painting.png", "photo.png"]
+    assert [(each.engine, each.precision) for each in settings] == [
+        ("plain", "fp32"), ("plain", "bf16"), ("fused", "fp32"), ("fused", "bf16")
+    ]  # fmt: skip
+    for each in settings:
+        assert (each.pooling, each.init, each.seed) == ("average", "noise", 7)
+        assert (each.optimizer, each.history, each.size, each.iterations) == ("adam", 5, 256, 100)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--quick"], (128, 30)),
+        (["--quick", "--size", "64"], (64, 30)),
+        (["--quick", "-n", "5"], (128, 5)),
+        ([], (256, 100)),
+    ],
+)
+def test_quick_gives_way_to_what_is_given(compared, words, expected):
+    _, (settings,) = compared(*words)
+    assert (settings.size, settings.iterations) == expected
+    assert settings.precision == "auto"
+
+
+def test_precisions_are_compared_side_by_side_with_several_styles(photo, painting, tmp_path):
+    paths = [tmp_path / "photo.png", tmp_path / "painting.png"]
+    for path, picture in zip(paths, (photo, painting), strict=True):
+        picture.save(path)
+    short = replace(QUICK, iterations=2, init="noise", pooling="average", optimizer="adam")
+    wanted = [replace(short, precision=precision) for precision in ("fp32", "bf16")]
+    assert compare_visibly(paths[0], paths, wanted, tmp_path)
+    record = json.loads((tmp_path / "compare.json").read_text())
+    assert [each["precision"] for each in record["comparisons"]] == ["fp32", "bf16"]
+    assert record["parameters"]["style_weights"] == [0.5, 0.5]

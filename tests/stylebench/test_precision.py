@@ -1,14 +1,16 @@
 """Precisions by name, what torch is told within them, and which devices have them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from stylebench.engines import ENGINES
 from stylebench.precision import PRECISIONS, arithmetic
-from stylebench.problem import choose_precision
+from stylebench.problem import choose_engine, choose_precision
 from stylebench.settings import Settings
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
+CPU, GPU, APPLE = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 SWITCHES = (
     torch.backends.cuda.matmul,
     torch.backends.cudnn.conv,
@@ -78,3 +80,19 @@ def test_tf32_is_refused_where_there_is_none(monkeypatch, engine):
         choose_precision(settings, engine, GPU)
     on(monkeypatch, (8, 0))
     assert choose_precision(settings, engine, GPU) == "tf32"
+
+
+def test_apples_gpus_get_the_plain_path_in_fp32():
+    settings = Settings(device="mps")
+    assert choose_engine(settings, APPLE) == "reference"
+    assert choose_precision(settings, "reference", APPLE) == "fp32"
+    assert choose_precision(settings, "fused", APPLE) == "fp32"
+    assert choose_engine(replace(settings, engine="fused"), APPLE) == "fused"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fp64_is_refused_where_there_is_none(engine):
+    settings = Settings(precision="fp64")
+    with pytest.raises(ValueError, match="fp64 is not to be had on 'mps': expected fp32"):
+        choose_precision(settings, engine, APPLE)
+    assert choose_precision(settings, engine, CPU) == "fp64"

@@ -292,3 +292,20 @@ def test_compiled_is_rescaled_without_graph_breaks(weights):
     _, slope = errors(evaluate(Compiled, stressed, preset, FP16), oracle)
     assert not torch._dynamo.utils.counters["graph_break"]
     assert slope <= BOUND[1]
+
+
+def test_a_device_without_fp64_is_rescaled_by_the_cpu(weights, apple):
+    outputs = {name: len(weights.layers[name][1]) for name in CONVOLUTIONS}
+    rescaling = Rescaling(2, {name: tuple(e % 5 for e in range(n)) for name, n in outputs.items()})
+    networks = [VGG19(weights, "relu2_1") for _ in range(2)]
+    for layer in networks[1].modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            for name in ("weight", "bias"):
+                on_gpu = getattr(layer, name).detach().as_subclass(apple)
+                setattr(layer, name, torch.nn.Parameter(on_gpu, requires_grad=False))
+    for network in networks:
+        rescaling.apply(network)
+    for ours, theirs in zip(*(network.parameters() for network in networks), strict=True):
+        assert torch.equal(ours, theirs)
+    even = rescaling.even("relu1_1", torch.ones(1).as_subclass(apple))
+    assert even.dtype == torch.float32

@@ -16,6 +16,20 @@ def test_a_device_that_kernels_do_not_run_on_is_found_out():
         assert not dispatch.kernels_run.__wrapped__(torch.device("cpu"))
 
 
+def test_a_gpu_without_triton_is_told_so(monkeypatch):
+    monkeypatch.setattr(dispatch, "has_triton", lambda: False)
+    message = r"Triton cannot run kernels on cuda \(it is not installed\): plain PyTorch"
+    with pytest.warns(UserWarning, match=message):
+        assert not dispatch.kernels_run.__wrapped__(torch.device("cuda"))
+    asked = []
+    monkeypatch.setattr(dispatch, "kernels_run", lambda device: bool(asked.append(device)))
+    assert not dispatch.uses_triton(torch.empty(1))
+    assert asked == [], "there is nothing to say about a CPU"
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    assert not dispatch.uses_triton(torch.empty(1))
+    assert asked == [torch.device("cpu")]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_runs_them_without_a_word():
     with warnings.catch_warnings():

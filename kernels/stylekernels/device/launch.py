@@ -1,7 +1,11 @@
 """A kernel launch as data, so that it can be run, or compiled for a GPU that is not there."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,24 @@ class Launch:
     num_stages: int = 3
 
     def run(self) -> None:
-        """Enqueue the kernel on the current stream."""
-        self.kernel[self.grid](
-            **self.arguments,
-            **self.constants,
-            num_warps=self.num_warps,
-            num_stages=self.num_stages,
-            enable_fp_fusion=True,
-        )
+        """Enqueue the kernel on the current stream of its operands' device."""
+        with torch.cuda.device_of(_operand(self.arguments.values())):  # Triton takes the current
+            self.kernel[self.grid](
+                **self.arguments,
+                **self.constants,
+                num_warps=self.num_warps,
+                num_stages=self.num_stages,
+                enable_fp_fusion=True,
+            )
+
+
+def _operand(arguments: Iterable[Any]) -> Tensor:
+    """The first tensor among arguments and tuples of them; all are on one device."""
+    for argument in arguments:
+        for each in argument if isinstance(argument, tuple) else (argument,):
+            if isinstance(each, Tensor):
+                return each
+    raise TypeError("a kernel without a tensor has no device to run on")
 
 
 def run_all(launches: list[Launch]) -> None:

@@ -1,0 +1,33 @@
+"""Options that several commands have, each described once.
+
+Nothing heavy is imported here, so that the command line can answer at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+_PRESETS = "preset's"
+
+
+def option(text: str, *names: str, by_preset: bool = False, **more: Any) -> Any:
+    """An option with help; ``by_preset``: where it is not given, the preset decides."""
+    if by_preset:
+        more["show_default"] = _PRESETS
+    return typer.Option(*names, help=text, **more)
+
+
+Preset = Annotated[str, option("Variant of the algorithm; see 'stylebench presets'.")]
+Pooling = Annotated[str | None, option("average or max.", by_preset=True)]
+Weights = Annotated[
+    str, option("auto, imagenet, gatys, random[:SEED] or a .pth or .safetensors file.")
+]
+Optimizer = Annotated[str, option("lbfgs or adam.")]
+History = Annotated[int, option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")]
+Init = Annotated[str | None, option("content, noise, style or an image file.", by_preset=True)]
+Seed = Annotated[int, option("Of the noise.")]
+Device = Annotated[
+    str | None, option("cpu, cuda, cuda:1 or mps.", show_default="the best there is")
+]
