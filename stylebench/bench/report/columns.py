@@ -116,7 +116,7 @@ def kernels(rows: Sequence[Row]) -> Table | None:
     """Kernels: time, what was reached, and against the eager formulation."""
 
     def against_eager(row: Row) -> float | None:
-        same = ("kernel", "layer", "precision", "channels", "positions")
+        same = ("kernel", "layer", "precision", "size")
         for other in rows:
             if (
                 other.text("implementation") == "eager"
@@ -136,6 +136,7 @@ def kernels(rows: Sequence[Row]) -> Table | None:
             _MACHINE,
             words("kernel", lambda row: row.text("kernel") or row.case.name),
             words("layer", lambda row: row.text("layer")),
+            _SIZE,
             numbers("channels", lambda row: row.number("channels"), lambda n: f"{n:g}"),
             numbers("positions", lambda row: row.number("positions"), lambda n: f"{n:,.0f}"),
             _PRECISION,

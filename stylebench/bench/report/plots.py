@@ -135,16 +135,15 @@ def _lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def roof_shares(slug: str, machine: str, rows: list[Row]) -> Chart | None:
-    """The share of the measured roof, a line of dots for each kernel, layer and precision."""
+    """The share of the measured roof at one size, a line of dots a kernel, layer and precision."""
     shared = [row for row in rows if row.case.roof_share is not None]
-    shared.sort(key=lambda row: (kernel_name(row), row.number("positions") or 0))
-    names = _kernel_names(shared)
+    shared.sort(key=kernel_name)
     kinds = {row.text("implementation"): None for row in sorted(shared, key=lambda row: row.rank)}
     series = []
     for kind in kinds:
         its = [
-            (name, row.case.roof_share or 0)
-            for name, row in zip(names, shared, strict=True)
+            (kernel_name(row), row.case.roof_share or 0)
+            for row in shared
             if row.text("implementation") == kind
         ]
         series.append(
@@ -158,25 +157,13 @@ def roof_shares(slug: str, machine: str, rows: list[Row]) -> Chart | None:
         )
     most = max((row.case.roof_share or 0 for row in shared), default=0)
     axis = {"title": {"text": "% of roof"}, "dtick": 25, "range": [0, max(103, 103 * most)]}
-    return dots(slug, machine, series, axis) if series else None
+    return dots(slug, _title(machine, shared), series, axis) if series else None
 
 
 def kernel_name(row: Row) -> str:
     """``gram relu1_1 bf16``."""
     words = [row.text(name) for name in ("kernel", "layer", "precision")]
     return " ".join(filter(None, words)) or row.case.name
-
-
-def _kernel_names(rows: Sequence[Row]) -> list[str]:
-    """With the number of positions, where a kernel ran on several."""
-    sizes: dict[str, set[float | None]] = {}
-    for row in rows:
-        sizes.setdefault(kernel_name(row), set()).add(row.number("positions"))
-    return [
-        f"{name} {row.number('positions') or 0:,.0f}" if len(sizes[name]) > 1 else name
-        for row in rows
-        for name in [kernel_name(row)]
-    ]
 
 
 def parts_of_iteration(slug: str, machine: str, rows: list[Row]) -> Chart | None:

@@ -20,7 +20,7 @@ class Section:
         title: its heading.
         lead: one or two sentences.
         command: what would fill it, where it is empty.
-        charts: one a machine.
+        charts: one a machine, or a machine and size.
         tables: folded away below charts, open where there are none.
     """
 
@@ -79,17 +79,27 @@ def _sizes(rows: Sequence[Row]) -> Section:
 def _roof(rows: Sequence[Row]) -> Section:
     its = sorted(
         of_suite(rows, "kernels"),
-        key=lambda row: (row.machine, plots.kernel_name(row), row.rank),
+        key=lambda row: (row.machine, row.pixels or 0, plots.kernel_name(row), row.rank),
     )
+    sizes = dict.fromkeys(row.text("size") for row in its)
     return Section(
         "roof",
         "Kernels against the roof",
         "The roof is the copy or the matrix product that the same machine reached in the same run, "
         "whichever bounds the kernel.",
         "stylebench bench kernels",
-        plots.each_machine("roof", its, plots.roof_shares),
+        [
+            chart
+            for number, size in enumerate(sizes)
+            for chart in _of_size(its, size, f"roof-{number}", plots.roof_shares)
+        ],
         _found(columns.kernels(its), columns.roofs(rows)),
     )
+
+
+def _of_size(rows: Sequence[Row], size: str, slug: str, draw: plots.Draw) -> list[Chart]:
+    """A chart a machine: two sizes on one would double its lines, and their names, on a phone."""
+    return plots.each_machine(slug, [row for row in rows if row.text("size") == size], draw)
 
 
 def _parts(rows: Sequence[Row]) -> Section:
