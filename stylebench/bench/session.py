@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -48,7 +49,7 @@ def run_visibly(
     with holder as folder:
         # Where pictures go depends on the machine and the day, which the record knows.
         bench = Bench(options, Path(folder) / ".pictures")
-        before = _unfinished(resume) if resume else None
+        before = _unfinished(resume, bench) if resume else None
 
         def keep(record: Record) -> None:
             if output:
@@ -80,10 +81,17 @@ def store(output: Path, record: Record, bench: Bench) -> tuple[Path, Record]:
     return write_record(path, record), record
 
 
-def _unfinished(path: Path) -> Record:
+def _unfinished(path: Path, bench: Bench) -> Record:
+    """The record at ``path``; its pictures become this run's, wherever that will write."""
     record = unfinished(path)
     if record is None:
         raise ValueError(f"{path}: no record that this version can go on with")
+    pictures = {Path(name) for case in record.cases for name in case.pictures.values()}
+    for picture in pictures:
+        kept = path.parent / picture.parent.name / picture.name
+        if bench.folder and kept.is_file():
+            bench.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(kept, bench.folder / picture.name)
     return record
 
 

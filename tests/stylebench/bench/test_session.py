@@ -23,7 +23,7 @@ def run(monkeypatch, tmp_path):
 
         monkeypatch.setattr(session, "suite", lambda _: Fake())
         code = session.run_visibly("smoke", Options(device="cpu"), output, as_json, resume)
-        files = list(tmp_path.rglob("*.json"))
+        files = list((output or tmp_path).rglob("*.json"))
         return code, files[0] if files else None
 
     return call
@@ -31,6 +31,17 @@ def run(monkeypatch, tmp_path):
 
 def interrupt(_):
     raise KeyboardInterrupt
+
+
+def draw(case, name):
+    """Work that leaves a picture."""
+
+    def work(bench):
+        bench.folder.mkdir(parents=True, exist_ok=True)
+        (bench.folder / f"{name}.png").write_bytes(b"png")
+        return case(name, pictures={"output": f"{name}.png"})
+
+    return work
 
 
 def test_without_an_output_nothing_is_kept(run, case, capsys):
@@ -72,16 +83,16 @@ def test_a_failed_case_is_exit_code_1_and_one_without_memory_is_not(run):
 
 
 def test_pictures_lie_in_a_folder_named_like_the_record(run, case):
-    def draw(name):
-        def work(bench):
-            bench.folder.mkdir(exist_ok=True)
-            (bench.folder / f"{name}.png").write_bytes(b"png")
-            return case(name, pictures={"output": f"{name}.png"})
-
-        return work
-
-    _, path = run(a=draw("a"), b=draw("b"))
+    _, path = run(a=draw(case, "a"), b=draw(case, "b"))
     for each in read_record(path).cases:
         assert each.pictures["output"] == f"{path.stem}/{each.name}.png"
         assert (path.parent / each.pictures["output"]).read_bytes() == b"png"
     assert sorted(item.name for item in path.parent.iterdir()) == [path.stem, path.name]
+
+
+def test_going_on_elsewhere_takes_the_pictures_along(run, case, tmp_path):
+    _, path = run(a=draw(case, "a"), b=interrupt, output=tmp_path / "first")
+    _, again = run(a=interrupt, b=draw(case, "b"), resume=path, output=tmp_path / "second")
+    for each in read_record(again).cases:
+        assert (again.parent / each.pictures["output"]).read_bytes() == b"png"
+    assert (path.parent / path.stem / "a.png").is_file()
