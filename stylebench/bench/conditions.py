@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import shlex
 from itertools import pairwise
+from pathlib import PurePath
+
+from stylebench.bench.record import Case, Record
 
 _PICTURES = ("content", "style")
+_WEIGHTS = "random:0"
+
+
+def conditions(record: Record, case: Case) -> tuple[str, ...]:
+    """What was not as usual about a case: ``weights imagenet``, ``threads 1``, ``content a.jpg``.
+
+    Usual are random weights, a thread a core, and drawn pictures; on a GPU threads do not matter.
+    """
+    found = []
+    weights, threads = (case.parameters.get(name) for name in ("weights", "threads"))
+    if weights not in (None, _WEIGHTS):
+        found.append(f"weights {weights}")
+    if threads not in (None, record.machine.cores) and record.machine.device != "cuda":
+        found.append(f"threads {threads}")
+    own = pictures(record.command).items()
+    return *found, *(f"{name} {PurePath(file).name}" for name, file in own)
 
 
 def pictures(command: str) -> dict[str, str]:

@@ -47,10 +47,15 @@ def as_text(record: Record) -> str:
     return json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
 
 
-def file_name(record: Record) -> str:
-    """``nvidia-h200/2026-03-14-iteration.json``, below the folder of all results."""
-    quick = "-quick" if record.quick else ""
-    return f"{record.machine.slug}/{record.started[:10]}-{record.suite}{quick}.json"
+def file_name(record: Record, number: int = 1) -> str:
+    """``nvidia-h200/2026-03-14-iteration.json``, below the folder of all results.
+
+    Args:
+        record: of which only machine, day, suite and shortness are in the name.
+        number: from 2 on it is there too, as ``-2``.
+    """
+    quick, behind = "-quick" if record.quick else "", f"-{number}" if number > 1 else ""
+    return f"{record.machine.slug}/{record.started[:10]}-{record.suite}{quick}{behind}.json"
 
 
 def read_record(path: Path) -> Record:
