@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,6 @@ def _loaded(path: Path | None) -> list[Any]:
 
 
 def _typed() -> str:
-    """The command line that ran this, without the folder of the program."""
+    """The command line that ran this, to be pasted, without the folder of the program."""
     program = Path(sys.argv[0]).name
-    return " ".join(["stylebench" if program == "__main__.py" else program, *sys.argv[1:]])
+    return shlex.join(["stylebench" if program == "__main__.py" else program, *sys.argv[1:]])

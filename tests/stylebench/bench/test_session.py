@@ -5,6 +5,7 @@ import json
 import pytest
 
 from stylebench.bench import session
+from stylebench.bench.cli import _typed
 from stylebench.bench.store import read_record
 from stylebench.bench.suite import Options, single
 
@@ -155,3 +156,8 @@ def test_going_on_elsewhere_takes_the_pictures_along(run, case, tmp_path):
     for each in read_record(again).cases:
         assert (again.parent / each.pictures["output"]).read_bytes() == b"png"
     assert (path.parent / path.stem / "a.png").is_file()
+
+
+def test_the_command_of_a_record_can_be_pasted(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/x/__main__.py", "bench", "parity", "--filter", "fused *"])
+    assert _typed() == "stylebench bench parity --filter 'fused *'"
