@@ -40,7 +40,7 @@ def times(cases: Sequence[Case]) -> dict[str, Times]:
     A case that runs until it has reached a loss has no steady state, but ``seconds_to_300``.
     """
     proven = [case for case in cases if case.status == "ok" and case.parity and case.parity.passed]
-    if steady := [case.timing for case in proven if case.timing]:
+    if steady := [case.timing for case in proven if case.timing and case.timing.median > 0]:
         runs = [deciding(each.samples, each.disturbed) for each in steady]
         disturbed = any(mostly_disturbed(each.samples, each.disturbed) for each in steady)
         return {"": Times(runs, disturbed)}

@@ -133,6 +133,13 @@ def test_several_runs_to_a_loss_have_an_interval(record):
     assert 1 < found.low < found.ratio < found.high
 
 
+def test_a_median_of_nothing_is_no_time(record, case):
+    one = case()
+    still = replace(one, timing=replace(one.timing, median=0.0))
+    (found,) = differences([record(one)], [record(still)])
+    assert found.verdict == "NO TIME"
+
+
 def test_what_failed_its_proof_has_no_time_to_a_loss(record):
     wrong = replace(descent({300: 1.0}), status="parity failed", parity=None)
     (found,) = found_of(record, [descent({300: 1.0})], [wrong]).values()
