@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from rich.table import Table
 
+from stylebench.bench.conditions import conditions
 from stylebench.bench.record import Case, Machine, Record
 from stylebench.bench.session import show
 from stylebench.bench.times import FEWEST, Times, times
@@ -222,5 +223,6 @@ def _cases(records: Sequence[Record]) -> dict[str, list[Case]]:
     for record in records:
         quick = " quick" if record.quick else ""
         for case in record.cases:
-            cases.setdefault(f"{record.suite}{quick}: {case.name}", []).append(case)
+            unusual = "".join(f", {each}" for each in conditions(record, case))
+            cases.setdefault(f"{record.suite}{quick}: {case.name}{unusual}", []).append(case)
     return cases

@@ -48,6 +48,7 @@ def _settings(row: Row) -> str:
         row.text("optimizer") + (f" {history}" if history else ""),
         f"scales {scales}" if scales else "",
         f"from {start}" if start else "",
+        row.text("conditions"),
     )
     return ", ".join(filter(None, parts))
 
@@ -121,7 +122,7 @@ def kernels(rows: Sequence[Row]) -> Table | None:
             if (
                 other.text("implementation") == "eager"
                 and other.rate
-                and other.machine == row.machine
+                and other.record_anchor == row.record_anchor
                 and all(other.text(name) == row.text(name) for name in same)
             ):
                 return row.rate / other.rate if row.rate else None
@@ -135,6 +136,7 @@ def kernels(rows: Sequence[Row]) -> Table | None:
         [
             _MACHINE,
             words("kernel", lambda row: row.text("kernel") or row.case.name),
+            words("conditions", lambda row: row.text("conditions")),
             words("layer", lambda row: row.text("layer")),
             _SIZE,
             numbers("channels", lambda row: row.number("channels"), lambda n: f"{n:g}"),
@@ -203,7 +205,7 @@ def times_to_loss(rows: Sequence[Row]) -> Table | None:
             other.number(last)
             for other in rows
             if other.text("engine") == "reference"
-            and (other.machine, other.text("init")) == (row.machine, row.text("init"))
+            and (other.record_anchor, other.text("init")) == (row.record_anchor, row.text("init"))
         ]
         mine = row.number(last)
         fastest = min((seconds for seconds in theirs if seconds), default=None)

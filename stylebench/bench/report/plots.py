@@ -124,7 +124,7 @@ def _lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows that differ in nothing but their size, under the name that they share."""
     varying = [
         name
-        for name in ("preset", "optimizer", "history", "pooling")
+        for name in ("preset", "optimizer", "history", "pooling", "conditions")
         if len({row.text(name) for row in rows}) > 1
     ]
     groups: dict[str, list[Row]] = {}
@@ -162,7 +162,7 @@ def roof_shares(slug: str, machine: str, rows: list[Row]) -> Chart | None:
 
 def kernel_name(row: Row) -> str:
     """``gram relu1_1 bf16``."""
-    words = [row.text(name) for name in ("kernel", "layer", "precision")]
+    words = [row.text(name) for name in ("kernel", "layer", "precision", "conditions")]
     return " ".join(filter(None, words)) or row.case.name
 
 

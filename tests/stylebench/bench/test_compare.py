@@ -133,6 +133,16 @@ def test_several_runs_to_a_loss_have_an_interval(record):
     assert 1 < found.low < found.ratio < found.high
 
 
+def test_other_weights_are_another_case(record, case):
+    usual, pretrained = (
+        replace(case("a"), parameters={"weights": weights}) for weights in ("random:0", "imagenet")
+    )
+    found = differences([record(usual), record(pretrained)], [record(pretrained)])
+    assert {each.case: each.verdict for each in found} == {
+        "iteration: a": "ONLY BEFORE", "iteration: a, weights imagenet": "SAME"
+    }  # fmt: skip
+
+
 def test_a_median_of_nothing_is_no_time(record, case):
     one = case()
     still = replace(one, timing=replace(one.timing, median=0.0))

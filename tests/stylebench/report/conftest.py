@@ -47,7 +47,7 @@ ENGINES = {
     ("fused", "fp32"): (2.2, 0.4),
     ("fused", "bf16"): (4.31, 0.28),
 }
-COMMON = {"preset": "gatys-pytorch", "optimizer": "lbfgs", "history": 100, "weights": "random"}
+COMMON = {"preset": "gatys-pytorch", "optimizer": "lbfgs", "history": 100, "weights": "random:0"}
 PASSED = Parity("reference fp64", [Check("loss", 2.1e-6, 1e-4, True),
                                    Check("gradient", 8.4e-3, 1.2e-2, True)])  # fmt: skip
 FAILED = Parity("reference fp64", [Check("gradient", 3.4e-2, 1.2e-2, False)])
