@@ -43,6 +43,7 @@ class Series:
         x: numbers, or categories.
         y: likewise.
         hover: a text for each point.
+        files: the record that each point comes from.
         look: plotly's properties.
     """
 
@@ -50,6 +51,7 @@ class Series:
     x: Sequence[Any]
     y: Sequence[Any]
     hover: Sequence[str]
+    files: Sequence[str]
     look: Mapping[str, Any]
 
 
@@ -118,7 +120,10 @@ def _shared(series: Series) -> dict[str, Any]:
     return {
         "name": plain(series.name),
         "x": list(series.x),
-        "hovertext": [plain(text) for text in series.hover],
+        "hovertext": [
+            f"{plain(text)}<br>{plain(file)}"
+            for text, file in zip(series.hover, series.files, strict=True)
+        ],
         "hoverinfo": "text",
         **series.look,
     }

@@ -51,6 +51,7 @@ def rate_bars(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     rates = [row.rate or 0 for row in timed]
     series = Series(
         "it/s", rates, labels(timed), [_rate_words(row, rows) for row in timed],
+        [row.file for row in timed],
         {"marker": {"color": [colour(row.text("engine")) for row in timed]}},
     )  # fmt: skip
     # Room to the right of the longest bar for its words.
@@ -96,6 +97,7 @@ def _by_size(
             [row.pixels for row in points],
             [value(row) for row in points],
             [f"{name}, {row.text('size')}: {spell(value(row) or 0)}" for row in points],
+            [row.file for row in points],
             look,
         )
         for (name, points), look in zip(groups.items(), looks, strict=True)
@@ -142,16 +144,17 @@ def roof_shares(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     series = []
     for kind in kinds:
         its = [
-            (kernel_name(row), row.case.roof_share or 0)
+            (kernel_name(row), row.case.roof_share or 0, row.file)
             for row in shared
             if row.text("implementation") == kind
         ]
         series.append(
             Series(
                 kind or "kernel",
-                [100 * share for _, share in its],
-                [name for name, _ in its],
-                [f"{kind} {name}: {percent(share)}" for name, share in its],
+                [100 * share for _, share, _ in its],
+                [name for name, _, _ in its],
+                [f"{kind} {name}: {percent(share)}" for name, share, _ in its],
+                [file for _, _, file in its],
                 {"marker": {"color": colour(kind), "size": 10}},
             )
         )
@@ -172,14 +175,18 @@ def parts_of_iteration(slug: str, machine: str, rows: list[Row]) -> Chart | None
     names = labels(split)
     series = []
     for index, part in enumerate(dict.fromkeys(part for row in split for part in row.case.parts)):
-        its = [(name, row.case.parts[part]) for name, row in zip(names, split, strict=True)
-               if part in row.case.parts]  # fmt: skip
+        its = [
+            (name, row.case.parts[part], row.file)
+            for name, row in zip(names, split, strict=True)
+            if part in row.case.parts
+        ]
         series.append(
             Series(
                 part,
-                [1e3 * seconds for _, seconds in its],
-                [name for name, _ in its],
-                [f"{name}, {part}: {si(seconds, 's')}" for name, seconds in its],
+                [1e3 * seconds for _, seconds, _ in its],
+                [name for name, _, _ in its],
+                [f"{name}, {part}: {si(seconds, 's')}" for name, seconds, _ in its],
+                [file for _, _, file in its],
                 spare_look(index),
             )
         )
@@ -200,6 +207,7 @@ def loss_curves(slug: str, machine: str, rows: list[Row]) -> Chart | None:
                 f"after {si(point.seconds, 's')}"
                 for point in row.case.curve
             ],
+            [row.file] * len(row.case.curve),
             {**look, "mode": "lines"},
         )
         for name, row, look in zip(labels(curved), curved, engine_lines(curved), strict=True)
@@ -217,24 +225,24 @@ def loss_curves(slug: str, machine: str, rows: list[Row]) -> Chart | None:
 def _target(rows: Iterable[Row], longest: float) -> list[Series]:
     """The loss that the reference has after its last mark, as a level line."""
     marks = [
-        (int(found[1]), value)
+        (int(found[1]), value, row.file)
         for row in rows
         for name, value in row.case.values.items()
         if (found := re.fullmatch(r"target_(\d+)", name)) and value > 0
     ]
     if not marks:
         return []
-    iterations, loss = max(marks)
+    iterations, loss, file = max(marks)
     name = f"reference after {iterations}"
     words = f"the reference's loss after {iterations} iterations: {figure(loss)}"
     look = {"mode": "lines", "line": {"color": GREY, "dash": "dot", "width": 1.5}}
-    return [Series(name, [0, longest], [loss, loss], [words, words], look)]
+    return [Series(name, [0, longest], [loss, loss], [words, words], [file, file], look)]
 
 
 #: Values of the suite stylize -> what they are called.
 RUNS = {
     "cold_seconds": "first run",
-    "warm_seconds": "second run",
+    "warm_seconds": "later runs, median",
     "first_iteration_seconds": "to the first iteration",
 }
 
@@ -244,20 +252,32 @@ def whole_runs(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     ordered = sorted(rows, key=lambda row: row.rank)
     series = []
     for index, (key, words) in enumerate(RUNS.items()):
-        its = [(name, value) for name, row in zip(labels(ordered), ordered, strict=True)
+        its = [(name, value, row) for name, row in zip(labels(ordered), ordered, strict=True)
                if (value := row.number(key)) is not None]  # fmt: skip
         if its:
             series.append(
                 Series(
                     words,
-                    [value for _, value in its],
-                    [name for name, _ in its],
-                    [f"{name}, {words}: {si(value, 's')}" for name, value in its],
+                    [value for _, value, _ in its],
+                    [name for name, _, _ in its],
+                    [
+                        f"{name}, {_run_words(row, key)}: {si(value, 's')}"
+                        for name, value, row in its
+                    ],
+                    [row.file for _, _, row in its],
                     spare_look(index, size=10),
                 )
             )
     axis = {"title": {"text": "seconds"}, "rangemode": "tozero"}
     return dots(slug, machine, series, axis) if series else None
+
+
+def _run_words(row: Row, key: str) -> str:
+    """What a time of the suite stylize is called, with the number of runs behind a median."""
+    timing = row.case.timing
+    if key != "warm_seconds" or timing is None:
+        return RUNS[key]
+    return f"median of {len(timing.samples)} later runs"
 
 
 def _title(machine: str, rows: Sequence[Row]) -> str:

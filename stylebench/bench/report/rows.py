@@ -63,6 +63,11 @@ class Row:
         return self.stored.record.suite
 
     @property
+    def file(self) -> str:
+        """The record's, with the machine's folder: ``nvidia-h200/2026-03-14-iteration.json``."""
+        return "/".join(self.stored.path.parts[-2:])
+
+    @property
     def date(self) -> str:
         """Of the run, ``2026-03-14``."""
         return self.stored.record.started[:10]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stylebench.bench.report import columns, plots
+from stylebench.bench.report import columns, plots, run_columns
 from stylebench.bench.report.charts import Chart
 from stylebench.bench.report.rows import Row, of_suite
 from stylebench.bench.report.tables import Table
@@ -134,10 +134,11 @@ def _loss(rows: Sequence[Row]) -> Section:
     return Section(
         "loss",
         "Time to the reference's loss",
-        "Every loss is judged by the fp32 reference, so that engines cannot flatter themselves.",
+        "Every loss is judged by the fp32 reference, so that engines cannot flatter themselves. "
+        "A percentage is how much more than the reference's loss is allowed.",
         "stylebench bench time-to-loss",
         [chart for start in starts for chart in _curves(its, start)],
-        _found(columns.times_to_loss(its)),
+        _found(run_columns.times_to_loss(its)),
     )
 
 
@@ -155,7 +156,7 @@ def _runs(rows: Sequence[Row]) -> Section:
         "Whole runs of the command, with the imports, the compilation and the writing.",
         "stylebench bench stylize",
         plots.each_machine("runs", its, plots.whole_runs),
-        _found(columns.whole_runs(its)),
+        _found(run_columns.whole_runs(its)),
     )
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from stylebench.bench.record import Case, Point
-from stylebench.bench.report.columns import kernels, speeds, times_to_loss
+from stylebench.bench.report.columns import kernels, speeds
 from stylebench.bench.report.headline import headlines
 from stylebench.bench.report.numbers import TIMES
 from stylebench.bench.report.palette import line_styles
 from stylebench.bench.report.plots import rate_by_size
 from stylebench.bench.report.rows import gather, labels, reference_of, speed_up, usual_size
+from stylebench.bench.report.run_columns import times_to_loss
 from stylebench.bench.report.tables import verdict
 from stylebench.bench.store import Stored, load_records
 
@@ -79,7 +80,7 @@ def test_a_ratio_needs_the_same_run():
         assert (speed_up(by_name["ours"], found) is not None) is (ratios == 2)
         assert filled(kernels([by_name["eager"], by_name["kernel"]]), "against eager") == ratios
         losses = [by_name["loss"], by_name["our loss"]]
-        assert filled(times_to_loss(losses), "sooner than reference") == ratios
+        assert filled(times_to_loss(losses), "sooner than reference, 300") == ratios
 
 
 def filled(table, title):
