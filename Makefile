@@ -33,6 +33,7 @@ format: $(READY)  ## rewrite the sources in the project's format
 
 report: $(READY)  ## the page of all results in report/, and the README's table of them
 	$(BIN)/stylebench report results/ -o report/ --readme README.md
+	@echo "to be seen at file://$(CURDIR)/report/index.html"
 
 clean:  ## remove what the targets above made
 	rm -rf .venv out report .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -118,7 +118,6 @@ def _sizes_axis(rows: Iterable[Row]) -> dict[str, Any]:
         "title": {"text": "longest side, px"},
         "tickvals": marks,
         "ticktext": [f"{sides[pixels]:g}" for pixels in marks],
-        "tickangle": 0,
     }
 
 

@@ -22,6 +22,7 @@ class Section:
         command: what would fill it, where it is empty.
         charts: one a machine, or a machine and size.
         tables: folded away below charts, open where there are none.
+        lacking: that what the command measures is not there, though a table is.
     """
 
     id: str
@@ -30,6 +31,12 @@ class Section:
     command: str
     charts: list[Chart] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    lacking: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether to say which command would fill it."""
+        return self.lacking or not (self.charts or self.tables)
 
 
 def sections(rows: Sequence[Row]) -> list[Section]:
@@ -94,6 +101,7 @@ def _roof(rows: Sequence[Row]) -> Section:
             for chart in _of_size(its, size, f"roof-{number}", plots.roof_shares)
         ],
         _found(columns.kernels(its), columns.roofs(rows)),
+        lacking=not its,
     )
 
 

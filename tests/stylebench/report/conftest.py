@@ -24,7 +24,10 @@ from stylebench.bench.record import (
     State,
     Timing,
 )
+from stylebench.bench.report.page import write_report
 from stylebench.bench.store import file_name, write_record
+
+from .browsing import ARGUMENTS, CHROMIUM
 
 HOSTILE = "<script>window.hacked = true</script><img src=x onerror='window.hacked=true'>"
 
@@ -207,3 +210,25 @@ def fill(folder: Path):
 @pytest.fixture(scope="session")
 def results(tmp_path_factory):
     return fill(tmp_path_factory.mktemp("records") / "results")
+
+
+@pytest.fixture(scope="session")
+def address(results, tmp_path_factory):
+    """Of the page of these records."""
+    pytest.importorskip("plotly", reason="the extra 'report' is not installed")
+    return write_report([results], tmp_path_factory.mktemp("site")).as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium."""
+    reason = "playwright is not installed"
+    playwright = pytest.importorskip("playwright.sync_api", reason=reason)
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed")
+    with playwright.sync_playwright() as driver:
+        context = driver.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, args=ARGUMENTS
+        )
+        yield context
+        context.close()

@@ -1,12 +1,18 @@
 """Charts and tables tell what their figures are, and which record they come from."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from stylebench.bench.record import Case
+from stylebench.bench.report.charts import log_axis
+from stylebench.bench.report.page import render
 from stylebench.bench.report.rows import gather
 from stylebench.bench.report.sections import sections
-from stylebench.bench.store import load_records
+from stylebench.bench.store import Stored, load_records
+
+from .conftest import CPU, record
 
 SUITES = {"speed": "iteration", "sizes": "sizes", "roof": "kernels", "parts": "iteration",
           "memory": "sizes", "loss": "time-to-loss", "runs": "stylize"}  # fmt: skip
@@ -52,3 +58,26 @@ def test_a_median_of_several_runs_says_so(shown):
     assert "second run" not in names
     words = [text for trace in traces(shown["runs"]) for text in trace["hovertext"]]
     assert any("median of 20 later runs: 9.20 s" in text for text in words)
+
+
+@pytest.mark.parametrize(
+    ("values", "marks"),
+    [
+        ([0.96e9, 1.56e9], [0.8e9, 1e9, 1.2e9, 1.4e9, 1.6e9]),
+        ([0.31, 0.34], [0.31, 0.32, 0.33, 0.34]),
+        ([1, 100], None),
+        ([3, 3], None),
+        ([], None),
+    ],
+)
+def test_a_short_logarithmic_axis_has_marks_too(values, marks):
+    axis = log_axis("B", values)
+    assert axis.get("tickvals") == marks
+    assert ("dtick" in axis) is (marks is None)
+
+
+def test_a_section_without_what_it_is_about_says_what_to_run():
+    only = Stored(Path("a.json"), record("iteration", CPU, [Case("a", {})]))
+    page = render([only], [])
+    assert "Measured roofs" in page
+    assert "<code>stylebench bench kernels</code> writes them" in page
