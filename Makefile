@@ -17,10 +17,15 @@ demo: $(READY)  ## install, then the whole algorithm on pictures the project dra
 test: $(READY)  ## the test suite, a file a process: its tensors are too small to share
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-bench: $(READY)  ## the quick suites, as tables; records only with BENCH="--output results"
+bench: $(READY)  ## the quick suites, as tables; records only with BENCH="--output FOLDER"
+	failed=; \
 	for suite in smoke parity iteration kernels sizes time-to-loss stylize; do \
-	  $(BIN)/stylebench bench $$suite --quick $(BENCH) || exit; \
-	done
+	  $(BIN)/stylebench bench $$suite --quick $(BENCH) || case $$? in \
+	    130) exit 130;; \
+	    *) failed="$$failed $$suite";; \
+	  esac; \
+	done; \
+	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .
