@@ -13,9 +13,9 @@ import numpy as np
 from rich.table import Table
 
 from stylebench.bench.conditions import conditions
+from stylebench.bench.durations import FEWEST, Durations, durations
 from stylebench.bench.record import Case, Machine, Record
 from stylebench.bench.session import show
-from stylebench.bench.times import FEWEST, Times, times
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "UNCLEAR", "ONLY BEFORE", "ONLY AFTER", "NO TIME"]
 
@@ -62,7 +62,7 @@ def differences(before: Sequence[Record], after: Sequence[Record]) -> list[Diffe
 
 
 def _of_case(name: str, before: list[Case], after: list[Case]) -> Iterator[Difference]:
-    old, new = times(before), times(after)
+    old, new = durations(before), durations(after)
     if not after:
         yield Difference(name, "ONLY BEFORE", before=_median(*old.values()))
     elif not before:
@@ -75,7 +75,9 @@ def _of_case(name: str, before: list[Case], after: list[Case]) -> Iterator[Diffe
             yield _difference(label, old.get(which), new.get(which), _why(before, after))
 
 
-def _difference(name: str, old: Times | None, new: Times | None, why: str | None) -> Difference:
+def _difference(
+    name: str, old: Durations | None, new: Durations | None, why: str | None
+) -> Difference:
     if old is None or new is None:
         lost = Difference(name, "NO TIME", remark=why or "not reached")
         return replace(lost, before=_median(old), after=_median(new))
@@ -90,7 +92,7 @@ def _difference(name: str, old: Times | None, new: Times | None, why: str | None
     return Difference(name, found, ratio, low, high, *both, remark)
 
 
-def _median(*found: Times | None) -> float | None:
+def _median(*found: Durations | None) -> float | None:
     """Of the first, where there is one."""
     return next((each.median for each in found if each), None)
 

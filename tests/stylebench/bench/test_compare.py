@@ -151,7 +151,8 @@ def test_a_median_of_nothing_is_no_time(record, case):
 
 
 def test_what_failed_its_proof_has_no_time_to_a_loss(record):
-    wrong = replace(descent({300: 1.0}), status="parity failed", parity=None)
+    failed = Parity("x", [Check("loss", 2.0, 1.0, False)])
+    wrong = Case("a", {}, "parity failed", parity=failed)
     (found,) = found_of(record, [descent({300: 1.0})], [wrong]).values()
     assert (found.verdict, found.remark) == ("NO TIME", "after: parity failed")
 

@@ -1,9 +1,9 @@
 """Records: no time without proof, files that are whole, and readers that survive the rest."""
 
+import dataclasses
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +80,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, record, case, monkeypa
 )
 def test_broken_files_are_named_and_skipped(tmp_path, record, case, text, message, monkeypatch):
     steps = {-1: lambda old: {"suite": old["title"]}, -2: lambda _: {}}
-    monkeypatch.setattr(store, "MIGRATIONS", steps)
+    monkeypatch.setattr(store, "MIGRATIONS", {**store.MIGRATIONS, **steps})
     write_record(tmp_path / "good.json", record(case()))
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(RecordError, match=r"bad\.json"):
@@ -97,7 +97,7 @@ def test_broken_files_are_named_and_skipped(tmp_path, record, case, text, messag
 
 def test_a_median_of_nothing_has_no_rate(tmp_path, record, case):
     one = case()
-    still = replace(one, timing=replace(one.timing, median=0.0))
+    still = dataclasses.replace(one, timing=dataclasses.replace(one.timing, median=0.0))
     write_record(tmp_path / "r.json", record(still))
     frame = load_results(tmp_path)
     assert frame["median"].item() == 0

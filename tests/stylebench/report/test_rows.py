@@ -193,7 +193,7 @@ def test_a_verdict_never_passes_what_did_not(given, text, tone):
 
 def test_a_case_that_failed_keeps_no_time_however_it_is_spelled():
     failed = Case(
-        "a", {}, "parity failed", parity=FAILED, roof_share=0.5, parts={"taps": 1.0},
+        "a", {}, "failed", parity=PASSED, roof_share=0.5, parts={"taps": 1.0},
         curve=[Point(1, 1, 1)], values={"seconds_to_300": 2.0, "psnr": 20.0},
     )  # fmt: skip
     (row,) = rows(record("time-to-loss", CPU, [failed]))

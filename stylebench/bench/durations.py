@@ -15,7 +15,7 @@ _REACHED = "seconds_to_"
 
 
 @dataclass(frozen=True)
-class Times:
+class Durations:
     """One time of a case, from every run of it.
 
     Attributes:
@@ -34,7 +34,7 @@ class Times:
         return float(np.median(np.concatenate(self.runs)))
 
 
-def times(cases: Sequence[Case]) -> dict[str, Times]:
+def durations(cases: Sequence[Case]) -> dict[str, Durations]:
     """Which -> that time; the steady state's name is empty. Only what was proven has any.
 
     A case that runs until it has reached a loss has no steady state, but ``seconds_to_300``.
@@ -43,10 +43,10 @@ def times(cases: Sequence[Case]) -> dict[str, Times]:
     if steady := [case.timing for case in proven if case.timing and case.timing.median > 0]:
         runs = [deciding(each.samples, each.disturbed) for each in steady]
         disturbed = any(mostly_disturbed(each.samples, each.disturbed) for each in steady)
-        return {"": Times(runs, disturbed)}
+        return {"": Durations(runs, disturbed)}
     reached: dict[str, list[list[float]]] = {}
     for case in proven:
         for name, seconds in case.values.items():
             if name.startswith(_REACHED) and seconds > 0:
                 reached.setdefault(name, []).append([seconds])
-    return {name: Times(runs, bare=len(runs) < FEWEST) for name, runs in reached.items()}
+    return {name: Durations(runs, bare=len(runs) < FEWEST) for name, runs in reached.items()}
