@@ -17,10 +17,15 @@ demo: $(READY)  ## install, then the whole algorithm on pictures the project dra
 test: $(READY)  ## the test suite, a file a process: its tensors are too small to share
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-bench: $(READY)  ## the quick suites, as tables; records only with BENCH="--output results"
+bench: $(READY)  ## the quick suites, as tables; records only with BENCH="--output FOLDER"
+	failed=; \
 	for suite in smoke parity iteration kernels sizes time-to-loss stylize; do \
-	  $(BIN)/stylebench bench $$suite --quick $(BENCH) || exit; \
-	done
+	  $(BIN)/stylebench bench $$suite --quick $(BENCH) || case $$? in \
+	    130) exit 130;; \
+	    *) failed="$$failed $$suite";; \
+	  esac; \
+	done; \
+	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -33,6 +38,7 @@ format: $(READY)  ## rewrite the sources in the project's format
 
 report: $(READY)  ## the page of all results in report/, and the README's table of them
 	$(BIN)/stylebench report results/ -o report/ --readme README.md
+	@echo "to be seen at file://$(CURDIR)/report/index.html"
 
 clean:  ## remove what the targets above made
 	rm -rf .venv out report .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def compare(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
     fail_slower: Annotated[
-        str | None, typer.Option(help="Exit code 1 where a case is slower by more, as 5%.")
+        str | None, typer.Option(help="Exit code 1 where a case is slower by more, as 5%, or lost.")
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="A git revision to measure against the working tree.")
@@ -115,6 +116,11 @@ def compare(
 
     limit = None if fail_slower is None else percentage(fail_slower)
     if base is not None:
+        if before is not None:
+            raise ValueError(
+                f"--base {base} measures both sides itself: leave out {before} and what follows, "
+                "or --base"
+            )
         options = Options(quick=quick, device=device, size=size, weights=weights, pattern=pattern)
         records = measured_against(base, suite, options, rounds)
     else:
@@ -136,6 +142,6 @@ def _loaded(path: Path | None) -> list[Any]:
 
 
 def _typed() -> str:
-    """The command line that ran this, without the folder of the program."""
+    """The command line that ran this, to be pasted, without the folder of the program."""
     program = Path(sys.argv[0]).name
-    return " ".join(["stylebench" if program == "__main__.py" else program, *sys.argv[1:]])
+    return shlex.join(["stylebench" if program == "__main__.py" else program, *sys.argv[1:]])

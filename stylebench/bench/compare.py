@@ -5,36 +5,40 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from rich.table import Table
 
+from stylebench.bench.conditions import conditions
+from stylebench.bench.durations import FEWEST, Durations, durations
 from stylebench.bench.record import Case, Machine, Record
 from stylebench.bench.session import show
-from stylebench.bench.statistics import deciding, mostly_disturbed
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "UNCLEAR", "ONLY BEFORE", "ONLY AFTER", "NO TIME"]
 
 _SAME = 0.02  # ratios this close to 1 are the same for all purposes
+_FAR = 0.05  # ratios of single times that are nearer to 1 tell nothing
+_SINGLE = f"single runs, no interval: within {100 * _FAR:.0f} % nothing is told"
 _RESAMPLES = 2000
 _QUANTILES = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One case in two runs.
+    """One time in two runs.
 
     Attributes:
-        case: suite and name.
+        case: suite and name, and which of its times where it has several.
         verdict: what came of it.
         ratio: median time after over median time before; above 1 is slower.
-        low: lower end of the ratio's 95 % interval.
+        low: lower end of the ratio's 95 % interval; null where there is none.
         high: its upper end.
         before: median before, s.
         after: median after, s.
+        remark: why there is no time, or no interval.
     """
 
     case: str
@@ -44,31 +48,68 @@ class Difference:
     high: float | None = None
     before: float | None = None
     after: float | None = None
+    remark: str | None = None
 
 
 def differences(before: Sequence[Record], after: Sequence[Record]) -> list[Difference]:
-    """Every case of either run; a case may be recorded more than once."""
+    """Every time of either run; a case may be recorded more than once, and have several times."""
     old, new = _cases(before), _cases(after)
-    return [_difference(name, old.get(name), new.get(name)) for name in {**old, **new}]
+    return [
+        each
+        for name in {**old, **new}
+        for each in _of_case(name, old.get(name, []), new.get(name, []))
+    ]
 
 
-def _difference(name: str, before: list[Case] | None, after: list[Case] | None) -> Difference:
-    if after is None:
-        return Difference(name, "ONLY BEFORE")
-    if before is None:
-        return Difference(name, "ONLY AFTER")
-    old, new = ([case.timing for case in cases if case.timing] for cases in (before, after))
-    if not old or not new:
-        return Difference(name, "NO TIME")
-    runs = [[deciding(each.samples, each.disturbed) for each in side] for side in (old, new)]
-    medians = [float(np.median(np.concatenate(each))) for each in runs]
-    low, high = ratio_interval(*runs)
-    found = verdict(low, high)
-    if found != "SAME" and any(
-        mostly_disturbed(each.samples, each.disturbed) for each in [*old, *new]
-    ):
-        found = "UNCLEAR"  # nothing but a likeness can be told from disturbed samples
-    return Difference(name, found, medians[1] / medians[0], low, high, *medians)
+def _of_case(name: str, before: list[Case], after: list[Case]) -> Iterator[Difference]:
+    old, new = durations(before), durations(after)
+    if not after:
+        yield Difference(name, "ONLY BEFORE", before=_median(*old.values()))
+    elif not before:
+        yield Difference(name, "ONLY AFTER", after=_median(*new.values()))
+    elif not (old or new):
+        yield Difference(name, "NO TIME", remark=_why(before, after))
+    else:
+        for which in {**old, **new}:
+            label = f"{name}, {which}" if which else name
+            yield _difference(label, old.get(which), new.get(which), _why(before, after))
+
+
+def _difference(
+    name: str, old: Durations | None, new: Durations | None, why: str | None
+) -> Difference:
+    if old is None or new is None:
+        lost = Difference(name, "NO TIME", remark=why or "not reached")
+        return replace(lost, before=_median(old), after=_median(new))
+    both, ratio = (old.median, new.median), new.median / old.median
+    if old.bare or new.bare:
+        return Difference(name, _of_single(ratio), ratio, None, None, *both, _SINGLE)
+    low, high = ratio_interval(old.runs, new.runs)
+    found, remark = verdict(low, high), None
+    if found != "SAME" and (old.disturbed or new.disturbed):
+        # Nothing but a likeness can be told from disturbed samples.
+        found, remark = "UNCLEAR", "most samples were disturbed"
+    return Difference(name, found, ratio, low, high, *both, remark)
+
+
+def _median(*found: Durations | None) -> float | None:
+    """Of the first, where there is one."""
+    return next((each.median for each in found if each), None)
+
+
+def _why(before: Sequence[Case], after: Sequence[Case]) -> str | None:
+    """What became of a case that has no time."""
+    sides = (("before", before), ("after", after))
+    failed = [f"{side}: {case.status}" for side, cases in sides for case in cases
+              if case.status != "ok"]  # fmt: skip
+    return ", ".join(dict.fromkeys(failed)) or None
+
+
+def _of_single(ratio: float) -> Verdict:
+    """What can be said of two times without an interval: far apart, or nothing."""
+    if abs(ratio - 1) <= _FAR:
+        return "UNCLEAR"
+    return "FASTER" if ratio < 1 else "SLOWER"
 
 
 def verdict(low: float, high: float) -> Verdict:
@@ -89,7 +130,7 @@ def ratio_interval(before: Runs, after: Runs) -> tuple[float, float]:
     Runs are drawn first, then samples within each: samples of one run share its luck. A median of
     fewer than three samples has no interval to speak of: it may lie anywhere.
     """
-    if min(sum(map(len, runs)) for runs in (before, after)) < 3:
+    if min(sum(map(len, runs)) for runs in (before, after)) < FEWEST:
         return 0.0, float("inf")
     random = np.random.default_rng(0)
     ratios = _medians(random, after) / _medians(random, before)
@@ -115,29 +156,35 @@ def percentage(text: str) -> float:
     return float(found[1]) / 100
 
 
-def slower_by(found: Sequence[Difference], limit: float) -> list[Difference]:
-    """Those that are surely slower, and by more than ``limit``."""
-    return [
-        each
-        for each in found
-        if each.verdict == "SLOWER" and each.ratio is not None and each.ratio > 1 + limit
-    ]
+def failures(found: Sequence[Difference], limit: float) -> list[str]:
+    """Why ``found`` does not show that nothing is slower by more than ``limit``; a line each."""
+    lines = []
+    for each in found:
+        if each.verdict == "SLOWER" and each.ratio is not None and each.ratio > 1 + limit:
+            lines.append(f"slower than allowed: {each.case}")
+        elif each.verdict in ("NO TIME", "ONLY BEFORE") and each.before is not None:
+            lines.append(f"no time any more: {each.case} ({each.remark or 'not run'})")
+    if not any(each.ratio is not None for each in found):
+        lines.append("nothing was compared: no case has a time in both runs")
+    return lines
 
 
 def compare_visibly(
     before: Sequence[Record], after: Sequence[Record], limit: float | None, as_json: bool
 ) -> bool:
-    """Print the comparison; return whether nothing is slower by more than ``limit``."""
-    found = differences(before, after)
-    failed = [] if limit is None else slower_by(found, limit)
+    """Print the comparison; return whether nothing is slower by more than ``limit``.
+
+    It is not where a time is lost, or where there was nothing to compare.
+    """
+    found, remark = differences(before, after), _remark(before, after)
+    failed = [] if limit is None else failures(found, limit)
     if as_json:
         rows = [_finite(asdict(each)) for each in found]
-        passed = not failed
-        sys.stdout.write(json.dumps({"cases": rows, "passed": passed}, indent=1) + "\n")
+        answer = {"remark": remark, "cases": rows, "failures": failed, "passed": not failed}
+        sys.stdout.write(json.dumps(answer, indent=1) + "\n")
     else:
-        show(_table(found, _remark(before, after)))
-        for each in failed:
-            sys.stdout.write(f"slower than allowed: {each.case}\n")
+        show(_table(found, remark))
+        sys.stdout.write("".join(f"{line}\n" for line in failed))
     return not failed
 
 
@@ -157,18 +204,19 @@ def _identity(machine: Machine) -> tuple[str, str, tuple[str, ...]]:
 
 def _table(found: Sequence[Difference], remark: str | None) -> Table:
     table = Table(title="time after / time before" + (f" ({remark})" if remark else ""))
-    for heading in ("case", "verdict", "ratio", "95 % interval", "before", "after"):
-        table.add_column(heading, justify="left" if heading in ("case", "verdict") else "right")
+    left = ("case", "verdict", "")
+    for heading in ("case", "verdict", "ratio", "95 % interval", "before", "after", ""):
+        table.add_column(heading, justify="left" if heading in left else "right")
     for each in found:
-        row = ["", "", "", ""]
-        if each.ratio is not None and each.before is not None and each.after is not None:
-            row = [
-                f"{each.ratio:.3f}",
-                f"{each.low:.3f} .. {each.high:.3f}",
-                f"{each.before:.4g} s",
-                f"{each.after:.4g} s",
-            ]
-        table.add_row(each.case, each.verdict, *row)
+        table.add_row(
+            each.case,
+            each.verdict,
+            "" if each.ratio is None else f"{each.ratio:.3f}",
+            "" if each.low is None else f"{each.low:.3f} .. {each.high:.3f}",
+            "" if each.before is None else f"{each.before:.4g} s",
+            "" if each.after is None else f"{each.after:.4g} s",
+            each.remark or "",
+        )
     return table
 
 
@@ -177,5 +225,6 @@ def _cases(records: Sequence[Record]) -> dict[str, list[Case]]:
     for record in records:
         quick = " quick" if record.quick else ""
         for case in record.cases:
-            cases.setdefault(f"{record.suite}{quick}: {case.name}", []).append(case)
+            unusual = "".join(f", {each}" for each in conditions(record, case))
+            cases.setdefault(f"{record.suite}{quick}: {case.name}{unusual}", []).append(case)
     return cases

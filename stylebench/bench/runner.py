@@ -15,6 +15,7 @@ from stylebench.bench.machine import finished, machine
 from stylebench.bench.memory import release
 from stylebench.bench.provenance import code, software
 from stylebench.bench.record import Case, Record
+from stylebench.bench.resume import check_resumable
 from stylebench.bench.suite import Bench, Job, Suite, contained
 
 Keep = Callable[[Record], object]
@@ -45,10 +46,15 @@ def run_suite(
         keep: called with the record so far after every job.
 
     Raises:
-        ValueError: the filter matches no case; the message names them.
+        ValueError: the filter matches no case, and the message names them; or ``before`` is
+            complete, or of another run than this.
     """
-    run = _Run(suite, bench, before)
+    run = _Run(suite, bench)
     jobs = list(suite.jobs(bench))
+    if before:
+        cases = {name: case for job in jobs for name, case in job.cases.items()}
+        check_resumable(before, run.record(complete=False), cases)
+        run.go_on_with(before)
     wanted = [_wanted(job, bench.options.pattern) for job in jobs]
     if not any(wanted):
         known = [name for job in jobs for name in job.cases]
@@ -90,14 +96,19 @@ def _shown(
 
 
 class _Run:
-    def __init__(self, suite: Suite, bench: Bench, before: Record | None) -> None:
-        self._suite, self._bench, self._before = suite, bench, before
-        self._start = time.perf_counter()
-        self._started = before.started if before else datetime.now(UTC).isoformat("T", "seconds")
-        self._machine = before.machine if before else machine(bench.device)
-        self.cases: list[Case] = list(before.cases) if before else []
-        bench.roofs.known = list(before.roofs) if before else []
+    def __init__(self, suite: Suite, bench: Bench) -> None:
+        self._suite, self._bench = suite, bench
+        self._start, self._earlier = time.perf_counter(), 0.0
+        self._started = datetime.now(UTC).isoformat("T", "seconds")
+        self._machine = machine(bench.device)
+        self.cases: list[Case] = []
         self._software, self._code = software(), code()  # now: sources may change under a long run
+
+    def go_on_with(self, before: Record) -> None:
+        """Begin where ``before`` ended."""
+        self._started, self._earlier = before.started, before.seconds
+        self._machine, self.cases = before.machine, list(before.cases)
+        self._bench.roofs.known = list(before.roofs)
 
     @property
     def names(self) -> set[str]:
@@ -115,11 +126,10 @@ class _Run:
                 console.print(summary(case))
 
     def record(self, complete: bool) -> Record:
-        earlier = self._before.seconds if self._before else 0.0
         return Record(
             suite=self._suite.name,
             started=self._started,
-            seconds=earlier + time.perf_counter() - self._start,
+            seconds=self._earlier + time.perf_counter() - self._start,
             quick=self._bench.options.quick,
             complete=complete,
             command=self._bench.options.command,

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-import tempfile
 from collections.abc import Iterable
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from stylebench.bench.machine import machine
 from stylebench.bench.rebuild import unfinished
 from stylebench.bench.record import Case, Record
 from stylebench.bench.runner import Outcome, duration, run_suite
-from stylebench.bench.store import as_text, file_name, write_record
+from stylebench.bench.shelf import Shelf, opened
+from stylebench.bench.store import as_text
 from stylebench.bench.suite import Bench, Options
 from stylebench.bench.suites import suite
+from stylebench.problem import choose_device
 
 _INTERRUPTED = 130
 _LINE = 160
@@ -39,25 +41,25 @@ def run_visibly(
         as_json: print the record, not a table.
         resume: an incomplete record to go on with.
 
-    Without ``output`` nothing is kept but what is printed. Ctrl-C keeps finished cases. The code
-    is 1 where a case failed or is wrong; one that did not fit into memory is a result.
+    Without ``output`` nothing is kept but what is printed, and no pictures are made. Ctrl-C keeps
+    finished cases. The code is 1 where a case failed or is wrong; one that did not fit into memory
+    is a result.
+
+    Raises:
+        ValueError: unknown suite, an ``output`` that cannot be written, or a record that this run
+            cannot go on with.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     chosen = suite(name)
-    holder = nullcontext(str(output)) if output else tempfile.TemporaryDirectory()
-    with holder as folder:
-        # Where pictures go depends on the machine and the day, which the record knows.
-        bench = Bench(options, Path(folder) / ".pictures")
-        before = _unfinished(resume) if resume else None
-
-        def keep(record: Record) -> None:
-            if output:
-                store(output, record, bench)
-
-        outcome = run_suite(chosen, bench, console, before, keep)
+    before = _unfinished(resume) if resume else None
+    with _shelf(output, options, resume) as shelf:
+        bench = Bench(options, shelf.folder if shelf else None)
+        if resume and before and shelf:
+            _take_along(resume, before, shelf.folder)
+        outcome = run_suite(chosen, bench, console, before, shelf.put if shelf else None)
         record = outcome.record
-        if output:
-            path, record = store(output, record, bench)
+        if shelf:
+            path, record = shelf.put(record)
             console.print(str(path))
     if as_json:
         sys.stdout.write(as_text(record))
@@ -66,18 +68,12 @@ def run_visibly(
     return _code(outcome)
 
 
-def store(output: Path, record: Record, bench: Bench) -> tuple[Path, Record]:
-    """Write ``record`` below ``output`` and its pictures into a folder beside it, named like it."""
-    path = output / file_name(record)
-    target = path.with_suffix("")
-    if bench.folder and bench.folder.is_dir():
-        target.mkdir(parents=True, exist_ok=True)
-        for picture in bench.folder.iterdir():
-            picture.replace(target / picture.name)
-        bench.folder.rmdir()
-    cases = [_with_pictures_in(target.name, case) for case in record.cases]
-    record = replace(record, cases=cases)
-    return write_record(path, record), record
+def _shelf(
+    output: Path | None, options: Options, resume: Path | None
+) -> AbstractContextManager[Shelf | None]:
+    if output is None:
+        return nullcontext()
+    return opened(output, machine(choose_device(options.device)).slug, resume)
 
 
 def _unfinished(path: Path) -> Record:
@@ -87,9 +83,13 @@ def _unfinished(path: Path) -> Record:
     return record
 
 
-def _with_pictures_in(folder: str, case: Case) -> Case:
-    pictures = {key: f"{folder}/{Path(name).name}" for key, name in case.pictures.items()}
-    return replace(case, pictures=pictures)
+def _take_along(path: Path, record: Record, folder: Path) -> None:
+    """Copy the pictures of the record at ``path``, so that this run's has them wherever it lies."""
+    pictures = {Path(name) for case in record.cases for name in case.pictures.values()}
+    for picture in pictures:
+        kept = path.parent / picture.parent.name / picture.name
+        if kept.is_file():
+            shutil.copyfile(kept, folder / picture.name)
 
 
 def show(printed: Table) -> None:

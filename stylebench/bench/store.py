@@ -50,10 +50,15 @@ def as_text(record: Record) -> str:
     return json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
 
 
-def file_name(record: Record) -> str:
-    """``nvidia-h200/2026-03-14-iteration.json``, below the folder of all results."""
-    quick = "-quick" if record.quick else ""
-    return f"{record.machine.slug}/{record.started[:10]}-{record.suite}{quick}.json"
+def file_name(record: Record, number: int = 1) -> str:
+    """``nvidia-h200/2026-03-14-iteration.json``, below the folder of all results.
+
+    Args:
+        record: of which only machine, day, suite and shortness are in the name.
+        number: from 2 on it is there too, as ``-2``.
+    """
+    quick, behind = "-quick" if record.quick else "", f"-{number}" if number > 1 else ""
+    return f"{record.machine.slug}/{record.started[:10]}-{record.suite}{quick}{behind}.json"
 
 
 def read_record(path: Path) -> Record:
@@ -66,7 +71,7 @@ def read_record(path: Path) -> Record:
 
     try:
         data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(data, dict) or not isinstance(data.get("version"), int):
         raise RecordError(f"{path}: is no record: it has no version")
@@ -84,8 +89,18 @@ def _migrated(data: dict[str, Any], path: Path) -> dict[str, Any]:
             raise RecordError(
                 f"{path}: is of version {version}; this stylebench reads up to {VERSION}"
             )
-        data = MIGRATIONS[version](data)
+        data = _next(data, path)
     return data
+
+
+def _next(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    version = data["version"]
+    try:
+        newer = MIGRATIONS[version](data)
+        return {**newer, "version": newer["version"]}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise RecordError(f"{path}: is no record of version {version} ({what})") from error
 
 
 @cache
@@ -155,6 +170,15 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
     return list(files)
 
 
+_TIMING = ("median", "q1", "q3", "spread", "samples")
+#: Those that a frame of results always has, also without a record.
+_COLUMNS = (
+    "suite", "machine", "device", "started", "quick", "commit", "torch", "path", "case", "status",
+    *_TIMING, "rate", "parity", "peak_bytes", "roof_share", "flops", "bytes", "build", "first",
+    "capture",
+)  # fmt: skip
+
+
 def load_results(*paths: str | Path) -> pd.DataFrame:
     """One row a case, from every record below ``paths``; broken files are named in a warning.
 
@@ -170,7 +194,9 @@ def load_results(*paths: str | Path) -> pd.DataFrame:
     stored, faults = load_records(*paths)
     for fault in faults:
         warnings.warn(f"left out: {fault}", stacklevel=2)
-    return pd.DataFrame([row for each in stored for row in _rows(each)])
+    rows = [row for each in stored for row in _rows(each)]
+    columns = dict.fromkeys([*_COLUMNS, *(name for row in rows for name in row)])
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def _rows(stored: Stored) -> list[dict[str, Any]]:
@@ -198,9 +224,8 @@ def _rows(stored: Stored) -> list[dict[str, Any]]:
         }
         if case.timing is not None:
             timing = case.timing
-            names = ("median", "q1", "q3", "spread", "samples")
-            figures |= {name: getattr(timing, name) for name in names}
-            figures["rate"] = 1 / timing.median
+            figures |= {name: getattr(timing, name) for name in _TIMING}
+            figures["rate"] = 1 / timing.median if timing.median > 0 else None
         if case.setup is not None:
             figures |= asdict(case.setup)
         rows.append({**case.parameters, **case.values, **run, **figures})

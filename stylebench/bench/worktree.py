@@ -15,6 +15,8 @@ from stylebench.bench.record import Record
 from stylebench.bench.store import load_records
 from stylebench.bench.suite import Options
 
+_FAILED_CASES = 1  # exit code of a suite that ended, with cases that failed and say so
+
 
 def measured_against(
     revision: str, suite: str, options: Options, rounds: int
@@ -24,7 +26,8 @@ def measured_against(
     Each run is a process of its own, since one process can hold one version of the package.
 
     Raises:
-        ValueError: no git repository, no such revision, or one that cannot run the suite.
+        ValueError: no git repository, no such revision, or one whose run of the suite did not
+            end, or left what cannot be read here.
     """
     here = Path(stylebench.__file__ or ".").parents[1]
     with tempfile.TemporaryDirectory() as folder, checked_out(here, revision) as there:
@@ -32,8 +35,7 @@ def measured_against(
             for name, root in (("before", there), ("after", here)):
                 output = Path(folder) / name / str(number)
                 _run(root, suite, options, output)
-        before, after = (load_records(Path(folder) / name)[0] for name in ("before", "after"))
-    return [each.record for each in before], [each.record for each in after]
+        return _records(Path(folder) / "before"), _records(Path(folder) / "after")
 
 
 @contextmanager
@@ -58,9 +60,21 @@ def _run(root: Path, suite: str, options: Options, output: Path) -> None:
         command, cwd=root, env={**os.environ, "PYTHONPATH": path}, check=False,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    if not any(output.rglob("*.json")):
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if done.returncode not in (0, _FAILED_CASES):
+        raise ValueError(f"{root}: the suite {suite!r} ended with {done.returncode}: {last}")
+    if not any(each.complete for each in _records(output)):
         raise ValueError(f"{root} cannot run the suite {suite!r}: {last}")
+
+
+def _records(folder: Path) -> list[Record]:
+    """All below ``folder``; what cannot be read is an error, since this very run wrote it."""
+    if not folder.is_dir():
+        return []
+    stored, faults = load_records(folder)
+    if faults:
+        raise ValueError("; ".join(faults))
+    return [each.record for each in stored]
 
 
 def _git(repository: Path, *arguments: str) -> None:

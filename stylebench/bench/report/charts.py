@@ -16,6 +16,9 @@ import plotly.graph_objects as go
 from stylebench.bench.report.palette import colour, line_styles, spare
 from stylebench.bench.report.rows import Row
 
+_LONG = 18  # letters of a label beside bars
+_FEW_MARKS = 0.7  # decades, in which 1, 2 and 5 may come but once
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -43,6 +46,7 @@ class Series:
         x: numbers, or categories.
         y: likewise.
         hover: a text for each point.
+        files: the record that each point comes from.
         look: plotly's properties.
     """
 
@@ -50,6 +54,7 @@ class Series:
     x: Sequence[Any]
     y: Sequence[Any]
     hover: Sequence[str]
+    files: Sequence[str]
     look: Mapping[str, Any]
 
 
@@ -85,7 +90,7 @@ def bars(
     """Horizontal bars, stacked where several series share a category; the first one on top."""
     traces = [
         go.Bar(
-            y=[plain(label) for label in each.y],
+            y=[_in_lines(label) for label in each.y],
             orientation="h",
             text=[plain(words) for words in each.hover] if text else None,
             textposition="outside" if text else "none",
@@ -94,8 +99,17 @@ def bars(
         )
         for each in series
     ]
-    chart_height = 74 + 30 * _categories(series)
+    deep = any(len(label) > _LONG for each in series for label in each.y)
+    chart_height = 74 + (38 if deep else 30) * _categories(series)
     return _chart(slug, title, traces, chart_height, x, _CATEGORIES, barmode="stack", bargap=0.32)
+
+
+def _in_lines(label: str) -> str:
+    """A long label in two lines, engine and precision first: on a phone it takes the bars' room."""
+    words = label.split()
+    if len(label) <= _LONG or len(words) < 3:
+        return plain(label)
+    return f"{plain(' '.join(words[:2]))}<br>{plain(' '.join(words[2:]))}"
 
 
 def dots(slug: str, title: str, series: Sequence[Series], x: Mapping[str, Any]) -> Chart:
@@ -118,7 +132,10 @@ def _shared(series: Series) -> dict[str, Any]:
     return {
         "name": plain(series.name),
         "x": list(series.x),
-        "hovertext": [plain(text) for text in series.hover],
+        "hovertext": [
+            f"{plain(text)}<br>{plain(file)}"
+            for text, file in zip(series.hover, series.files, strict=True)
+        ],
         "hoverinfo": "text",
         **series.look,
     }
@@ -134,15 +151,30 @@ _CATEGORIES = {
 
 
 def log_axis(title: str, values: Iterable[float | None]) -> dict[str, Any]:
-    """A logarithmic axis with marks at 1, 2 and 5, or at powers of ten where that were crowded."""
+    """A logarithmic axis with marks at 1, 2 and 5, or at powers of ten where that were crowded.
+
+    Where there would be one mark or none they are even.
+    """
     positive = [value for value in values if value and value > 0]
     decades = math.log10(max(positive) / min(positive)) if positive else 0
-    return {
+    axis: dict[str, Any] = {
         "type": "log",
         "title": {"text": title},
-        "tickformat": "~s" if decades and max(positive) >= 1e4 else "~g",
-        "dtick": "D2" if decades < 3.5 else 1,
+        "tickformat": "~s" if positive and max(positive) >= 1e4 else "~g",
     }
+    if 0 < decades < _FEW_MARKS:
+        return {**axis, "tickvals": _even_marks(min(positive), max(positive))}
+    return {**axis, "dtick": "D2" if decades < 3.5 else 1}
+
+
+def _even_marks(low: float, high: float) -> list[float]:
+    """A few round numbers from ``low`` to ``high``, one beyond each included."""
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(each for each in (1, 2, 5, 10) if each * power >= 0.999 * rough)
+    first = math.floor(low / step)
+    marks = [index * step for index in range(first, math.ceil(high / step) + 1)]
+    return [float(f"{mark:.6g}") for mark in marks if mark > 0]
 
 
 def _categories(series: Sequence[Series]) -> int:
@@ -169,7 +201,7 @@ def _chart(
         height=height,
         margin={"l": 8, "r": 18, "t": 10, "b": 8},
         showlegend=False,  # the page makes one of buttons, beside the chart and not on it
-        xaxis={"automargin": True, "zeroline": False, **x},
+        xaxis={"automargin": True, "zeroline": False, "tickangle": 0, **x},
         yaxis={"automargin": True, "zeroline": False, **y},
         hovermode="closest",
         **layout,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stylebench.bench.record import Check, Roof
 from stylebench.bench.report.numbers import percent, ratio, si
-from stylebench.bench.report.plots import RUNS
 from stylebench.bench.report.rows import Row, reference_of, speed_up
 from stylebench.bench.report.tables import (
     Cell,
@@ -22,7 +20,8 @@ from stylebench.bench.report.tables import (
 )
 
 
-def _seconds(value: float) -> str:
+def in_seconds(value: float) -> str:
+    """``12.3 ms``."""
     return si(value, "s")
 
 
@@ -30,14 +29,14 @@ def _bytes(value: float) -> str:
     return si(value, "B")
 
 
-_MACHINE: Column[Row] = words("machine", lambda row: row.machine)
-_SIZE: Column[Row] = Column("size, px", lambda row: Cell(row.text("size"), row.pixels), True)
-_ENGINE: Column[Row] = Column(
+MACHINE: Column[Row] = words("machine", lambda row: row.machine)
+SIZE: Column[Row] = Column("size, px", lambda row: Cell(row.text("size"), row.pixels), True)
+ENGINE: Column[Row] = Column(
     "engine", lambda row: Cell(row.text("engine") or row.case.name, tone=row.text("engine"))
 )
-_PRECISION: Column[Row] = words("precision", lambda row: row.text("precision"))
-_PARITY: Column[Row] = Column("parity", lambda row: verdict(row.case))
-_RECORD: Column[Row] = Column("record", source)
+PRECISION: Column[Row] = words("precision", lambda row: row.text("precision"))
+PARITY: Column[Row] = Column("parity", lambda row: verdict(row.case))
+RECORD: Column[Row] = Column("record", source)
 
 
 def _settings(row: Row) -> str:
@@ -48,13 +47,14 @@ def _settings(row: Row) -> str:
         row.text("optimizer") + (f" {history}" if history else ""),
         f"scales {scales}" if scales else "",
         f"from {start}" if start else "",
+        row.text("conditions"),
     )
     return ", ".join(filter(None, parts))
 
 
-_SETTINGS: Column[Row] = words("settings", _settings)
-_WHO = (_MACHINE, _SIZE, _ENGINE, _PRECISION)
-_PROOF = (_SETTINGS, _RECORD)
+SETTINGS: Column[Row] = words("settings", _settings)
+WHO = (MACHINE, SIZE, ENGINE, PRECISION)
+PROOF = (SETTINGS, RECORD)
 
 
 def _spread(row: Row) -> float | None:
@@ -66,7 +66,7 @@ def _setup(name: str) -> Column[Row]:
     return numbers(
         titles[name],
         lambda row: getattr(row.case.setup, name) if row.case.setup else None,
-        _seconds,
+        in_seconds,
     )
 
 
@@ -75,17 +75,17 @@ def speeds(caption: str, rows: Sequence[Row]) -> Table | None:
     return table(
         caption,
         [
-            *_WHO,
+            *WHO,
             numbers("it/s", lambda row: row.rate),
-            _PARITY,
-            numbers("an iteration", lambda row: 1 / row.rate if row.rate else None, _seconds),
+            PARITY,
+            numbers("an iteration", lambda row: 1 / row.rate if row.rate else None, in_seconds),
             numbers("\N{PLUS-MINUS SIGN}", _spread, percent),
             numbers("against reference", lambda row: speed_up(row, rows), ratio),
             numbers("share of roof", lambda row: row.case.roof_share, percent),
             _setup("build"),
             _setup("first"),
             _setup("capture"),
-            *_PROOF,
+            *PROOF,
         ],
         rows,
     )
@@ -103,10 +103,10 @@ def memory(rows: Sequence[Row]) -> Table | None:
     return table(
         "Peak memory",
         [
-            *_WHO,
+            *WHO,
             numbers("peak memory", lambda row: row.case.peak_bytes, _bytes),
             numbers("of the reference's", share, percent),
-            *_PROOF,
+            *PROOF,
         ],
         [row for row in rows if row.case.peak_bytes],
     )
@@ -116,12 +116,12 @@ def kernels(rows: Sequence[Row]) -> Table | None:
     """Kernels: time, what was reached, and against the eager formulation."""
 
     def against_eager(row: Row) -> float | None:
-        same = ("kernel", "layer", "precision", "channels", "positions")
+        same = ("kernel", "layer", "precision", "size")
         for other in rows:
             if (
                 other.text("implementation") == "eager"
                 and other.rate
-                and other.machine == row.machine
+                and other.record_anchor == row.record_anchor
                 and all(other.text(name) == row.text(name) for name in same)
             ):
                 return row.rate / other.rate if row.rate else None
@@ -133,23 +133,25 @@ def kernels(rows: Sequence[Row]) -> Table | None:
     return table(
         "Kernels",
         [
-            _MACHINE,
+            MACHINE,
             words("kernel", lambda row: row.text("kernel") or row.case.name),
+            words("conditions", lambda row: row.text("conditions")),
             words("layer", lambda row: row.text("layer")),
+            SIZE,
             numbers("channels", lambda row: row.number("channels"), lambda n: f"{n:g}"),
             numbers("positions", lambda row: row.number("positions"), lambda n: f"{n:,.0f}"),
-            _PRECISION,
+            PRECISION,
             Column(
                 "implementation",
                 lambda row: Cell(row.text("implementation"), tone=row.text("implementation")),
             ),
-            numbers("time", lambda row: 1 / row.rate if row.rate else None, _seconds),
+            numbers("time", lambda row: 1 / row.rate if row.rate else None, in_seconds),
             numbers("against eager", against_eager, ratio),
             numbers("share of roof", lambda row: row.case.roof_share, percent),
             numbers("moved", lambda row: reached(row.case.bytes, row), lambda v: si(v, "B/s")),
             numbers("computed", lambda r: reached(r.case.flops, r), lambda v: si(v, "FLOP/s")),
-            _PARITY,
-            _RECORD,
+            PARITY,
+            RECORD,
         ],
         rows,
     )
@@ -173,11 +175,11 @@ def parts(rows: Sequence[Row]) -> Table | None:
     return table(
         "Parts of an iteration",
         [
-            *(_of_row(column) for column in _WHO),
+            *(_of_row(column) for column in WHO),
             words("part", lambda line: line.name),
-            numbers("time", lambda line: line.seconds, _seconds),
+            numbers("time", lambda line: line.seconds, in_seconds),
             numbers("share", lambda line: line.share, percent),
-            *(_of_row(column) for column in _PROOF),
+            *(_of_row(column) for column in PROOF),
         ],
         lines,
     )
@@ -185,59 +187,6 @@ def parts(rows: Sequence[Row]) -> Table | None:
 
 def _of_row(column: Column[Row]) -> Column[_Part]:
     return Column(column.title, lambda line: column.cell(line.row), column.numeric)
-
-
-def times_to_loss(rows: Sequence[Row]) -> Table | None:
-    """Seconds until a run has the reference's loss after so many iterations."""
-    marks = {
-        int(found[1])
-        for row in rows
-        for name in row.case.values
-        if (found := re.fullmatch(r"seconds_to_(\d+)", name))
-    }
-
-    def sooner(row: Row) -> float | None:
-        last = f"seconds_to_{max(marks, default=0)}"
-        theirs = [
-            other.number(last)
-            for other in rows
-            if other.text("engine") == "reference"
-            and (other.machine, other.text("init")) == (row.machine, row.text("init"))
-        ]
-        mine = row.number(last)
-        fastest = min((seconds for seconds in theirs if seconds), default=None)
-        return fastest / mine if fastest and mine else None
-
-    def reached(mark: int) -> Column[Row]:
-        name = f"seconds_to_{mark}"
-        return numbers(f"to loss at {mark}", lambda row: row.number(name), _seconds)
-
-    return table(
-        "Seconds until the loss that the reference has after so many iterations",
-        [
-            _MACHINE,
-            _ENGINE,
-            _PRECISION,
-            *(reached(mark) for mark in sorted(marks)),
-            numbers("sooner than reference", sooner, ratio),
-            _PARITY,
-            *_PROOF,
-        ],
-        rows,
-    )
-
-
-def whole_runs(rows: Sequence[Row]) -> Table | None:
-    """From the shell to the saved image."""
-
-    def run(key: str, title: str) -> Column[Row]:
-        return numbers(title, lambda row: row.number(key), _seconds)
-
-    return table(
-        "From the shell to the saved image",
-        [*_WHO, *(run(key, title) for key, title in RUNS.items()), _PARITY, *_PROOF],
-        rows,
-    )
 
 
 def verdicts(rows: Sequence[Row]) -> Table | None:
@@ -250,13 +199,13 @@ def verdicts(rows: Sequence[Row]) -> Table | None:
     return table(
         "Parity by case",
         [
-            *_WHO,
-            _PARITY,
+            *WHO,
+            PARITY,
             words("nearest to its limit", lambda r: c.what if (c := tightest(r)) else ""),
             numbers("of the limit", lambda r: _used(c) if (c := tightest(r)) else None, percent),
             numbers("PSNR, dB", lambda row: row.number("psnr")),
             words("against", lambda row: row.case.parity.oracle if row.case.parity else ""),
-            *_PROOF,
+            *PROOF,
         ],
         rows,
     )

@@ -51,6 +51,7 @@ def rate_bars(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     rates = [row.rate or 0 for row in timed]
     series = Series(
         "it/s", rates, labels(timed), [_rate_words(row, rows) for row in timed],
+        [row.file for row in timed],
         {"marker": {"color": [colour(row.text("engine")) for row in timed]}},
     )  # fmt: skip
     # Room to the right of the longest bar for its words.
@@ -96,6 +97,7 @@ def _by_size(
             [row.pixels for row in points],
             [value(row) for row in points],
             [f"{name}, {row.text('size')}: {spell(value(row) or 0)}" for row in points],
+            [row.file for row in points],
             look,
         )
         for (name, points), look in zip(groups.items(), looks, strict=True)
@@ -116,7 +118,6 @@ def _sizes_axis(rows: Iterable[Row]) -> dict[str, Any]:
         "title": {"text": "longest side, px"},
         "tickvals": marks,
         "ticktext": [f"{sides[pixels]:g}" for pixels in marks],
-        "tickangle": 0,
     }
 
 
@@ -124,7 +125,7 @@ def _lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows that differ in nothing but their size, under the name that they share."""
     varying = [
         name
-        for name in ("preset", "optimizer", "history", "pooling")
+        for name in ("preset", "optimizer", "history", "pooling", "conditions")
         if len({row.text(name) for row in rows}) > 1
     ]
     groups: dict[str, list[Row]] = {}
@@ -135,48 +136,36 @@ def _lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def roof_shares(slug: str, machine: str, rows: list[Row]) -> Chart | None:
-    """The share of the measured roof, a line of dots for each kernel, layer and precision."""
+    """The share of the measured roof at one size, a line of dots a kernel, layer and precision."""
     shared = [row for row in rows if row.case.roof_share is not None]
-    shared.sort(key=lambda row: (kernel_name(row), row.number("positions") or 0))
-    names = _kernel_names(shared)
+    shared.sort(key=kernel_name)
     kinds = {row.text("implementation"): None for row in sorted(shared, key=lambda row: row.rank)}
     series = []
     for kind in kinds:
         its = [
-            (name, row.case.roof_share or 0)
-            for name, row in zip(names, shared, strict=True)
+            (kernel_name(row), row.case.roof_share or 0, row.file)
+            for row in shared
             if row.text("implementation") == kind
         ]
         series.append(
             Series(
                 kind or "kernel",
-                [100 * share for _, share in its],
-                [name for name, _ in its],
-                [f"{kind} {name}: {percent(share)}" for name, share in its],
+                [100 * share for _, share, _ in its],
+                [name for name, _, _ in its],
+                [f"{kind} {name}: {percent(share)}" for name, share, _ in its],
+                [file for _, _, file in its],
                 {"marker": {"color": colour(kind), "size": 10}},
             )
         )
     most = max((row.case.roof_share or 0 for row in shared), default=0)
     axis = {"title": {"text": "% of roof"}, "dtick": 25, "range": [0, max(103, 103 * most)]}
-    return dots(slug, machine, series, axis) if series else None
+    return dots(slug, _title(machine, shared), series, axis) if series else None
 
 
 def kernel_name(row: Row) -> str:
     """``gram relu1_1 bf16``."""
-    words = [row.text(name) for name in ("kernel", "layer", "precision")]
+    words = [row.text(name) for name in ("kernel", "layer", "precision", "conditions")]
     return " ".join(filter(None, words)) or row.case.name
-
-
-def _kernel_names(rows: Sequence[Row]) -> list[str]:
-    """With the number of positions, where a kernel ran on several."""
-    sizes: dict[str, set[float | None]] = {}
-    for row in rows:
-        sizes.setdefault(kernel_name(row), set()).add(row.number("positions"))
-    return [
-        f"{name} {row.number('positions') or 0:,.0f}" if len(sizes[name]) > 1 else name
-        for row in rows
-        for name in [kernel_name(row)]
-    ]
 
 
 def parts_of_iteration(slug: str, machine: str, rows: list[Row]) -> Chart | None:
@@ -185,14 +174,18 @@ def parts_of_iteration(slug: str, machine: str, rows: list[Row]) -> Chart | None
     names = labels(split)
     series = []
     for index, part in enumerate(dict.fromkeys(part for row in split for part in row.case.parts)):
-        its = [(name, row.case.parts[part]) for name, row in zip(names, split, strict=True)
-               if part in row.case.parts]  # fmt: skip
+        its = [
+            (name, row.case.parts[part], row.file)
+            for name, row in zip(names, split, strict=True)
+            if part in row.case.parts
+        ]
         series.append(
             Series(
                 part,
-                [1e3 * seconds for _, seconds in its],
-                [name for name, _ in its],
-                [f"{name}, {part}: {si(seconds, 's')}" for name, seconds in its],
+                [1e3 * seconds for _, seconds, _ in its],
+                [name for name, _, _ in its],
+                [f"{name}, {part}: {si(seconds, 's')}" for name, seconds, _ in its],
+                [file for _, _, file in its],
                 spare_look(index),
             )
         )
@@ -213,6 +206,7 @@ def loss_curves(slug: str, machine: str, rows: list[Row]) -> Chart | None:
                 f"after {si(point.seconds, 's')}"
                 for point in row.case.curve
             ],
+            [row.file] * len(row.case.curve),
             {**look, "mode": "lines"},
         )
         for name, row, look in zip(labels(curved), curved, engine_lines(curved), strict=True)
@@ -230,24 +224,24 @@ def loss_curves(slug: str, machine: str, rows: list[Row]) -> Chart | None:
 def _target(rows: Iterable[Row], longest: float) -> list[Series]:
     """The loss that the reference has after its last mark, as a level line."""
     marks = [
-        (int(found[1]), value)
+        (int(found[1]), value, row.file)
         for row in rows
         for name, value in row.case.values.items()
         if (found := re.fullmatch(r"target_(\d+)", name)) and value > 0
     ]
     if not marks:
         return []
-    iterations, loss = max(marks)
+    iterations, loss, file = max(marks)
     name = f"reference after {iterations}"
     words = f"the reference's loss after {iterations} iterations: {figure(loss)}"
     look = {"mode": "lines", "line": {"color": GREY, "dash": "dot", "width": 1.5}}
-    return [Series(name, [0, longest], [loss, loss], [words, words], look)]
+    return [Series(name, [0, longest], [loss, loss], [words, words], [file, file], look)]
 
 
 #: Values of the suite stylize -> what they are called.
 RUNS = {
     "cold_seconds": "first run",
-    "warm_seconds": "second run",
+    "warm_seconds": "later runs, median",
     "first_iteration_seconds": "to the first iteration",
 }
 
@@ -257,20 +251,32 @@ def whole_runs(slug: str, machine: str, rows: list[Row]) -> Chart | None:
     ordered = sorted(rows, key=lambda row: row.rank)
     series = []
     for index, (key, words) in enumerate(RUNS.items()):
-        its = [(name, value) for name, row in zip(labels(ordered), ordered, strict=True)
+        its = [(name, value, row) for name, row in zip(labels(ordered), ordered, strict=True)
                if (value := row.number(key)) is not None]  # fmt: skip
         if its:
             series.append(
                 Series(
                     words,
-                    [value for _, value in its],
-                    [name for name, _ in its],
-                    [f"{name}, {words}: {si(value, 's')}" for name, value in its],
+                    [value for _, value, _ in its],
+                    [name for name, _, _ in its],
+                    [
+                        f"{name}, {_run_words(row, key)}: {si(value, 's')}"
+                        for name, value, row in its
+                    ],
+                    [row.file for _, _, row in its],
                     spare_look(index, size=10),
                 )
             )
     axis = {"title": {"text": "seconds"}, "rangemode": "tozero"}
     return dots(slug, machine, series, axis) if series else None
+
+
+def _run_words(row: Row, key: str) -> str:
+    """What a time of the suite stylize is called, with the number of runs behind a median."""
+    timing = row.case.timing
+    if key != "warm_seconds" or timing is None:
+        return RUNS[key]
+    return f"median of {len(timing.samples)} later runs"
 
 
 def _title(machine: str, rows: Sequence[Row]) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from stylebench.bench.report.numbers import figure, ratio, si
+from stylebench.bench.report.numbers import figure, percent, ratio, si
 from stylebench.bench.report.rows import Row, gather, labels, of_suite, speed_up
 from stylebench.bench.report.tables import verdict
 from stylebench.bench.store import load_records
@@ -80,12 +80,20 @@ def _line(row: Row, name: str, rows: Sequence[Row], folder: Path) -> tuple[str, 
         _ascii(row.text("size")),
         name,
         figure(row.rate) if row.rate else "-",
-        si(1 / row.rate, "s") if row.rate else "-",
+        _iteration(row),
         _ascii(ratio(faster)) if faster else "-",
         si(row.case.peak_bytes, "B") if row.case.peak_bytes else "-",
         verdict(row.case).text,
     )
     return (*map(_cell, cells), f"[{row.date}{quick}]({link})")
+
+
+def _iteration(row: Row) -> str:
+    """The median with its 95 % interval."""
+    timing = row.case.timing
+    if not row.rate or timing is None:
+        return "-"
+    return f"{si(1 / row.rate, 's')} \N{PLUS-MINUS SIGN} {percent(timing.spread)}"
 
 
 def _ascii(text: str) -> str:

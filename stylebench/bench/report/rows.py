@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from stylebench.bench.conditions import conditions
 from stylebench.bench.record import Case
 from stylebench.bench.report.numbers import TIMES
 from stylebench.bench.store import Stored
@@ -28,8 +29,8 @@ _SOMETIMES = (
     "scales",
     "init",
     "pooling",
-    "weights",
     "seed",
+    "conditions",
 )
 _SPELLED = {"lbfgs": "L-BFGS", "adam": "Adam"}
 _WITH_NAME = ("history", "scales", "seed")
@@ -60,6 +61,11 @@ class Row:
     def suite(self) -> str:
         """The suite's name."""
         return self.stored.record.suite
+
+    @property
+    def file(self) -> str:
+        """The record's, with the machine's folder: ``nvidia-h200/2026-03-14-iteration.json``."""
+        return "/".join(self.stored.path.parts[-2:])
 
     @property
     def date(self) -> str:
@@ -98,10 +104,15 @@ class Row:
         return float(value) if math.isfinite(value) else None
 
     def text(self, name: str) -> str:
-        """A parameter as a person reads it; empty where it is missing or means nothing."""
+        """A parameter as a person reads it; empty where it is missing or means nothing.
+
+        ``conditions`` are what was not as usual about weights, threads and pictures.
+        """
         if name == "size":
             width, height = self.number("width"), self.number("height")
             return f"{width:g} {TIMES} {height:g}" if width and height else ""
+        if name == "conditions":
+            return ", ".join(conditions(self.stored.record, self.case))
         if name == "history" and self.text("optimizer") not in ("", _SPELLED["lbfgs"]):
             return ""  # records state the setting, but no other optimiser keeps pairs
         value = self.case.parameters.get(name)
@@ -109,17 +120,19 @@ class Row:
 
 
 def gather(stored: Sequence[Stored]) -> list[Row]:
-    """The cases that count: of each, on each machine, the newest.
+    """The cases that count: of each, on each machine and under the same conditions, the newest.
 
     A quick run counts only where there is no full one. ``stored`` is oldest first.
     """
-    newest: dict[tuple[str, str, str], Row] = {}
+    newest: dict[tuple[object, ...], Row] = {}
     for quick in (True, False):  # what comes later replaces what came before
         for index, each in enumerate(stored):
             if each.record.quick is not quick:
                 continue
-            for number, case in enumerate(each.record.cases):
-                key = (each.record.machine.slug, each.record.suite, case.name)
+            record = each.record
+            for number, case in enumerate(record.cases):
+                run = (record.machine.slug, record.machine.device, record.suite)
+                key = (*run, case.name, conditions(record, case))
                 newest[key] = Row(
                     each, _proven(case), f"record-{index}", f"record-{index}-{number}"
                 )
@@ -164,14 +177,17 @@ def usual_size(rows: Iterable[Row]) -> list[Row]:
 
 
 def reference_of(row: Row, rows: Iterable[Row]) -> Row | None:
-    """The reference engine's timed row for the same work on the same machine, fp32 if there."""
+    """The reference engine's timed row for the same work in the same run, fp32 if there.
+
+    Another run had other sources, and a machine that was busy or warm in another way.
+    """
     same = ("size", "preset", "optimizer", "history", "scales")
     twins = [
         other
         for other in rows
         if other.text("engine") == "reference"
         and other.rate
-        and (other.machine, other.suite) == (row.machine, row.suite)
+        and other.record_anchor == row.record_anchor
         and all(other.text(name) == row.text(name) for name in same)
     ]
     return min(twins, key=lambda twin: twin.text("precision") != "fp32", default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stylebench.bench.report import columns, plots
+from stylebench.bench.report import columns, plots, run_columns
 from stylebench.bench.report.charts import Chart
 from stylebench.bench.report.rows import Row, of_suite
 from stylebench.bench.report.tables import Table
@@ -20,8 +20,9 @@ class Section:
         title: its heading.
         lead: one or two sentences.
         command: what would fill it, where it is empty.
-        charts: one a machine.
+        charts: one a machine, or a machine and size.
         tables: folded away below charts, open where there are none.
+        lacking: that what the command measures is not there, though a table is.
     """
 
     id: str
@@ -30,6 +31,12 @@ class Section:
     command: str
     charts: list[Chart] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    lacking: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether to say which command would fill it."""
+        return self.lacking or not (self.charts or self.tables)
 
 
 def sections(rows: Sequence[Row]) -> list[Section]:
@@ -79,17 +86,28 @@ def _sizes(rows: Sequence[Row]) -> Section:
 def _roof(rows: Sequence[Row]) -> Section:
     its = sorted(
         of_suite(rows, "kernels"),
-        key=lambda row: (row.machine, plots.kernel_name(row), row.rank),
+        key=lambda row: (row.machine, row.pixels or 0, plots.kernel_name(row), row.rank),
     )
+    sizes = dict.fromkeys(row.text("size") for row in its)
     return Section(
         "roof",
         "Kernels against the roof",
         "The roof is the copy or the matrix product that the same machine reached in the same run, "
         "whichever bounds the kernel.",
         "stylebench bench kernels",
-        plots.each_machine("roof", its, plots.roof_shares),
+        [
+            chart
+            for number, size in enumerate(sizes)
+            for chart in _of_size(its, size, f"roof-{number}", plots.roof_shares)
+        ],
         _found(columns.kernels(its), columns.roofs(rows)),
+        lacking=not its,
     )
+
+
+def _of_size(rows: Sequence[Row], size: str, slug: str, draw: plots.Draw) -> list[Chart]:
+    """A chart a machine: two sizes on one would double its lines, and their names, on a phone."""
+    return plots.each_machine(slug, [row for row in rows if row.text("size") == size], draw)
 
 
 def _parts(rows: Sequence[Row]) -> Section:
@@ -124,10 +142,11 @@ def _loss(rows: Sequence[Row]) -> Section:
     return Section(
         "loss",
         "Time to the reference's loss",
-        "Every loss is judged by the fp32 reference, so that engines cannot flatter themselves.",
+        "Every loss is judged by the fp32 reference, so that engines cannot flatter themselves. "
+        "A percentage is how much more than the reference's loss is allowed.",
         "stylebench bench time-to-loss",
         [chart for start in starts for chart in _curves(its, start)],
-        _found(columns.times_to_loss(its)),
+        _found(run_columns.times_to_loss(its)),
     )
 
 
@@ -145,7 +164,7 @@ def _runs(rows: Sequence[Row]) -> Section:
         "Whole runs of the command, with the imports, the compilation and the writing.",
         "stylebench bench stylize",
         plots.each_machine("runs", its, plots.whole_runs),
-        _found(columns.whole_runs(its)),
+        _found(run_columns.whole_runs(its)),
     )
 
 

@@ -2,20 +2,27 @@
 
 import json
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stylebench.bench import worktree
 from stylebench.bench.compare import (
     compare_visibly,
     differences,
+    failures,
     percentage,
     ratio_interval,
-    slower_by,
 )
+from stylebench.bench.record import Case, Check, Machine, Parity
 from stylebench.bench.store import write_record
+from stylebench.bench.suite import Options
 from stylebench.bench.worktree import checked_out
 from stylebench.cli import main
+
+from .conftest import PROOF
 
 
 def around(centre, width, count=40, seed=0):
@@ -70,7 +77,84 @@ def test_only_what_is_surely_and_far_slower_fails(record, case):
     before = [record(case("a", around(1, 0.01)), case("b", around(1, 0.01)))]
     after = [record(case("a", around(1.04, 0.001)), case("b", around(1.1, 0.01)))]
     found = differences(before, after)
-    assert [each.case for each in slower_by(found, 0.05)] == ["iteration: b"]
+    assert failures(found, 0.05) == ["slower than allowed: iteration: b"]
+
+
+def test_a_time_that_is_lost_fails(record, case):
+    before = [record(case("a"), case("b"), case("c"), case("d", samples=()))]
+    lost = Case("b", {}, "parity failed", parity=Parity("x", [Check("loss", 2.0, 1.0, False)]))
+    found = differences(before, [record(case("a"), lost)])
+    assert failures(found, 0.05) == [
+        "no time any more: iteration: b (after: parity failed)",
+        "no time any more: iteration: c (not run)",
+    ]
+
+
+@pytest.mark.parametrize("before", [[], ["a"]])
+def test_nothing_compared_fails(record, case, before):
+    cases = [case(name, samples=()) for name in before]
+    found = differences([record(*cases)], [record(case("a"))])
+    assert failures(found, 0.05) == ["nothing was compared: no case has a time in both runs"]
+
+
+def descent(seconds, **values):
+    given = {f"seconds_to_{mark}": value for mark, value in seconds.items()}
+    return Case("a", {}, parity=PROOF, values={**given, "target_300": 9.0, **values})
+
+
+def found_of(record, before, after):
+    runs = [[record(each, suite="time-to-loss") for each in side] for side in (before, after)]
+    return {each.case.partition(", ")[2]: each for each in differences(*runs)}
+
+
+def test_single_times_to_a_loss_are_told_apart_only_where_they_are_far_apart(record):
+    before = descent({100: 1.0, 200: 2.0, "300_plus_0.5_percent": 3.0, 300: 4.0})
+    after = descent({100: 1.04, 200: 2.2, "300_plus_0.5_percent": 2.7})
+    found = found_of(record, [before], [after])
+    assert {name: each.verdict for name, each in found.items()} == {
+        "seconds_to_100": "UNCLEAR",
+        "seconds_to_200": "SLOWER",
+        "seconds_to_300_plus_0.5_percent": "FASTER",
+        "seconds_to_300": "NO TIME",
+    }
+    assert found["seconds_to_200"].low is None
+    assert "no interval" in found["seconds_to_200"].remark
+    assert failures(list(found.values()), 0.05) == [
+        "slower than allowed: time-to-loss: a, seconds_to_200",
+        "no time any more: time-to-loss: a, seconds_to_300 (not reached)",
+    ]
+
+
+def test_several_runs_to_a_loss_have_an_interval(record):
+    before = [descent({300: seconds}) for seconds in (1.0, 1.01, 0.99)]
+    after = [descent({300: seconds}) for seconds in (1.04, 1.05, 1.06)]
+    (found,) = found_of(record, before, after).values()
+    assert found.verdict == "SLOWER"
+    assert 1 < found.low < found.ratio < found.high
+
+
+def test_other_weights_are_another_case(record, case):
+    usual, pretrained = (
+        replace(case("a"), parameters={"weights": weights}) for weights in ("random:0", "imagenet")
+    )
+    found = differences([record(usual), record(pretrained)], [record(pretrained)])
+    assert {each.case: each.verdict for each in found} == {
+        "iteration: a": "ONLY BEFORE", "iteration: a, weights imagenet": "SAME"
+    }  # fmt: skip
+
+
+def test_a_median_of_nothing_is_no_time(record, case):
+    one = case()
+    still = replace(one, timing=replace(one.timing, median=0.0))
+    (found,) = differences([record(one)], [record(still)])
+    assert found.verdict == "NO TIME"
+
+
+def test_what_failed_its_proof_has_no_time_to_a_loss(record):
+    failed = Parity("x", [Check("loss", 2.0, 1.0, False)])
+    wrong = Case("a", {}, "parity failed", parity=failed)
+    (found,) = found_of(record, [descent({300: 1.0})], [wrong]).values()
+    assert (found.verdict, found.remark) == ("NO TIME", "after: parity failed")
 
 
 @pytest.mark.parametrize("text", ["5", "five%", "-5%", "%"])
@@ -85,6 +169,14 @@ def test_json_has_no_infinities(record, case, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert shown["passed"] is True
     assert shown["cases"][0]["high"] is None
+
+
+def test_json_tells_what_the_table_tells(record, case, capsys):
+    other = record(case(), machine=Machine("Another", "another", "cpu"))
+    assert not compare_visibly([record(case("a")), record(case("b"))], [other], 0.05, True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["remark"] == "not on the same machine"
+    assert shown["failures"][-1] == "nothing was compared: no case has a time in both runs"
 
 
 @pytest.fixture
@@ -113,6 +205,48 @@ def test_the_command_compares_files_and_folders(tmp_path, record, case, call):
 def test_the_command_names_what_it_misses(tmp_path, call):
     assert "expected two records" in call()[2]
     assert "holds no record" in call(str(tmp_path), str(tmp_path))[2]
+    assert "--base HEAD measures both sides itself" in call("a", "b", "--base", "HEAD")[2]
+
+
+@pytest.fixture
+def ended(monkeypatch, tmp_path):
+    """A run of a suite in another tree that leaves ``left`` and ends with ``code``."""
+
+    def run(code, left):
+        def call(command, **_):
+            path = Path(command[command.index("--output") + 1]) / "a.json"
+            path.parent.mkdir(parents=True)
+            if isinstance(left, str):
+                path.write_text(left)
+            elif left:
+                write_record(path, left)
+            return subprocess.CompletedProcess(command, code, "", "some\nmessage")
+
+        monkeypatch.setattr(worktree.subprocess, "run", call)
+        worktree._run(tmp_path, "iteration", Options(), tmp_path / "output")
+
+    return run
+
+
+def test_a_run_in_another_tree_may_have_failed_cases(ended, record, case):
+    ended(1, record(case()))
+
+
+@pytest.mark.parametrize(
+    ("code", "more", "message"),
+    [
+        (-9, {}, "'iteration' ended with -9: message"),
+        (1, {"complete": False}, "cannot run the suite 'iteration': message"),
+        (0, None, "cannot run the suite 'iteration': message"),
+        (0, "{", "cannot be read as JSON"),
+    ],
+)
+def test_a_run_in_another_tree_that_did_not_end_is_an_error(
+    ended, record, case, code, more, message
+):
+    left = record(case(), **more) if isinstance(more, dict) else more
+    with pytest.raises(ValueError, match=message):
+        ended(code, left)
 
 
 def test_another_revision_is_checked_out_and_removed(tmp_path):

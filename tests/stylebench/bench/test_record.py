@@ -1,5 +1,6 @@
 """Records: no time without proof, files that are whole, and readers that survive the rest."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -131,9 +132,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, record, case, monkeypa
         ("[1]", "it has no version"),
         ('{"version": 99}', "is of version 99; this stylebench reads up to 2"),
         ('{"version": 1}', "suite: Field required"),
+        ('{"version": -1}', "is no record of version -1 (KeyError: 'title')"),
+        ('{"version": -2}', "is no record of version -2 (KeyError: 'version')"),
+        ("[" * 100_000, "cannot be read as JSON"),
     ],
 )
-def test_broken_files_are_named_and_skipped(tmp_path, record, case, text, message):
+def test_broken_files_are_named_and_skipped(tmp_path, record, case, text, message, monkeypatch):
+    steps = {-1: lambda old: {"suite": old["title"]}, -2: lambda _: {}}
+    monkeypatch.setattr(store, "MIGRATIONS", {**store.MIGRATIONS, **steps})
     write_record(tmp_path / "good.json", record(case()))
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(RecordError, match=r"bad\.json"):
@@ -146,6 +152,21 @@ def test_broken_files_are_named_and_skipped(tmp_path, record, case, text, messag
         frame = load_results(tmp_path)
     assert list(frame["case"]) == ["fused fp32 64x48"]
     assert frame["rate"].item() == 1.0
+
+
+def test_a_median_of_nothing_has_no_rate(tmp_path, record, case):
+    one = case()
+    still = dataclasses.replace(one, timing=dataclasses.replace(one.timing, median=0.0))
+    write_record(tmp_path / "r.json", record(still))
+    frame = load_results(tmp_path)
+    assert frame["median"].item() == 0
+    assert frame["rate"].isna().item()
+
+
+def test_a_frame_has_its_columns_without_a_record(tmp_path):
+    frame = load_results(tmp_path)
+    assert frame.empty
+    assert list(frame["case"]) == list(frame["median"]) == list(frame["capture"]) == []
 
 
 def test_unknown_fields_are_refused(tmp_path, record, case):

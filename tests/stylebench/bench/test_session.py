@@ -5,6 +5,7 @@ import json
 import pytest
 
 from stylebench.bench import session
+from stylebench.bench.cli import _typed
 from stylebench.bench.store import read_record
 from stylebench.bench.suite import Options, single
 
@@ -23,7 +24,7 @@ def run(monkeypatch, tmp_path):
 
         monkeypatch.setattr(session, "suite", lambda _: Fake())
         code = session.run_visibly("smoke", Options(device="cpu"), output, as_json, resume)
-        files = list(tmp_path.rglob("*.json"))
+        files = list((output or tmp_path).rglob("*.json"))
         return code, files[0] if files else None
 
     return call
@@ -31,6 +32,17 @@ def run(monkeypatch, tmp_path):
 
 def interrupt(_):
     raise KeyboardInterrupt
+
+
+def draw(case, name):
+    """Work that leaves a picture."""
+
+    def work(bench):
+        bench.folder.mkdir(parents=True, exist_ok=True)
+        (bench.folder / f"{name}.png").write_bytes(b"png")
+        return case(name, pictures={"output": f"{name}.png"})
+
+    return work
 
 
 def test_without_an_output_nothing_is_kept(run, case, capsys):
@@ -72,16 +84,80 @@ def test_a_failed_case_is_exit_code_1_and_one_without_memory_is_not(run):
 
 
 def test_pictures_lie_in_a_folder_named_like_the_record(run, case):
-    def draw(name):
-        def work(bench):
-            bench.folder.mkdir(exist_ok=True)
-            (bench.folder / f"{name}.png").write_bytes(b"png")
-            return case(name, pictures={"output": f"{name}.png"})
-
-        return work
-
-    _, path = run(a=draw("a"), b=draw("b"))
+    _, path = run(a=draw(case, "a"), b=draw(case, "b"))
     for each in read_record(path).cases:
         assert each.pictures["output"] == f"{path.stem}/{each.name}.png"
         assert (path.parent / each.pictures["output"]).read_bytes() == b"png"
     assert sorted(item.name for item in path.parent.iterdir()) == [path.stem, path.name]
+
+
+def test_without_an_output_no_picture_is_named(run, case, capsys):
+    def work(bench):
+        assert bench.folder is None
+        return case("a")
+
+    assert run(a=work, output=None, as_json=True)[0] == 0
+    assert json.loads(capsys.readouterr().out)["cases"][0]["pictures"] == {}
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"--output .*file: cannot be written"):
+        run(a=lambda _: pytest.fail("ran"), output=tmp_path / "file")
+
+
+def test_pictures_of_a_run_that_was_killed_stay_out_of_the_next_ones_record(run, case):
+    _, path = run(a=draw(case, "a"))
+    left = path.parent / ".pictures-killed"
+    left.mkdir()
+    (left / "stray.png").write_bytes(b"png")
+    _, path = run(a=draw(case, "a"))
+    assert [each.name for each in path.with_suffix("").iterdir()] == ["a.png"]
+
+
+def test_a_filtered_run_leaves_the_full_record_of_the_day(run, case):
+    _, path = run(a=draw(case, "a"), b=draw(case, "b"))
+    run(b=draw(case, "b"))
+    assert [each.name for each in read_record(path).cases] == ["a", "b"]
+    other = path.with_name(f"{path.stem}-2.json")
+    assert [each.name for each in read_record(other).cases] == ["b"]
+    assert read_record(other).cases[0].pictures == {"output": f"{other.stem}/b.png"}
+    assert (path.parent / path.stem / "b.png").is_file()
+    assert (path.parent / other.stem / "b.png").is_file()
+
+    def no_longer(_):
+        raise ValueError("broken")
+
+    run(a=draw(case, "a"), b=no_longer)  # all cases, but less of them than there was
+    assert read_record(path).cases[1].status == "ok"
+
+
+def test_a_full_run_takes_the_place_of_the_days_full_record(run, case):
+    _, path = run(a=draw(case, "a"), b=draw(case, "b"))
+    run(a=draw(case, "a"), b=draw(case, "b"), c=draw(case, "c"))
+    assert sorted(each.name for each in path.parent.iterdir()) == [path.stem, path.name]
+    record = read_record(path)
+    assert [each.name for each in record.cases] == ["a", "b", "c"]
+    assert all((path.parent / each.pictures["output"]).is_file() for each in record.cases)
+
+
+def test_a_numbered_record_is_gone_on_with_in_its_place(run, case):
+    _, path = run(a=lambda _: case("a"), b=lambda _: case("b"))
+    other = path.with_name(f"{path.stem}-2.json")
+    run(c=lambda _: case("c"), d=interrupt)
+    run(c=interrupt, d=lambda _: case("d"), resume=other)
+    assert sorted(each.name for each in path.parent.iterdir()) == sorted([path.name, other.name])
+    assert [each.name for each in read_record(other).cases] == ["c", "d"]
+
+
+def test_going_on_elsewhere_takes_the_pictures_along(run, case, tmp_path):
+    _, path = run(a=draw(case, "a"), b=interrupt, output=tmp_path / "first")
+    _, again = run(a=interrupt, b=draw(case, "b"), resume=path, output=tmp_path / "second")
+    for each in read_record(again).cases:
+        assert (again.parent / each.pictures["output"]).read_bytes() == b"png"
+    assert (path.parent / path.stem / "a.png").is_file()
+
+
+def test_the_command_of_a_record_can_be_pasted(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/x/__main__.py", "bench", "parity", "--filter", "fused *"])
+    assert _typed() == "stylebench bench parity --filter 'fused *'"

@@ -1,24 +1,12 @@
 """The page in a browser, as a person opens it: from a disk, without a network."""
 
-import shutil
-from contextlib import contextmanager
-
 import pytest
 
-from stylebench.bench.report.page import render, write_report
+from stylebench.bench.report.page import render
+
+from .browsing import opened
 
 pytest.importorskip("plotly", reason="the extra 'report' is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 MARKS = ".barlayer .point path, .scatterlayer .points path, .scatterlayer path.js-line"
 #: Inputs and buttons that nothing names, pictures without alt, headings that skip a level.
@@ -64,39 +52,15 @@ CONTRAST = """() => {
   return lowest;
 }"""
 
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with playwright.sync_playwright() as driver:
-        context = driver.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, args=ARGUMENTS
-        )
-        yield context
-        context.close()
-
-
-@pytest.fixture(scope="module")
-def address(results, tmp_path_factory):
-    return write_report([results], tmp_path_factory.mktemp("site")).as_uri()
-
-
-@contextmanager
-def opened(browser, address, **media):
-    """A page that has drawn its charts; fails for what it said on the console or asked for."""
-    page = browser.new_page()
-    complaints, requests = [], []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.set_viewport_size(media.pop("size", DESKTOP))
-    page.emulate_media(**{"color_scheme": "light", **media})
-    page.goto(address)
-    page.wait_for_selector("html[data-charts=drawn]", timeout=30_000)
-    page.evaluate("localStorage.clear()")
-    yield page
-    outside = [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
-    page.close()
-    assert (complaints, outside) == ([], [])
+#: Whether a chart gets the page's ink and buttons end their fading, within a few hundred frames.
+#: Not playwright's own waiting, which evaluates strings, as the page's policy forbids.
+SETTLES = """async () => {
+  const chart = document.querySelector("#speed-0 .xtick text");
+  const settled = () => !document.getAnimations().length
+    && getComputedStyle(chart).fill === getComputedStyle(document.body).color;
+  for (let frame = 0; frame < 300 && !settled(); frame++) await new Promise(requestAnimationFrame);
+  return settled();
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -109,20 +73,8 @@ def test_every_chart_has_marks(page):
     marks = page.eval_on_selector_all(
         ".plot", f"plots => plots.map(plot => [plot.id, plot.querySelectorAll('{MARKS}').length])"
     )
-    assert len(marks) == 2 * 7
+    assert len(marks) == 2 * 8  # a machine's kernels have a chart a size
     assert [name for name, count in marks if not count] == []
-
-
-def test_words_stay_within_their_chart(page):
-    """Labels beside bars and axes are not cut off by the chart's edge."""
-    cut = page.evaluate("""() => [...document.querySelectorAll(".plot")].flatMap((plot) => {
-      const box = plot.getBoundingClientRect();
-      return [...plot.querySelectorAll("text")].filter((text) => {
-        const own = text.getBoundingClientRect();
-        return own.width && (own.right > box.right + 1 || own.left < box.left - 1);
-      }).map((text) => `${plot.id}: ${text.textContent}`);
-    })""")
-    assert cut == []
 
 
 def test_nothing_from_a_record_ran(page):
@@ -219,7 +171,7 @@ def test_the_theme_follows_the_system_and_the_button(page, scheme, other):
 
     def settled():
         """Colours of the page and of a chart, once the chart has the page's ink."""
-        page.wait_for_function(f"{ink} === getComputedStyle(document.body).color")
+        assert page.evaluate(SETTLES)
         assert page.evaluate(CONTRAST)[0] >= 4.5, page.evaluate(CONTRAST)
         return page.evaluate(f"[{paper}, {ink}]")
 
@@ -233,14 +185,6 @@ def test_the_theme_follows_the_system_and_the_button(page, scheme, other):
     assert before[0] != after[0]
     assert before[1] != after[1]
     page.evaluate("localStorage.clear()")
-
-
-def test_a_phone_shows_it_without_complaint_request_or_scrolling_sideways(browser, address):
-    with opened(browser, address, size=PHONE) as page:
-        assert page.title() == "stylebench: results"
-        page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
-        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-        test_words_stay_within_their_chart(page)
 
 
 def test_everything_has_a_name(page):

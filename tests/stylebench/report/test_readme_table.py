@@ -14,7 +14,10 @@ def test_a_row_for_each_machine_size_engine_and_precision(results):
     assert len(lines) == 2 + 1 + 2 * 3 * 5  # headings, the old failed case, and no engine "plain"
     assert len({line.count("|") for line in lines}) == 1
     (fused,) = [line for line in lines if "CPU" in line and "512 x 384 | fused bf16" in line]
-    assert "| 3.45 | 290 ms | 4.31 x | 442 MB | passed, 2 checks |" in fused
+    assert (
+        "| 3.45 | 290 ms \N{PLUS-MINUS SIGN} 0.400 % | 4.31 x | 442 MB | passed, 2 checks |"
+        in fused
+    )
     assert "[2026-03-14](results/example-cpu/2026-03-14-iteration.json)" in fused
     (old,) = [line for line in lines if "2025-01-02" in line]
     assert "| - | - | - | - | failed: an old run |" in old

@@ -1,15 +1,18 @@
 """Which cases count, what they are called, and what they are held against."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stylebench.bench.record import Case, Point
-from stylebench.bench.report.columns import speeds
+from stylebench.bench.report.columns import kernels, speeds
 from stylebench.bench.report.headline import headlines
 from stylebench.bench.report.numbers import TIMES
 from stylebench.bench.report.palette import line_styles
+from stylebench.bench.report.plots import rate_by_size
 from stylebench.bench.report.rows import gather, labels, reference_of, speed_up, usual_size
+from stylebench.bench.report.run_columns import times_to_loss
 from stylebench.bench.report.tables import verdict
 from stylebench.bench.store import Stored, load_records
 
@@ -35,6 +38,55 @@ def test_the_newest_full_record_of_a_case_counts():
     assert found["a"].anchor == "record-1-0"
     assert found["b"].record_anchor == "record-0"
     assert found["c"].stored.record.quick
+
+
+def test_what_is_not_as_usual_is_kept_apart_from_the_default():
+    size = {"engine": "fused", "precision": "fp32", "width": 512, "height": 384, "threads": 2}
+    changes = [{}, {"weights": "imagenet"}, {"threads": 1}, {}]
+    found = rows(
+        *(
+            record("iteration", CPU, [case("a", index + 1, **{**size, **change})],
+                   f"2026-0{index + 1}-01T00:00:00Z",
+                   command="x --content me.jpg" if index == 3 else "x")
+            for index, change in enumerate(changes)
+        )
+    )  # fmt: skip
+    assert labels(found) == [
+        "fused fp32", "fused fp32 weights imagenet", "fused fp32 threads 1",
+        "fused fp32 content me.jpg",
+    ]  # fmt: skip
+    (card,) = headlines(found)
+    assert card.what == f"fused fp32, 512 {TIMES} 384, L-BFGS, history 100"
+    assert rate_by_size("x", "x", found).figure.count('"lines+markers"') == 4
+
+
+def test_a_ratio_needs_the_same_run():
+    work = {"precision": "fp32", "width": 512, "height": 384, "init": "content"}
+    loss = {"seconds_to_300": 2.0}
+    older = record("iteration", CPU, [
+        case("theirs", 3, engine="reference", **work),
+        case("eager", 3, implementation="eager", kernel="pool", **work),
+        replace(case("loss", engine="reference", **work), values=loss),
+    ], "2026-01-01T00:00:00Z")  # fmt: skip
+    newer = record("iteration", CPU, [
+        case("ours", 1, engine="fused", **work),
+        case("kernel", 1, implementation="stylekernels", kernel="pool", **work),
+        replace(case("our loss", engine="fused", **work), values=loss),
+    ], "2026-02-01T00:00:00Z")  # fmt: skip
+    apart = rows(older, newer)
+    together = rows(replace(newer, cases=older.cases + newer.cases))
+    for found, ratios in ((apart, 1), (together, 2)):  # what is held against itself has one too
+        by_name = {row.case.name: row for row in found}
+        assert (speed_up(by_name["ours"], found) is not None) is (ratios == 2)
+        assert filled(kernels([by_name["eager"], by_name["kernel"]]), "against eager") == ratios
+        losses = [by_name["loss"], by_name["our loss"]]
+        assert filled(times_to_loss(losses), "sooner than reference, 300") == ratios
+
+
+def filled(table, title):
+    """How many cells of a column are not empty."""
+    index = [name for name, _ in table.columns].index(title)
+    return sum(bool(line[index].text) for line in table.rows)
 
 
 def test_labels_name_what_differs_and_nothing_else():
@@ -141,7 +193,7 @@ def test_a_verdict_never_passes_what_did_not(given, text, tone):
 
 def test_a_case_that_failed_keeps_no_time_however_it_is_spelled():
     failed = Case(
-        "a", {}, "parity failed", parity=FAILED, roof_share=0.5, parts={"taps": 1.0},
+        "a", {}, "failed", parity=PASSED, roof_share=0.5, parts={"taps": 1.0},
         curve=[Point(1, 1, 1)], values={"seconds_to_300": 2.0, "psnr": 20.0},
     )  # fmt: skip
     (row,) = rows(record("time-to-loss", CPU, [failed]))

@@ -79,8 +79,12 @@
   async function draw(chart) {
     const { plot, figure } = chart;
     const touch = matchMedia("(pointer: coarse)").matches;
-    const font = { family: getComputedStyle(document.body).fontFamily, size: innerWidth < 480 ? 11 : 12 };
-    const layout = { ...figure.layout, font, dragmode: touch ? false : "zoom" };
+    const narrow = innerWidth < 480;
+    const font = { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12 };
+    const xaxis = { ...figure.layout.xaxis, ...(narrow ? { nticks: 4 } : {}) };
+    const worded = figure.data.some((trace) => trace.textposition === "outside");
+    if (narrow && worded) xaxis.range = [0, 1.5 * xaxis.range[1]]; // words beside bars do not shrink
+    const layout = { ...figure.layout, xaxis, font, dragmode: touch ? false : "zoom" };
     await Plotly.newPlot(plot, figure.data, layout, { responsive: true, displayModeBar: false });
     await Plotly.relayout(plot, colours());
     addLegend(chart);

@@ -1,0 +1,56 @@
+"""No run's record takes a case from another's."""
+
+from dataclasses import replace
+
+import pytest
+
+from stylebench.bench.conditions import conditions
+from stylebench.bench.record import Machine
+from stylebench.bench.shelf import opened
+from stylebench.bench.store import read_record
+
+
+def put(folder, record):
+    with opened(folder, record.machine.slug) as shelf:
+        return shelf.put(record)[0]
+
+
+def test_other_weights_are_other_cases(tmp_path, record, case):
+    usual = record(replace(case("a"), parameters={"weights": "random:0"}))
+    pretrained = record(
+        replace(case("a"), parameters={"weights": "imagenet"}), started="2026-03-14T"
+    )
+    own = record(*usual.cases, started="2026-03-14U", command="x --content 'a b.jpg'")
+    names = [put(tmp_path, each).name for each in (usual, pretrained, own)]
+    assert names == [f"2026-03-14-iteration{number}.json" for number in ("", "-2", "-3")]
+
+
+@pytest.mark.parametrize("text", ["{", '{"version": 99}'])
+def test_what_cannot_be_read_is_not_replaced(tmp_path, record, case, text):
+    path = tmp_path / "a-machine" / "2026-03-14-iteration.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    assert put(tmp_path, record(case())).name == "2026-03-14-iteration-2.json"
+    assert path.read_text() == text
+
+
+def test_a_record_that_has_them_all_takes_its_place(tmp_path, record, case):
+    put(tmp_path, record(case("a"), case("b", samples=(), status="failed")))
+    path = put(tmp_path, record(case("a"), case("b"), started="2026-03-14T20:00:00+00:00"))
+    assert path.name == "2026-03-14-iteration.json"
+    assert read_record(path).cases[1].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "device", "command", "found"),
+    [
+        ({"weights": "random:0", "threads": 2}, "cpu", "x", ()),
+        ({}, "cpu", "x", ()),
+        ({"weights": "imagenet", "threads": 1}, "cpu", "x", ("weights imagenet", "threads 1")),
+        ({"threads": 16}, "cuda", "x --style a/b.jpg", ("style b.jpg",)),
+    ],
+)
+def test_conditions_are_what_was_not_as_usual(record, case, parameters, device, command, found):
+    machine = Machine("A machine", "a-machine", device, cores=2)
+    one = replace(case("a"), parameters=parameters)
+    assert conditions(record(one, machine=machine, command=command), one) == found
