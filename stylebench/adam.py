@@ -110,6 +110,12 @@ class Adam:
             )
         )
 
+    @torch.no_grad()
+    def change_function(self) -> None:
+        """Go on with gradients of another function; as `LBFGS.change_function`."""
+        self._scalars[_BEST_LOSS] = float("inf")
+        self._best.copy_(self._x)
+
     @property
     def best_image(self) -> Tensor:
         """The image of the lowest finite loss that `step` has been given; do not change it."""

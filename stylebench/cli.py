@@ -67,6 +67,9 @@ def stylize(
     weights: options.Weights = "auto",
     engine: Annotated[str, option("auto, fused, compiled, plain or reference.")] = "auto",
     precision: Annotated[str, option("auto, fp32, tf32, bf16, fp16 or fp64.")] = "auto",
+    polish: Annotated[
+        int | None, option("Iterations at the end in fp32.", show_default="what bf16 needs")
+    ] = None,
     scales: Annotated[
         str | None, option("Smaller sizes to begin with: 128,256 or 128=300,256=100.")
     ] = None,

@@ -34,6 +34,9 @@ class ResidentOptimiser(Protocol):
     def step(self, grad: Tensor, loss: Tensor, /) -> None:
         """Take one step, or roll back."""
 
+    def change_function(self) -> None:
+        """Go on with gradients of another function that is nearly the same, without noise."""
+
     @property
     def best_image(self) -> Tensor:
         """The image of the lowest finite loss; the first image before there is one."""

@@ -13,12 +13,12 @@ What is held to what:
 - The engine runs by itself, and the fp32 reference, with its own targets, judges the image it ends
   with: after 300 iterations the loss may be above the reference's by 0.2 % in fp16 and TF32 and by
   0.5 % in every other precision, and in proportion more after fewer, when trajectories have not
-  come together yet. Lower is no fault.
+  come together yet. Lower is no fault. The run is a user's, with the polish of bf16's in fp32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -29,10 +29,11 @@ from stylebench.engines import Engine
 from stylebench.images import ImageSource
 from stylebench.likeness import WINDOW, psnr, ssim
 from stylebench.loop import NonFinite, Trace, optimise
+from stylebench.moved import Moved
 from stylebench.precision import in_fp64, multiplies_fp64
 from stylebench.problem import Problem, Styles, pose
+from stylebench.scales import coarse_to_fine, polish_of
 from stylebench.settings import Settings
-from stylebench.transfer import optimiser_for
 from stylebench.verdict import Check, Comparison, Term
 
 __all__ = [
@@ -130,7 +131,7 @@ def compare(content: ImageSource, style: Styles, settings: Settings, base: Basel
     checks = _at_points(found, content, style, replace(settings, precision=precision), base)
     if base.averaged:
         checks += _averaged(content, style, replace(settings, precision=precision), base)
-    trace, fault = _run(problem, settings)
+    trace, fault = _run(problem, settings, polished=lambda each: pose(content, style, each))
     if fault:
         undone = 1 - len(trace.rows) / problem.variant.iterations
         checks.append(Check(f"{fault}: share of the run undone", undone, 0.0))
@@ -218,6 +219,7 @@ def _run(
     settings: Settings,
     marked: list[Tensor] | None = None,
     marks: tuple[int, ...] = (),
+    polished: Callable[[Settings], Problem] | None = None,
 ) -> tuple[Trace, NonFinite | None]:
     """Run a problem; return its trace, and what ended it early.
 
@@ -226,26 +228,33 @@ def _run(
         settings: it was posed with.
         marked: gets the images that the marked iterations evaluated.
         marks: iterations, from 1.
+        polished: poses the problem that the last iterations go on with, where ``settings`` have it.
     """
-    image = problem.image.clone()
-    trace = Trace(best=image.clone())
+    moved = Moved.of(problem, settings)
+    trace = Trace(moved.image.clone())
     kept = [] if marked is None else marked
 
     def keep(evaluated: int) -> None:
-        kept.extend([image.clone()] * marks.count(evaluated))
+        kept.extend([moved.image.clone()] * marks.count(evaluated))
 
     keep(1)
-    try:
-        optimise(
-            problem.engine,
-            image,
-            optimiser_for(settings, problem, image),
-            problem.variant.iterations,
-            trace,
-            lambda row: keep(int(row["iteration"]) + 1),
-        )
-    except NonFinite as fault:
-        return trace, fault
+    polish = polish_of(settings) if polished else 0
+    for leg in coarse_to_fine(replace(settings, scales=None), polish):
+        if leg.polishes and polished:
+            problem = polished(leg.settings)
+            moved.change_function()
+            trace.restart(moved.image)
+        try:
+            optimise(
+                problem.engine,
+                moved.image,
+                moved.optimiser,
+                trace.done + leg.iterations,
+                trace,
+                lambda row: keep(int(row["iteration"]) + 1),
+            )
+        except NonFinite as fault:
+            return trace, fault
     return trace, None
 
 

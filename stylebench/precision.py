@@ -24,12 +24,15 @@ class Precision:
             they do by PyTorch's own defaults.
         rescaled: whether the network is rescaled by powers of two first, so that activations and
             gradients stay in a narrow range; see ``stylebench.rescale``.
+        noisy: whether rounding shows in the gradient before a run ends: L-BFGS then takes pairs
+            over several steps, see ``stylebench.spans``, and the last iterations are polished.
     """
 
     name: str
     dtype: torch.dtype
     tf32: bool = False
     rescaled: bool = False
+    noisy: bool = False
 
     @property
     def wide(self) -> torch.dtype:
@@ -42,7 +45,7 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
     {
         "fp32": Precision("fp32", torch.float32),
         "tf32": Precision("tf32", torch.float32, tf32=True),
-        "bf16": Precision("bf16", torch.bfloat16),
+        "bf16": Precision("bf16", torch.bfloat16, noisy=True),
         "fp16": Precision("fp16", torch.float16, rescaled=True),
         "fp64": Precision("fp64", torch.float64),
     }

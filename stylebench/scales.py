@@ -1,4 +1,7 @@
-"""Coarse to fine: a smaller image first, whose result is where the next larger one starts."""
+"""The legs of a run: smaller images first, each the start of the next, and a polish in fp32.
+
+A leg that polishes goes on with the image and the curvature of the one before it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,13 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylebench.problem import Problem
+from stylebench.precision import PRECISIONS
+from stylebench.problem import Problem, choose_device, choose_engine, choose_precision
 from stylebench.settings import Settings
+from stylebench.spans import SINGLE
+
+_POLISH = 0.2  # of the iterations, where bf16's noise would show
+_FP32_COST = 5.0  # iterations in bf16 that one in fp32 takes the time of
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Leg:
         before: what part of the whole work is done when it begins, taking an iteration to cost as
             its pixels do.
         after: likewise when it ends.
+        polishes: it goes on with the image and the optimiser of the leg before it.
     """
 
     settings: Settings
@@ -30,22 +39,51 @@ class Leg:
     total: int
     before: float
     after: float
+    polishes: bool = False
 
     def share(self, done: int) -> float:
         """What part of the whole work is done after so many of its iterations."""
         return self.before + (self.after - self.before) * done / self.iterations
 
 
-def coarse_to_fine(settings: Settings) -> list[Leg]:
-    """The legs of a run, the scale that was asked for last."""
-    schedule = settings.schedule()
-    costs = [count * size**2 for size, count in schedule.items()]
+def coarse_to_fine(settings: Settings, polish: int = 0) -> list[Leg]:
+    """The legs of a run, the scale that was asked for last.
+
+    Args:
+        settings: with the scales.
+        polish: of the last scale's iterations, so many at the end are in fp32.
+    """
+    *smaller, (size, count) = settings.schedule().items()
+    legs = [(*each, False) for each in [*smaller, (size, count - polish)]]
+    legs += [(size, polish, True)]
+    legs = [leg for leg in legs if leg[1]]
+    costs = [n * side**2 * (_FP32_COST if polishes else 1) for side, n, polishes in legs]
     done = [sum(costs[:index]) / sum(costs) for index in range(len(costs) + 1)]
-    total = sum(schedule.values())
+    total = sum(settings.schedule().values())
     return [
-        Leg(replace(settings, scales=None, size=size, iterations=count), count, total, *share)
-        for (size, count), share in zip(schedule.items(), pairwise(done), strict=True)
+        Leg(_only(settings, side, n, polishes), n, total, *share, polishes)
+        for (side, n, polishes), share in zip(legs, pairwise(done), strict=True)
     ]
+
+
+def _only(settings: Settings, size: int, iterations: int, polishes: bool) -> Settings:
+    """``settings`` for one leg alone."""
+    precision = "fp32" if polishes else settings.precision
+    return replace(
+        settings, scales=None, size=size, iterations=iterations, precision=precision, polish=0
+    )
+
+
+def polish_of(settings: Settings) -> int:
+    """How many iterations at the end are in fp32: those asked for, or those that bf16 needs."""
+    device = choose_device(settings.device)
+    name = choose_precision(settings, choose_engine(settings, device), device)
+    precision, iterations = PRECISIONS[name], settings.variant().iterations
+    if precision.dtype == precision.wide:
+        return 0
+    if settings.polish is not None:
+        return min(settings.polish, iterations)
+    return round(_POLISH * iterations) if precision.noisy and iterations > SINGLE else 0
 
 
 def carried(image: Tensor, source: Problem, target: Problem) -> Problem:

@@ -46,6 +46,8 @@ class Settings:
         precision: of features and weights: ``fp32``, ``tf32`` (CUDA alone), ``bf16``, ``fp16``,
             ``fp64``, or ``auto``: fp16 on GPUs with tensor cores, bf16 on CPUs that multiply it,
             else fp32. Losses and the image are at least fp32.
+        polish: iterations at the end that are in fp32, of those there are; None: as many as bf16
+            needs to end within 0.5 % of the reference's loss, and none in the other precisions.
         scales: sizes to begin with, smaller than ``size`` and growing, each with ``iterations`` of
             its own; or size -> iterations.
         optimizer: ``lbfgs`` or ``adam``.
@@ -75,6 +77,7 @@ class Settings:
     weights: str | Path | Weights = "auto"
     engine: str = "auto"
     precision: str = "auto"
+    polish: int | None = None
     scales: Scales | None = None
     optimizer: str = "lbfgs"
     history: int = 20
@@ -94,6 +97,8 @@ class Settings:
             _choice("history_dtype", self.history_dtype, tuple(HISTORY_DTYPES))
         for name in ("size", "iterations", "history"):
             _whole(name, getattr(self, name))
+        if self.polish is not None and (not isinstance(self.polish, int) or self.polish < 0):
+            raise ValueError(f"polish is {self.polish!r}: expected a whole number of 0 or more")
         _positive("style_scale", self.style_scale)
         _positive("learning_rate", self.learning_rate)
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:

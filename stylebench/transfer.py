@@ -11,24 +11,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stylebench.adam import Adam
 from stylebench.images import ImageSource
-from stylebench.lbfgs import LBFGS
 from stylebench.loop import NonFinite, Step, Trace, optimise
+from stylebench.moved import Moved
 from stylebench.network import Pooling, Weights
-from stylebench.optimisers import Optimiser, ResidentOptimiser, TorchAdam, TorchLBFGS
 from stylebench.output import atomic_path, check_writable, save_image, to_pil
 from stylebench.problem import Problem, Styles, pose
-from stylebench.scales import Leg, carried, coarse_to_fine
-from stylebench.settings import HISTORY_DTYPES, Layers, Scales, Settings
+from stylebench.scales import Leg, carried, coarse_to_fine, polish_of
+from stylebench.settings import Layers, Scales, Settings
 from stylebench.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Callback = Callable[[Step], object]
-
-_ADAM_RATE = 0.02  # of the image's range, as crowsonkb/style-transfer-pytorch
 
 
 @dataclass(frozen=True)
@@ -111,6 +107,7 @@ def stylize(
     weights: str | Path | Weights = "auto",
     engine: str = "auto",
     precision: str = "auto",
+    polish: int | None = None,
     scales: Scales | None = None,
     optimizer: str = "lbfgs",
     history: int = 20,
@@ -168,39 +165,53 @@ def style_transfer(
         announce: called with every problem before it is run: one a scale.
         pause_every: have ``callback`` see the image at multiples of so many iterations exactly.
     """
+    settings = settings or Settings()
+    polish = polish_of(settings)
     trace: Trace | None = None
     result: Result | None = None
     previous: Problem | None = None
-    settings = settings or Settings()
-    for leg in coarse_to_fine(settings):
-        problem = pose(content, style, leg.settings)
+    for leg in coarse_to_fine(settings, polish):
+        try:
+            problem = pose(content, style, leg.settings)
+        except KeyboardInterrupt as error:
+            if result is None:
+                raise
+            raise Interrupted(result) from error
         if trace is None or previous is None:
             trace = Trace(problem.image.clone())
+            moved = Moved.of(problem, leg.settings)
+            precision = problem.parameters["precision"]
+        elif leg.polishes:
+            moved.change_function()
         else:
             problem = carried(trace.best, previous, problem)
+            moved = Moved.of(problem, leg.settings)
         if announce is not None:
             announce(problem)
-        result = _run(problem, leg, trace, callback, pause_every)
+        result = _run(problem, leg, moved, trace, callback, pause_every, result)
         previous = problem
     assert result is not None
-    return replace(result, parameters={**result.parameters, "schedule": settings.schedule()})
+    whole = {"precision": precision, "polish": polish, "schedule": settings.schedule()}
+    return replace(result, parameters={**result.parameters, **whole})
 
 
 def run(problem: Problem, settings: Settings, callback: Callback | None = None) -> Result:
     """Optimise a problem that ``pose`` made of ``settings``, at its one scale."""
     (leg,) = coarse_to_fine(replace(settings, scales=None))
-    return _run(problem, leg, Trace(problem.image.clone()), callback)
+    return _run(problem, leg, Moved.of(problem, settings), Trace(problem.image.clone()), callback)
 
 
 def _run(
     problem: Problem,
     leg: Leg,
+    moved: Moved,
     trace: Trace,
     callback: Callback | None,
     pause_every: int = 0,
+    before: Result | None = None,
 ) -> Result:
-    """Add one leg to ``trace``; the result is that of everything so far."""
-    image = problem.image.clone()
+    """Add one leg to ``trace``; the result is that of everything so far, ``before`` included."""
+    image = moved.image
     first = trace.done
     trace.restart(image)
 
@@ -222,43 +233,19 @@ def _run(
         optimise(
             problem.engine,
             image,
-            optimiser_for(leg.settings, problem, image),
+            moved.optimiser,
             first + leg.iterations,
             trace,
             None if callback is None else lambda row: callback(step(row)),
             pause_every,
         )
     except KeyboardInterrupt as error:
-        if not trace.rows:
+        found = result() if trace.best_iteration else before
+        if found is None:
             raise
-        raise Interrupted(result()) from error
+        raise Interrupted(found) from error
     except NonFinite as error:
         precision = problem.parameters["precision"]
-        raise Diverged(error, result() if trace.rows else None, precision) from error
+        found = result() if trace.best_iteration else before
+        raise Diverged(error, found, precision) from error
     return result()
-
-
-def optimiser_for(
-    settings: Settings, problem: Problem, image: Tensor
-) -> Optimiser | ResidentOptimiser:
-    """Torch's own for the reference; elsewhere the ones that never leave the device.
-
-    Raises:
-        ValueError: torch's own L-BFGS is needed, and a history dtype that it does not have asked.
-    """
-    plain = problem.engine.name == "reference"
-    if settings.optimizer == "adam":
-        scale = sum(problem.preprocessing.scale) / len(problem.preprocessing.scale)
-        rate = (settings.learning_rate or _ADAM_RATE) * scale
-        return TorchAdam(image, rate) if plain else Adam(image, rate)
-    rate = settings.learning_rate or 1.0
-    tolerances = settings.tolerance_grad, settings.tolerance_change
-    if plain or max(tolerances) >= 0:  # testing for convergence takes the host
-        if settings.history_dtype == "bf16":
-            raise ValueError(
-                "torch's own L-BFGS, which the reference engine and tolerances take, has no bf16 "
-                "history; drop history_dtype, or choose engine fused and no tolerances"
-            )
-        return TorchLBFGS(image, settings.history, rate, *tolerances)
-    dtype = HISTORY_DTYPES.get(settings.history_dtype or "")
-    return LBFGS(image, settings.history, rate, dtype)

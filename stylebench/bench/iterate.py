@@ -10,10 +10,10 @@ from torch import Tensor
 from stylebench.bench.clocks import synchronise
 from stylebench.engines import Engine
 from stylebench.iteration import EAGER, OnDevice, iterate
+from stylebench.moved import optimiser_for
 from stylebench.optimisers import Optimiser, ResidentOptimiser
 from stylebench.problem import Problem
 from stylebench.settings import Settings
-from stylebench.transfer import optimiser_for
 
 QUICK_PAIRS = 10  # of a history that quick suites fill
 

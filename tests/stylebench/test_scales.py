@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from stylebench import Interrupted, Settings, style_transfer, stylize
+from stylebench import Interrupted, Settings, style_transfer, stylize, transfer
 from stylebench.problem import pose
-from stylebench.scales import carried, coarse_to_fine
+from stylebench.scales import carried, coarse_to_fine, polish_of
 
 QUICK = {"weights": "random", "device": "cpu", "size": 48, "iterations": 4}
 
@@ -100,3 +100,67 @@ def test_an_interrupt_on_the_way_up_gives_the_small_image(photo, painting):
         stylize(photo, painting, **QUICK, scales=[24], callback=stop)
     assert len(interrupt.value.result.history) == 3
     assert interrupt.value.result.image.size == (24, 16)
+
+
+def test_an_interrupt_before_the_next_scale_begins_gives_the_small_image(
+    photo, painting, monkeypatch
+):
+    def stopped_at_48(content, style, settings):
+        if settings.size == 48:
+            raise KeyboardInterrupt
+        return pose(content, style, settings)
+
+    monkeypatch.setattr(transfer, "pose", stopped_at_48)
+    with pytest.raises(Interrupted) as interrupt:
+        stylize(photo, painting, **QUICK, scales=[24])
+    assert interrupt.value.result.image.size == (24, 16)
+    assert interrupt.value.result.parameters["loss"] < float("inf")
+
+
+def half(**more):
+    return Settings(**QUICK | {"engine": "fused", "precision": "bf16", **more})
+
+
+def test_the_last_iterations_are_polished_in_fp32(photo, painting):
+    steps, problems = [], []
+    settings = half(iterations=12, polish=5, scales={24: 2})
+    result = style_transfer(photo, painting, settings, steps.append, problems.append)
+    assert [each.parameters["precision"] for each in problems] == ["bf16", "bf16", "fp32"]
+    assert [step.iteration for step in steps] == list(range(1, 15))
+    assert [step.share for step in steps] == sorted(step.share for step in steps)
+    assert (result.parameters["precision"], result.parameters["polish"]) == ("bf16", 5)
+    # From where bf16 had come to: one iteration later, and a little lower by fp32's account.
+    losses = result.losses["loss"]
+    assert losses[10] < 1.5 * losses[9]
+    assert result.parameters["best_iteration"] >= 10
+
+
+def test_a_polish_keeps_the_curvature(photo, painting):
+    """A descent begun anew would take a first step of a hair's length."""
+    settings = half(iterations=30, polish=8, pooling="average")
+    polished = style_transfer(photo, painting, settings).losses["loss"]
+    assert polished[30] < 0.97 * polished[23]
+
+
+def test_polish_is_for_half_precision_and_for_runs_where_it_shows():
+    assert polish_of(half(iterations=300)) == 60
+    assert polish_of(half(iterations=300, polish=0)) == 0
+    assert polish_of(half(iterations=100)) == 0
+    assert polish_of(half(iterations=4, polish=9)) == 4
+    assert polish_of(half(iterations=300, precision="fp16")) == 0
+    assert polish_of(half(iterations=300, precision="fp16", polish=7)) == 7
+    assert polish_of(half(iterations=300, precision="fp32", polish=7)) == 0
+    with pytest.raises(ValueError, match="polish is -1: expected a whole number of 0 or more"):
+        half(polish=-1)
+
+
+def test_an_interrupted_polish_gives_what_bf16_came_to(photo, painting, monkeypatch):
+    def stopped_in_fp32(content, style, settings):
+        if settings.precision == "fp32":
+            raise KeyboardInterrupt
+        return pose(content, style, settings)
+
+    monkeypatch.setattr(transfer, "pose", stopped_in_fp32)
+    with pytest.raises(Interrupted) as interrupt:
+        style_transfer(photo, painting, half(iterations=6, polish=2))
+    assert interrupt.value.result.parameters["iterations_done"] == 4

@@ -1,0 +1,62 @@
+"""An image on its way, and the optimiser that a user's settings come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from stylebench.adam import Adam
+from stylebench.lbfgs import LBFGS
+from stylebench.optimisers import Optimiser, ResidentOptimiser, TorchAdam, TorchLBFGS
+from stylebench.precision import PRECISIONS
+from stylebench.problem import Problem
+from stylebench.settings import HISTORY_DTYPES, Settings
+
+_ADAM_RATE = 0.02  # of the image's range, as crowsonkb/style-transfer-pytorch
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An image on its way, preprocessed [1, 3, H, W], and what moves it."""
+
+    image: Tensor
+    optimiser: Optimiser | ResidentOptimiser
+
+    @classmethod
+    def of(cls, problem: Problem, settings: Settings) -> Moved:
+        """The start of ``problem``, with the optimiser that ``settings`` name."""
+        image = problem.image.clone()
+        return cls(image, optimiser_for(settings, problem, image))
+
+    def change_function(self) -> None:
+        """Go on, with the curvature that was learnt, to gradients of another precision."""
+        if isinstance(self.optimiser, ResidentOptimiser):
+            self.optimiser.change_function()
+
+
+def optimiser_for(
+    settings: Settings, problem: Problem, image: Tensor
+) -> Optimiser | ResidentOptimiser:
+    """Torch's own for the reference; elsewhere the ones that never leave the device.
+
+    Raises:
+        ValueError: torch's own L-BFGS is needed, and a history dtype that it does not have asked.
+    """
+    plain = problem.engine.name == "reference"
+    if settings.optimizer == "adam":
+        scale = sum(problem.preprocessing.scale) / len(problem.preprocessing.scale)
+        rate = (settings.learning_rate or _ADAM_RATE) * scale
+        return TorchAdam(image, rate) if plain else Adam(image, rate)
+    rate = settings.learning_rate or 1.0
+    tolerances = settings.tolerance_grad, settings.tolerance_change
+    if plain or max(tolerances) >= 0:  # testing for convergence takes the host
+        if settings.history_dtype == "bf16":
+            raise ValueError(
+                "torch's own L-BFGS, which the reference engine and tolerances take, has no bf16 "
+                "history; drop history_dtype, or choose engine fused and no tolerances"
+            )
+        return TorchLBFGS(image, settings.history, rate, *tolerances)
+    dtype = HISTORY_DTYPES.get(settings.history_dtype or "")
+    noisy = PRECISIONS[problem.parameters["precision"]].noisy
+    return LBFGS(image, settings.history, rate, dtype, noisy=noisy)
