@@ -13,9 +13,8 @@ from pathlib import Path
 
 import stylebench
 import stylekernels
-from stylebench.bench.clocks import synchronise, watch_for
+from stylebench.bench.clocks import watch_for
 from stylebench.bench.floors import iteration_floor
-from stylebench.bench.iterate import Walk
 from stylebench.bench.precisions import chosen
 from stylebench.bench.record import Case, Check, Parity, Timing
 from stylebench.bench.samples import Samples
@@ -118,7 +117,8 @@ class _Shell:
             values={
                 "cold_seconds": cold,
                 "warm_seconds": warm.median,
-                "first_iteration_seconds": self._first(engine),
+                # imports, network and targets, one iteration, the picture saved
+                "first_iteration_seconds": self._seconds(engine, caches, iterations=1),
             },
         )
 
@@ -135,14 +135,15 @@ class _Shell:
         samples.mark(watch.disturbed(final=True))
         return timing("perf_counter", samples.seconds, samples.disturbed)
 
-    def _seconds(self, engine: str, caches: Path) -> float:
+    def _seconds(self, engine: str, caches: Path, iterations: int | None = None) -> float:
         """Of one run of the command, in a process of its own."""
+        iterations = iterations or self.judge.variant.iterations
         caches.mkdir(exist_ok=True)
         folders = {name: str(caches / name.lower()) for name in _CACHES}
         command = [
             sys.executable, "-m", "stylebench", "stylize", "content.png", "style.png",
             "--output", "out.png", "--engine", engine, "--weights", self._weights(),
-            "--size", str(self.settings.size), "--iterations", str(self.settings.iterations),
+            "--size", str(self.settings.size), "--iterations", str(iterations),
             "--device", str(self.bench.device), "--quiet",
         ]  # fmt: skip
         start = time.perf_counter()
@@ -158,15 +159,6 @@ class _Shell:
     def _weights(self) -> str:
         given = self.bench.options.weights  # a file's path must hold in the command's own folder
         return str(Path(given).resolve()) if Path(given).is_file() else given
-
-    def _first(self, engine: str) -> float:
-        """Seconds to the end of the first iteration, in this process, imports left out."""
-        start = time.perf_counter()
-        settings = replace(self.settings, engine=engine)
-        problem = pose(self.folder / "content.png", self.folder / "style.png", settings)
-        Walk(problem, settings).advance(1)
-        synchronise(self.bench.device)
-        return time.perf_counter() - start
 
     def _judged(self, picture: ImageSource) -> float:
         rgb = load_image(picture).rgb[None].to(self.judge.image)
