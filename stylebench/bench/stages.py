@@ -152,10 +152,16 @@ def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ())
                 **os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
                 OWN_FOLDER: str(work / "configs"),  # what was tuned is what is measured
             },
+            preexec_fn=_hear_interrupts,
         )  # fmt: skip
         code = _finish(process, limit)
         lines.write(f"\nexit code {code}\n")
     return stage.verdict(work, code)
+
+
+def _hear_interrupts() -> None:
+    """What a shell starts with & is deaf to Ctrl-C, and all that it starts would be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _finish(process: subprocess.Popen[bytes], limit: float) -> int | None:

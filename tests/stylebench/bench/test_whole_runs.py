@@ -45,7 +45,7 @@ def test_a_descent_faster_than_its_products_is_an_error(smallest, monkeypatch):
 def shell_runs(monkeypatch):
     """The suite stylize without its subprocesses: the picture is there, and each run takes 2 s."""
 
-    def run(shell, engine, caches):
+    def run(shell, engine, caches, iterations=None):
         save_picture(shell.folder / "out.png", to_pil(load_image(shell.folder / "content.png").rgb))
         return 2.0
 
