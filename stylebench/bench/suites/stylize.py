@@ -95,7 +95,7 @@ class _Shell:
             TooFast: a run took less than its iterations can.
         """
         engine = str(parameters["engine"])
-        caches = self.folder / f"caches {engine}"
+        caches = self.folder / f"caches-{engine}"  # no space: compilers are told of it
         runs = _QUICK_WARM_RUNS if self.bench.options.quick else _WARM_RUNS
         self.bench.progress(f"{name}, cold")
         cold = self._seconds(engine, caches)
