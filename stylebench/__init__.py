@@ -13,21 +13,25 @@ from typing import TYPE_CHECKING
 from stylebench.version import __version__
 
 if TYPE_CHECKING:
+    from stylebench.checkpoint import CheckpointError, Keep
     from stylebench.images import ImageError
     from stylebench.loop import Step
     from stylebench.objective import PRESETS, Preset
+    from stylebench.result import Diverged, Interrupted, Result
     from stylebench.settings import Settings
-    from stylebench.transfer import Diverged, Interrupted, Result, style_transfer, stylize
+    from stylebench.transfer import style_transfer, stylize
     from stylebench.weights import WeightsError, load_weights
 
 # Names are fetched when first used, so that the command line answers without loading torch.
 _HOMES = {
     "PRESETS": "objective",
-    "Diverged": "transfer",
+    "CheckpointError": "checkpoint",
+    "Diverged": "result",
     "ImageError": "images",
-    "Interrupted": "transfer",
+    "Interrupted": "result",
+    "Keep": "checkpoint",
     "Preset": "objective",
-    "Result": "transfer",
+    "Result": "result",
     "Settings": "settings",
     "Step": "loop",
     "WeightsError": "weights",
@@ -38,9 +42,11 @@ _HOMES = {
 
 __all__ = [
     "PRESETS",
+    "CheckpointError",
     "Diverged",
     "ImageError",
     "Interrupted",
+    "Keep",
     "Preset",
     "Result",
     "Settings",

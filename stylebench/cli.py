@@ -18,7 +18,7 @@ from stylebench.options import option
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
 # --help and a mistyped option answer at once.
 if TYPE_CHECKING:
-    from stylebench.transfer import Result
+    from stylebench.result import Result
 
 app = typer.Typer(
     help="Neural style transfer by Gatys et al., verified and measured.",
@@ -93,9 +93,20 @@ def stylize(
     preview_every: Annotated[
         int, option("Write OUT-00050.png and so on every so many iterations; 0: never.", min=0)
     ] = 0,
+    checkpoint: Annotated[
+        Path | None, option("Write this file on the way, for --resume.", show_default=False)
+    ] = None,
+    checkpoint_every: Annotated[int, option("Iterations between two of them.", min=1)] = 50,
+    resume: Annotated[
+        Path | None,
+        option(
+            "Go on from a checkpoint of the same run, with no bit different.", show_default=False
+        ),
+    ] = None,
     quiet: Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")] = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
+    from stylebench.checkpoint import Keep
     from stylebench.output import check_output, check_writable
     from stylebench.settings import Settings
 
@@ -106,8 +117,10 @@ def stylize(
     given["style_weights"] = parse_numbers("--style-weights", style_weights)
     settings = Settings(**given)
     check_output(output, bit_depth)
-    if losses:
-        check_writable(losses)
+    for file in (losses, checkpoint):
+        if file:
+            check_writable(file)
+    keep = Keep(checkpoint, checkpoint_every) if checkpoint else None
 
     def save(result: Result) -> None:
         result.save(output, bit_depth)
@@ -116,7 +129,7 @@ def stylize(
 
     from stylebench.session import run_visibly
 
-    run_visibly(content, style, settings, output, save, preview_every, quiet)
+    run_visibly(content, style, settings, output, save, preview_every, quiet, keep, resume)
 
 
 @app.command()

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from stylebench.artwork import landscape, painting
 from stylebench.output import save_picture
+from stylebench.result import Interrupted, Result
 from stylebench.session import describe, progress, summary
 from stylebench.settings import Settings
-from stylebench.transfer import Interrupted, Result, style_transfer
+from stylebench.transfer import style_transfer
 
 _GAP = 8  # px between the pictures of the strip
 _CURVE_ROWS = 12

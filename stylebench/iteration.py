@@ -141,7 +141,7 @@ class OnDevice:
         self._log = image.new_empty(0)
         self._next = torch.zeros(1, dtype=torch.int64, device=image.device)
         self._done = self._unread = 0
-        self._rollbacks = 0.0
+        self._rollbacks = float(optimiser.rollbacks)  # an optimiser may have been at work before
 
     @property
     def best_image(self) -> Tensor:

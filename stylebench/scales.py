@@ -74,11 +74,15 @@ def _only(settings: Settings, size: int, iterations: int, polishes: bool) -> Set
     )
 
 
+def precision_of(settings: Settings) -> str:
+    """The precision that a run computes in before its polish."""
+    device = choose_device(settings.device)
+    return choose_precision(settings, choose_engine(settings, device), device)
+
+
 def polish_of(settings: Settings) -> int:
     """How many iterations at the end are in fp32: those asked for, or those that bf16 needs."""
-    device = choose_device(settings.device)
-    name = choose_precision(settings, choose_engine(settings, device), device)
-    precision, iterations = PRECISIONS[name], settings.variant().iterations
+    precision, iterations = PRECISIONS[precision_of(settings)], settings.variant().iterations
     if precision.dtype == precision.wide:
         return 0
     if settings.polish is not None:

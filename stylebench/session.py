@@ -11,11 +11,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from stylebench.checkpoint import Keep
 from stylebench.loop import Step
 from stylebench.output import save_picture
 from stylebench.problem import Problem
+from stylebench.result import Diverged, Interrupted, Result
 from stylebench.settings import Settings
-from stylebench.transfer import Diverged, Interrupted, Result, style_transfer
+from stylebench.transfer import style_transfer
 
 _LINES_WITHOUT_TERMINAL = 10  # progress lines in a log file
 
@@ -28,10 +30,23 @@ def run_visibly(
     save: Callable[[Result], None],
     preview_every: int = 0,
     quiet: bool = False,
+    keep: Keep | None = None,
+    resume: Path | None = None,
 ) -> None:
     """Run ``stylize`` for the command line.
 
     Whatever ends the run, the best image so far is saved. Exits with 130 after Ctrl-C.
+
+    Args:
+        content: an image file.
+        styles: likewise.
+        settings: of the run.
+        output: where the picture goes.
+        save: saves it.
+        preview_every: iterations between two pictures on the way; 0: none.
+        quiet: print nothing but errors.
+        keep: as for ``style_transfer``.
+        resume: likewise.
 
     Raises:
         Diverged: after saving the last good image, if there was one.
@@ -52,10 +67,14 @@ def run_visibly(
                 callback,
                 announce=lambda problem: console.print(describe(problem)),
                 pause_every=preview_every,
+                keep=keep,
+                resume=resume,
             )
     except Interrupted as stop:
         save(stop.result)
         console.print(f"interrupted; the best image so far is in {output}: {summary(stop.result)}")
+        if keep and keep.path.exists():
+            console.print(f"to go on from the last checkpoint: the same with --resume {keep.path}")
         sys.exit(130)
     except Diverged as stop:
         if stop.result:

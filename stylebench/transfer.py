@@ -2,90 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from math import gcd
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
-from torch import Tensor
 
+from stylebench.checkpoint import Checkpoint, CheckpointError, Keep, resident
 from stylebench.images import ImageSource
 from stylebench.loop import NonFinite, Step, Trace, optimise
 from stylebench.moved import Moved
 from stylebench.network import Pooling, Weights
-from stylebench.output import atomic_path, check_writable, save_image, to_pil
+from stylebench.output import to_pil
 from stylebench.problem import Problem, Styles, pose
-from stylebench.scales import Leg, carried, coarse_to_fine, polish_of
+from stylebench.result import Diverged, Interrupted, Result
+from stylebench.scales import Leg, carried, coarse_to_fine, polish_of, precision_of
 from stylebench.settings import Layers, Scales, Settings
 from stylebench.version import __version__
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 Callback = Callable[[Step], object]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished (or cut short) run.
-
-    Attributes:
-        rgb: [3, H, W] fp32 in [0, 1] on the CPU, the image with the lowest loss seen.
-        alpha: [1, H, W], the content image's, or None.
-        history: one row an iteration: iteration, seconds, loss and every term.
-        parameters: the settings with every choice resolved, and what came of them.
-    """
-
-    rgb: Tensor
-    alpha: Tensor | None
-    history: Sequence[Mapping[str, float]]
-    parameters: Mapping[str, Any]
-
-    @property
-    def losses(self) -> pd.DataFrame:
-        """``history`` as a frame, indexed by iteration."""
-        import pandas as pd
-
-        return pd.DataFrame(self.history).set_index("iteration")
-
-    @property
-    def image(self) -> Image.Image:
-        """The picture, 8-bit RGB or RGBA."""
-        return to_pil(self.rgb, self.alpha)
-
-    def save(self, path: str | Path, bit_depth: int = 8) -> Path:
-        """Write the picture with its parameters inside; see ``output.save_image``."""
-        return save_image(path, self.rgb, self.alpha, self.parameters, bit_depth)
-
-    def save_losses(self, path: str | Path) -> Path:
-        """Write the loss history as CSV."""
-        path = check_writable(Path(path).expanduser())
-        with atomic_path(path) as partial:
-            self.losses.to_csv(partial)
-        return path
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a run. ``result`` holds the best image so far."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__("interrupted")
-        self.result = result
-
-
-class Diverged(ArithmeticError):
-    """NaN or Inf during a run. ``result`` holds the best image before it, None if there is none."""
-
-    def __init__(self, cause: NonFinite, result: Result | None, precision: str = "fp32") -> None:
-        kept = "its best image before that is kept" if result else "there was no good image before"
-        advice = "Lower the loss weights or the learning rate"
-        if precision == "fp16":
-            advice += ", or take precision bf16 or fp32, which reach further"
-        super().__init__(f"{cause}; {kept}. {advice}")
-        self.cause = cause
-        self.result = result
 
 
 def stylize(
@@ -154,6 +95,8 @@ def style_transfer(
     callback: Callback | None = None,
     announce: Callable[[Problem], object] | None = None,
     pause_every: int = 0,
+    keep: Keep | None = None,
+    resume: str | Path | None = None,
 ) -> Result:
     """``stylize`` with its settings as an object, returning the whole ``Result``.
 
@@ -164,33 +107,55 @@ def style_transfer(
         callback: likewise.
         announce: called with every problem before it is run: one a scale.
         pause_every: have ``callback`` see the image at multiples of so many iterations exactly.
+        keep: write checkpoints, from which the run can be taken up again.
+        resume: a checkpoint to go on from, with no bit different on the machine that wrote it. The
+            other arguments are those that it was made with; ``iterations`` may be more.
+
+    Raises:
+        CheckpointError: ``resume`` cannot be read or belongs to another run, or the optimiser is
+            one of torch's own, which are not kept.
     """
     settings = settings or Settings()
     polish = polish_of(settings)
+    saved = Checkpoint.load(Path(resume)) if resume else None
     trace: Trace | None = None
     result: Result | None = None
     previous: Problem | None = None
-    for leg in coarse_to_fine(settings, polish):
+    for index, leg in enumerate(coarse_to_fine(settings, polish)):
+        if saved and index < saved.leg:
+            continue
         try:
             problem = pose(content, style, leg.settings)
         except KeyboardInterrupt as error:
             if result is None:
                 raise
             raise Interrupted(result) from error
-        if trace is None or previous is None:
+        first = trace.done if trace else 0
+        if saved and index == saved.leg:
+            saved.check(problem)
+            problem = replace(problem, image=saved.start.to(problem.image))
+            moved = saved.moved(Moved.of(problem, leg.settings))
+            trace, first = saved.trace(), saved.first
+        elif trace is None or previous is None:
             trace = Trace(problem.image.clone())
             moved = Moved.of(problem, leg.settings)
-            precision = problem.parameters["precision"]
         elif leg.polishes:
             moved.change_function()
         else:
             problem = carried(trace.best, previous, problem)
             moved = Moved.of(problem, leg.settings)
+        if keep:
+            resident(moved)  # now, not at the first checkpoint
         if announce is not None:
             announce(problem)
-        result = _run(problem, leg, moved, trace, callback, pause_every, result)
+        if trace.done == first:
+            trace.restart(moved.image)
+        told = Told(callback, pause_every, keep, index, first)
+        result = _run(problem, leg, moved, trace, told, result)
         previous = problem
-    assert result is not None
+    if result is None:
+        raise CheckpointError("the checkpoint is in a leg that this run does not have")
+    precision = precision_of(settings)
     whole = {"precision": precision, "polish": polish, "schedule": settings.schedule()}
     return replace(result, parameters={**result.parameters, **whole})
 
@@ -198,7 +163,39 @@ def style_transfer(
 def run(problem: Problem, settings: Settings, callback: Callback | None = None) -> Result:
     """Optimise a problem that ``pose`` made of ``settings``, at its one scale."""
     (leg,) = coarse_to_fine(replace(settings, scales=None))
-    return _run(problem, leg, Moved.of(problem, settings), Trace(problem.image.clone()), callback)
+    trace = Trace(problem.image.clone())
+    return _run(problem, leg, Moved.of(problem, settings), trace, Told(callback))
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who is told of the iterations of a leg, and what is kept of them.
+
+    Attributes:
+        callback: as ``style_transfer``'s.
+        pause_every: likewise.
+        keep: likewise.
+        leg: which one, from 0.
+        first: evaluations before it.
+    """
+
+    callback: Callback | None = None
+    pause_every: int = 0
+    keep: Keep | None = None
+    leg: int = 0
+    first: int = 0
+
+    @property
+    def stops(self) -> int:
+        """Where the image has to be seen: at multiples of this."""
+        every = self.keep.every if self.keep else 0
+        return gcd(self.pause_every, every)
+
+    def due(self, trace: Trace, iteration: int, last: int) -> bool:
+        """Whether the state after ``iteration`` is to be kept, in a leg that ends with ``last``."""
+        if not self.keep or iteration != trace.done:
+            return False
+        return iteration % self.keep.every == 0 or iteration == last
 
 
 def _run(
@@ -206,14 +203,11 @@ def _run(
     leg: Leg,
     moved: Moved,
     trace: Trace,
-    callback: Callback | None,
-    pause_every: int = 0,
+    told: Told,
     before: Result | None = None,
 ) -> Result:
     """Add one leg to ``trace``; the result is that of everything so far, ``before`` included."""
-    image = moved.image
-    first = trace.done
-    trace.restart(image)
+    image, last = moved.image, told.first + leg.iterations
 
     def result() -> Result:
         outcome = {
@@ -226,19 +220,17 @@ def _run(
         return Result(problem.rgb(trace.best), problem.alpha, trace.rows, parameters)
 
     def step(row: dict[str, float]) -> Step:
-        share = leg.share(int(row["iteration"]) - first)
+        share = leg.share(int(row["iteration"]) - told.first)
         return Step.of(row, leg.total, share, lambda: to_pil(problem.rgb(image), problem.alpha))
 
+    def tell(row: dict[str, float]) -> None:
+        if told.keep and told.due(trace, int(row["iteration"]), last):
+            Checkpoint.of(told.leg, told.first, problem, moved, trace).save(told.keep.path)
+        if told.callback:
+            told.callback(step(row))
+
     try:
-        optimise(
-            problem.engine,
-            image,
-            moved.optimiser,
-            first + leg.iterations,
-            trace,
-            None if callback is None else lambda row: callback(step(row)),
-            pause_every,
-        )
+        optimise(problem.engine, image, moved.optimiser, last, trace, tell, told.stops)
     except KeyboardInterrupt as error:
         found = result() if trace.best_iteration else before
         if found is None:
