@@ -14,9 +14,9 @@ from torch import Tensor
 from stylebench.precision import PRECISIONS
 from stylebench.problem import Problem, choose_device, choose_engine, choose_precision
 from stylebench.settings import Settings
-from stylebench.spans import SINGLE
 
-_POLISH = 0.2  # of the iterations, where bf16's noise would show
+_POLISH = 0.2  # of the iterations
+_SHORT = 50  # iterations in which bf16's noise does not show yet
 _FP32_COST = 5.0  # iterations in bf16 that one in fp32 takes the time of
 
 
@@ -87,7 +87,7 @@ def polish_of(settings: Settings) -> int:
         return 0
     if settings.polish is not None:
         return min(settings.polish, iterations)
-    return round(_POLISH * iterations) if precision.noisy and iterations > SINGLE else 0
+    return round(_POLISH * iterations) if precision.noisy and iterations > _SHORT else 0
 
 
 def carried(image: Tensor, source: Problem, target: Problem) -> Problem:

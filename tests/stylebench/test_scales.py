@@ -145,7 +145,7 @@ def test_a_polish_keeps_the_curvature(photo, painting):
 def test_polish_is_for_half_precision_and_for_runs_where_it_shows():
     assert polish_of(half(iterations=300)) == 60
     assert polish_of(half(iterations=300, polish=0)) == 0
-    assert polish_of(half(iterations=100)) == 0
+    assert polish_of(half(iterations=50)) == 0
     assert polish_of(half(iterations=4, polish=9)) == 4
     assert polish_of(half(iterations=300, precision="fp16")) == 0
     assert polish_of(half(iterations=300, precision="fp16", polish=7)) == 7

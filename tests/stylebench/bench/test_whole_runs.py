@@ -50,7 +50,7 @@ def shell_runs(monkeypatch):
         return 2.0
 
     monkeypatch.setattr(stylize._Shell, "_seconds", run)
-    monkeypatch.setattr(stylize._Shell, "_judged", lambda shell, picture: 1.0)
+    monkeypatch.setattr(stylize._Shell, "_reached", lambda shell: shell.expected)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
