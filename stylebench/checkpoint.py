@@ -138,7 +138,7 @@ class Checkpoint:
         Raises:
             CheckpointError: naming the first difference.
         """
-        there, here = self.problem, json.loads(json.dumps(_identity(problem)))
+        there, here = self.problem, _identity(problem)
         for name in sorted({*there, *here}):
             if name != "targets" and there.get(name) != here.get(name):
                 raise CheckpointError(

@@ -14,7 +14,7 @@ from stylebench.artwork import landscape, painting
 from stylebench.demo import strip
 from stylebench.output import atomic_path, save_picture, to_pil
 from stylebench.parity import Baseline, Comparison, baseline, compare
-from stylebench.problem import choose_device, choose_engine, choose_precision
+from stylebench.scales import precision_of
 from stylebench.settings import Settings
 
 _AMPLIFIED = 10  # how much the strip enlarges differences
@@ -40,7 +40,7 @@ def compare_visibly(
         ValueError: a setting or image that cannot be, or a precision that an engine has not.
     """
     for each in wanted:
-        _check_precision(each)
+        precision_of(each)  # refuses what ``pose`` would, before anything is computed
     photo = content or landscape()
     art = styles or painting()
     console = Console(highlight=False, soft_wrap=True)
@@ -57,12 +57,6 @@ def compare_visibly(
     _write(folder, base, comparisons)
     console.print(f"{folder / 'strip.png'}  {folder / 'compare.json'}")
     return all(comparison.passed for comparison in comparisons)
-
-
-def _check_precision(settings: Settings) -> None:
-    """Refuse what ``pose`` would, before anything is computed."""
-    device = choose_device(settings.device)
-    choose_precision(settings, choose_engine(settings, device), device)
 
 
 def _table(comparison: Comparison) -> Table:

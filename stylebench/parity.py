@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 
 from stylebench.engines import Engine
@@ -30,7 +29,7 @@ from stylebench.images import ImageSource
 from stylebench.likeness import WINDOW, psnr, ssim
 from stylebench.loop import NonFinite, Trace, optimise
 from stylebench.moved import Moved
-from stylebench.precision import in_fp64, multiplies_fp64
+from stylebench.precision import in_fp64, with_fp64
 from stylebench.problem import Problem, Styles, pose
 from stylebench.scales import coarse_to_fine, polish_of
 from stylebench.settings import Settings
@@ -98,7 +97,7 @@ def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baselin
     trace, fault = _run(problem, single, points, marks=(1, (total + 1) // 2, total))
     if fault:
         raise fault
-    double = replace(single, precision="fp64", device=_with_fp64(problem.image.device))
+    double = replace(single, precision="fp64", device=with_fp64(problem.image.device))
     return Baseline(
         problem=problem,
         losses=[row["loss"] for row in trace.rows],
@@ -117,10 +116,6 @@ def _exact(
 ) -> list[Evaluation]:
     oracle = pose(content, style, settings)
     return [evaluate(oracle.engine, in_fp64(point).to(oracle.image)) for point in points]
-
-
-def _with_fp64(device: torch.device) -> torch.device:
-    return device if multiplies_fp64(device) else torch.device("cpu")
 
 
 def compare(content: ImageSource, style: Styles, settings: Settings, base: Baseline) -> Comparison:
@@ -266,8 +261,13 @@ def evaluate(engine: Engine, image: Tensor) -> Evaluation:
 
 def deviation(found: Evaluation, exact: Evaluation) -> tuple[float, float]:
     """Largest error of a loss term, of the loss; error of the gradient, of its norm."""
-    loss = ((found[0] - exact[0]).abs().max() / exact[0].sum()).item()
-    return loss, ((found[1] - exact[1]).norm() / exact[1].norm()).item()
+    gradient = (found[1] - exact[1]).norm() / exact[1].norm()
+    return loss_error(found[0], exact[0]), gradient.item()
+
+
+def loss_error(terms: Tensor, exact: Tensor) -> float:
+    """Largest error of the loss terms [K], of the loss."""
+    return ((terms - exact).abs().max() / exact.sum()).item()
 
 
 def errors(engine: Engine, point: Tensor, exact: Evaluation) -> tuple[float, float]:

@@ -57,6 +57,11 @@ def multiplies_fp64(device: torch.device) -> bool:
     return device.type != "mps"
 
 
+def with_fp64(device: torch.device) -> torch.device:
+    """``device``, or the CPU where it has no fp64."""
+    return device if multiplies_fp64(device) else torch.device("cpu")
+
+
 def in_fp64(x: Tensor) -> Tensor:
     """``x`` in fp64 where it is, or on the CPU where its device has none."""
     return (x if multiplies_fp64(x.device) else x.cpu()).double()

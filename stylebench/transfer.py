@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from math import gcd
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -22,9 +21,6 @@ from stylebench.result import Diverged, Interrupted, Result
 from stylebench.scales import Leg, carried, coarse_to_fine, polish_of, precision_of
 from stylebench.settings import Layers, Scales, Settings
 from stylebench.version import __version__
-
-if TYPE_CHECKING:
-    pass
 
 Callback = Callable[[Step], object]
 

@@ -13,7 +13,15 @@ from stylebench.bench.memory import free_memory
 from stylebench.bench.record import Check
 from stylebench.engines import Engine
 from stylebench.images import ImageSource
-from stylebench.parity import FACTOR, FLOOR, MAX_POOLING_FLOOR, evaluate
+from stylebench.parity import (
+    FACTOR,
+    FLOOR,
+    MAX_POOLING_FLOOR,
+    deviation,
+    evaluate,
+    loss_error,
+)
+from stylebench.precision import with_fp64
 from stylebench.problem import choose_device, pose
 from stylebench.settings import Settings
 
@@ -51,7 +59,7 @@ class Proof:
         self._settings = settings
         self._device = choose_device(settings.device)
         double = replace(
-            settings, engine="reference", precision="fp64", device=oracle_device(self._device)
+            settings, engine="reference", precision="fp64", device=with_fp64(self._device)
         )
         oracle = pose(content, style, double)
         self._oracle: Engine = oracle.engine
@@ -80,8 +88,8 @@ class Proof:
         walk.advance(1)
         exact, _ = self._exactly(point)
         plain = self._yardstick(precision)
-        allowed = max(plain.loss, _loss_error(self._found(plain.engine, point)[0], exact))
-        found = _loss_error(walk.logged().to(exact), exact)
+        allowed = max(plain.loss, loss_error(self._found(plain.engine, point)[0], exact))
+        found = loss_error(walk.logged().to(exact), exact)
         return Check.of("loss logged by the timed loop", found, FACTOR * allowed + FLOOR)
 
     def _exactly(self, point: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,10 +97,7 @@ class Proof:
 
     def _errors(self, engine: Engine) -> tuple[float, float]:
         """Of the loss, and of the gradient, at the start."""
-        terms, gradient = self._found(engine, self._points[0])
-        exact_terms, exact = self._exact
-        distance = (gradient - exact).norm() / exact.norm()
-        return _loss_error(terms, exact_terms), float(distance)
+        return deviation(self._found(engine, self._points[0]), self._exact)
 
     def _found(self, engine: Engine, point: Tensor) -> tuple[Tensor, Tensor]:
         """As ``evaluate``, by an engine that may be on another device than ``point``."""
@@ -105,19 +110,14 @@ class Proof:
             engine = pose(*self._sources, settings).engine
             loss, gradient = self._errors(engine)
             nearby = zip(self._points[1:], self._exact_losses, strict=True)
-            others = [_loss_error(self._found(engine, point)[0], exact) for point, exact in nearby]
+            others = [loss_error(self._found(engine, point)[0], exact) for point, exact in nearby]
             self._yardsticks[precision] = _Yardstick(engine, max(loss, *others), gradient)
         return self._yardsticks[precision]
 
 
-def oracle_device(device: torch.device) -> torch.device:
-    """Where to compute in fp64 for engines on ``device``: Apple's GPUs have none."""
-    return torch.device("cpu") if device.type == "mps" else device
-
-
 def oracle_fits(size: tuple[int, int], device: torch.device) -> bool:
     """Whether the oracle has the memory for ``size`` (width, height), beside what is there."""
-    free = free_memory(oracle_device(device))
+    free = free_memory(with_fp64(device))
     return free is not None and size[0] * size[1] * _BYTES_A_PIXEL < free
 
 
@@ -127,11 +127,6 @@ def _nearby(start: Tensor) -> Iterator[Tensor]:
     for _ in range(_NEARBY):
         noise = torch.randn(start.shape, generator=generator).to(start)
         yield start + _APART * start.std() * noise
-
-
-def _loss_error(terms: Tensor, exact: Tensor) -> float:
-    """Largest error of a loss term, of the loss."""
-    return float((terms - exact).abs().max() / exact.sum())
 
 
 def finite(what: str, *tensors: Tensor) -> Check:

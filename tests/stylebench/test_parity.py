@@ -1,16 +1,11 @@
 """Parity as a library and as a command, and that it bites."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 
-from stylebench.cli import main
-from stylebench.comparison import compare_visibly
 from stylebench.engines import LossTerms, fused
 from stylebench.likeness import psnr, ssim
 from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, compare, evaluate
@@ -175,135 +170,3 @@ def test_ssim_by_hand():
     # no structure: only the means count
     assert ssim(flat, darker) == pytest.approx((2 * 0.5 * 0.25 + 1e-4) / (0.25 + 0.0625 + 1e-4))
     assert ssim(a, 1 - a) < 0
-
-
-@pytest.fixture
-def arguments(tmp_path, photo, painting, monkeypatch):
-    photo.save(tmp_path / "photo.png")
-    painting.save(tmp_path / "painting.png")
-    monkeypatch.chdir(tmp_path)
-    return [
-        "compare", "photo.png", "painting.png", "--weights", "random", "--size", "32",
-        "--iterations", "4", "--device", "cpu", "-o", "parity",
-    ]  # fmt: skip
-
-
-def test_compare_is_a_command(arguments, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "stylebench", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "within tolerance" in done.stdout
-    record = json.loads((tmp_path / "parity" / "compare.json").read_text())
-    assert record["passed"]
-    assert set(record) == {"parameters", "reference", "comparisons", "passed"}
-    assert record["parameters"]["seed"] == 0
-    assert record["comparisons"][0]["engine"] == "fused"
-    with Image.open(tmp_path / "parity" / "strip.png") as strip:
-        assert strip.size == (3 * 32 + 2 * 8, 21)
-
-
-def test_a_refused_precision_is_refused_before_the_reference_runs(
-    photo, painting, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("stylebench.comparison.baseline", None)
-    wanted = [replace(QUICK, engine=name, precision="bf16") for name in ("fused", "reference")]
-    with pytest.raises(ValueError, match="'reference' does not compute in bf16"):
-        compare_visibly(photo, painting, wanted, tmp_path)
-
-
-def test_nan_is_exit_code_1_with_a_table_and_json(arguments, tmp_path):
-    breakage = (
-        "from stylebench.engines import fused\n"
-        "original = fused.Fused._backward\n"
-        "fused.Fused._backward = lambda self, image: original(self, image) * float('nan')\n"
-        "from stylebench.cli import main\n"
-        "main()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", breakage, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1, done.stderr
-    assert "OUTSIDE the tolerance" in done.stdout
-    record = json.loads((tmp_path / "parity" / "compare.json").read_text())
-    assert not record["passed"]
-    (found,) = record["comparisons"]
-    assert found["losses"] == []
-    assert "the gradient became NaN or infinite at iteration 1" in found["checks"][-2]["what"]
-
-
-def test_compare_fails_with_a_broken_engine(arguments, tmp_path):
-    breakage = (
-        "from stylebench.engines import fused\n"
-        "original = fused.Fused._backward\n"
-        "fused.Fused._backward = lambda self, image: -original(self, image)\n"
-        "from stylebench.cli import main\n"
-        "main()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", breakage, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1, done.stderr
-    assert "OUTSIDE the tolerance" in done.stdout
-    assert not json.loads((tmp_path / "parity" / "compare.json").read_text())["passed"]
-
-
-@pytest.fixture
-def compared(arguments, monkeypatch):
-    """The settings and styles that the command compares, without comparing them."""
-
-    def run(*words):
-        seen = []
-        monkeypatch.setattr("stylebench.comparison.compare_visibly", lambda *a: seen.append(a))
-        monkeypatch.setattr(sys, "argv", ["stylebench", "compare", *words])
-        with pytest.raises(SystemExit):
-            main()
-        ((_, styles, settings, _),) = seen
-        return styles, settings
-
-    return run
-
-
-def test_compare_takes_what_stylize_takes(compared):
-    styles, settings = compared(
-        "photo.png", "painting.png", "photo.png", "--precision", "fp32", "--precision", "bf16",
-        "--engines", "plain,fused", "--pooling", "average", "--init", "noise", "--seed", "7",
-        "--optimizer", "adam", "--history", "5",
-    )  # fmt: skip
-    assert [str(style) for style in styles] == ["painting.png", "photo.png"]
-    assert [(each.engine, each.precision) for each in settings] == [
-        ("plain", "fp32"), ("plain", "bf16"), ("fused", "fp32"), ("fused", "bf16")
-    ]  # fmt: skip
-    for each in settings:
-        assert (each.pooling, each.init, each.seed) == ("average", "noise", 7)
-        assert (each.optimizer, each.history, each.size, each.iterations) == ("adam", 5, 256, 100)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["--quick"], (128, 30)),
-        (["--quick", "--size", "64"], (64, 30)),
-        (["--quick", "-n", "5"], (128, 5)),
-        ([], (256, 100)),
-    ],
-)
-def test_quick_gives_way_to_what_is_given(compared, words, expected):
-    _, (settings,) = compared(*words)
-    assert (settings.size, settings.iterations) == expected
-    assert settings.precision == "auto"
-
-
-def test_precisions_are_compared_side_by_side_with_several_styles(photo, painting, tmp_path):
-    paths = [tmp_path / "photo.png", tmp_path / "painting.png"]
-    for path, picture in zip(paths, (photo, painting), strict=True):
-        picture.save(path)
-    short = replace(QUICK, iterations=2, init="noise", pooling="average", optimizer="adam")
-    wanted = [replace(short, precision=precision) for precision in ("fp32", "bf16")]
-    assert compare_visibly(paths[0], paths, wanted, tmp_path)
-    record = json.loads((tmp_path / "compare.json").read_text())
-    assert [each["precision"] for each in record["comparisons"]] == ["fp32", "bf16"]
-    assert record["parameters"]["style_weights"] == [0.5, 0.5]

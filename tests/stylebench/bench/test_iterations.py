@@ -6,8 +6,9 @@ import torch
 from stylebench.artwork import landscape, painting
 from stylebench.bench.iterate import Walk
 from stylebench.bench.parts import parts
-from stylebench.bench.proof import Proof, oracle_device, oracle_fits
+from stylebench.bench.proof import Proof, oracle_fits
 from stylebench.engines import LossTerms
+from stylebench.precision import with_fp64
 from stylebench.problem import pose
 from stylebench.settings import Settings
 from stylekernels.lbfgs_state import COUNT
@@ -92,8 +93,8 @@ def test_the_oracle_is_not_asked_for_what_no_memory_holds():
 
 
 def test_the_oracle_is_where_fp64_is():
-    assert oracle_device(torch.device("mps")) == torch.device("cpu")
-    assert oracle_device(torch.device("cuda", 1)) == torch.device("cuda", 1)
+    assert with_fp64(torch.device("mps")) == torch.device("cpu")
+    assert with_fp64(torch.device("cuda", 1)) == torch.device("cuda", 1)
 
 
 def test_an_engine_elsewhere_is_given_its_own_image_and_compared_with_the_oracle(proof):
