@@ -1,11 +1,10 @@
 """Bias and ReLU behind a convolution in one pass, for libraries that would make two of it."""
 
-import torch
 from torch import Tensor
 
 from stylekernels.dispatch import uses_triton
 from stylekernels.layout import is_matrix, output_format, require_activation, require_device
-from stylekernels.operators import fake_nothing
+from stylekernels.operators import fake_nothing, operator
 
 
 def bias_relu_(x: Tensor, bias: Tensor) -> None:
@@ -28,7 +27,7 @@ def bias_relu_(x: Tensor, bias: Tensor) -> None:
     bias_relu_operator(x, bias)
 
 
-@torch.library.custom_op("stylekernels::bias_relu_", mutates_args=("x",))
+@operator("bias_relu_", mutates=("x",))
 def bias_relu_operator(x: Tensor, bias: Tensor) -> None:
     """Do `bias_relu_`, on whichever implementation fits the operands."""
     if not uses_triton(x, bias):

@@ -13,7 +13,13 @@ from stylekernels.layout import (
     require_activation,
     require_same,
 )
-from stylekernels.operators import fake_like, fake_nothing, fake_scalar, refuse_second_derivative
+from stylekernels.operators import (
+    fake_like,
+    fake_nothing,
+    fake_scalar,
+    operator,
+    refuse_second_derivative,
+)
 
 
 def content_loss(x: Tensor, target: Tensor, weight: float) -> Tensor:
@@ -51,7 +57,7 @@ def content_loss_twin(x: Tensor, target: Tensor, weight: float) -> Tensor:
     return (x.to(kind) - target).square_().sum(dtype=kind) * weight
 
 
-@torch.library.custom_op("stylekernels::content_loss", mutates_args=())
+@operator("content_loss")
 def content_loss_operator(x: Tensor, target: Tensor, weight: float) -> Tensor:
     """Compute `content_loss`, on whichever implementation fits the operands."""
     if not uses_triton(x, target):
@@ -91,7 +97,7 @@ def _write(
     run_all(content_backward_launches(x, target, output, weight, incoming, loss_gradient))
 
 
-@torch.library.custom_op("stylekernels::content_loss_backward", mutates_args=())
+@operator("content_loss_backward")
 def content_loss_backward(grad: Tensor, x: Tensor, target: Tensor, weight: float) -> Tensor:
     """Return dL/dx = grad * 2 weight (x - target), dense in the memory format of `x`.
 
@@ -112,7 +118,7 @@ content_loss_backward.register_fake(fake_like(1))
 refuse_second_derivative(content_loss_backward)
 
 
-@torch.library.custom_op("stylekernels::content_loss_backward_", mutates_args=("grad",))
+@operator("content_loss_backward_", mutates=("grad",))
 def content_loss_backward_(grad: Tensor, x: Tensor, target: Tensor, weight: float) -> None:
     """Add 2 weight (x - target) to `grad`, dL/dx so far and shaped as `x`."""
     if grad.is_contiguous(memory_format=output_format(grad)):

@@ -9,7 +9,7 @@ from torch import Tensor
 from stylekernels.dispatch import uses_triton
 from stylekernels.gradient import FAST_BFLOAT16, write_gradient
 from stylekernels.layout import CHUNK, accumulator, chunks, empty_like, require_activation, rows
-from stylekernels.operators import fake_like, refuse_second_derivative
+from stylekernels.operators import fake_like, operator, refuse_second_derivative
 
 _MOST = 1 << 22  # elements of a product in bf16: sums of more of them in fp32 lose more
 
@@ -75,7 +75,7 @@ def gram_twin(x: Tensor) -> Tensor:
     return products(rows(x)).div_(prod(x.shape[2:]))
 
 
-@torch.library.custom_op("stylekernels::gram", mutates_args=())
+@operator("gram")
 def gram_operator(x: Tensor) -> Tensor:
     """Compute `gram`, on whichever implementation fits the operand."""
     if not uses_triton(x):
@@ -95,7 +95,7 @@ def gram_fake(x: Tensor) -> Tensor:
     return x.new_empty((batch, channels, channels), dtype=accumulator(x.dtype))
 
 
-@torch.library.custom_op("stylekernels::gram_backward", mutates_args=())
+@operator("gram_backward")
 def gram_backward(grad: Tensor, x: Tensor) -> Tensor:
     """Return dL/dx = (dL/dG + (dL/dG)^T) x / M.
 

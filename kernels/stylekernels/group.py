@@ -18,7 +18,7 @@ from stylekernels.layout import (
     require_activation,
     require_target,
 )
-from stylekernels.operators import refuse_second_derivative
+from stylekernels.operators import operator, refuse_second_derivative
 from stylekernels.style import style_loss_twin
 
 
@@ -64,7 +64,7 @@ def style_losses_forward(
     return losses, gradients
 
 
-@torch.library.custom_op("stylekernels::style_losses", mutates_args=())
+@operator("style_losses")
 def group_operator(xs: list[Tensor], targets: list[Tensor], weights: list[float]) -> list[Tensor]:
     """Compute `style_losses_forward`: the losses, then every S."""
     losses, *gradients = group_fake(xs, targets, weights)
@@ -90,7 +90,7 @@ def group_fake(xs: list[Tensor], targets: list[Tensor], weights: list[float]) ->
     ]
 
 
-@torch.library.custom_op("stylekernels::style_losses_backward", mutates_args=())
+@operator("style_losses_backward")
 def style_losses_backward(grad: Tensor, xs: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
     """Return dL/dx = grad[l] * X S of every layer.
 

@@ -38,7 +38,7 @@ from stylekernels.lbfgs_state import (
     STEP,
     STEP_AND_SAVE,
 )
-from stylekernels.operators import fake_nothing
+from stylekernels.operators import fake_nothing, operator
 
 LONGEST = 127
 """Pairs that the kernels keep: one block holds rows of a matrix of them in its registers."""
@@ -208,9 +208,7 @@ def _kernels_take(slots: int, *tensors: Tensor) -> bool:
     return slots <= LONGEST + 1 and uses_triton(*tensors)
 
 
-@torch.library.custom_op(
-    "stylekernels::lbfgs_dots", mutates_args=("previous", "history", "partials")
-)
+@operator("lbfgs_dots", mutates=("previous", "history", "partials"))
 def lbfgs_dots(
     grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor
 ) -> None:
@@ -224,10 +222,7 @@ def lbfgs_dots(
     run_all(dots_launches(grad, previous, history, ring, partials))
 
 
-@torch.library.custom_op(
-    "stylekernels::lbfgs_recursion",
-    mutates_args=("partials", "gram", "ring", "scalars", "coefficients"),
-)
+@operator("lbfgs_recursion", mutates=("partials", "gram", "ring", "scalars", "coefficients"))
 def lbfgs_recursion(
     partials: Tensor,
     loss: Tensor,
@@ -246,9 +241,7 @@ def lbfgs_recursion(
     run_all(recursion_launches(partials, loss, gram, ring, scalars, coefficients))
 
 
-@torch.library.custom_op(
-    "stylekernels::lbfgs_apply", mutates_args=("image", "best", "previous", "history")
-)
+@operator("lbfgs_apply", mutates=("image", "best", "previous", "history"))
 def lbfgs_apply(
     grad: Tensor,
     coefficients: Tensor,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stylekernels.dispatch import uses_triton
 from stylekernels.layout import CHUNK, output_format, require_activation, require_device
-from stylekernels.operators import refuse_second_derivative
+from stylekernels.operators import operator, refuse_second_derivative
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
@@ -161,7 +161,7 @@ def pool_backward_twin(grad: Tensor, code: Tensor, output: Tensor, maximum: bool
             torch.bitwise_and(share, mask, out=corner)
 
 
-@torch.library.custom_op("stylekernels::relu_pool2d", mutates_args=())
+@operator("relu_pool2d")
 def pool_operator(x: Tensor, maximum: bool) -> tuple[Tensor, Tensor]:
     """Compute the pooling and its code, on whichever implementation fits the operand."""
     y, code = pool_fake(x, maximum)
@@ -186,7 +186,7 @@ def pool_fake(x: Tensor, maximum: bool) -> tuple[Tensor, Tensor]:
     return y, torch.empty_like(y, dtype=torch.uint8)
 
 
-@torch.library.custom_op("stylekernels::relu_pool2d_backward", mutates_args=())
+@operator("relu_pool2d_backward")
 def pool_backward_operator(
     grad: Tensor, code: Tensor, height: int, width: int, maximum: bool
 ) -> Tensor:

@@ -10,7 +10,7 @@ from stylekernels.dispatch import uses_triton
 from stylekernels.gradient import write_gradient
 from stylekernels.gram import gram_twin
 from stylekernels.layout import accumulator, empty_like, require_activation, require_target
-from stylekernels.operators import fake_like, refuse_second_derivative
+from stylekernels.operators import fake_like, operator, refuse_second_derivative
 
 
 def style_loss(x: Tensor, target: Tensor, weight: float) -> Tensor:
@@ -59,7 +59,7 @@ def finish_twin(gram: Tensor, target: Tensor, weight: float, m: int) -> tuple[Te
     return d.square().sum() * weight, (d + d.mT).mul_(2.0 * weight / m)
 
 
-@torch.library.custom_op("stylekernels::style_loss", mutates_args=())
+@operator("style_loss")
 def style_loss_operator(x: Tensor, target: Tensor, weight: float) -> tuple[Tensor, Tensor]:
     """Compute `style_loss_forward`, on whichever implementation fits the operands."""
     if not uses_triton(x, target):
@@ -81,7 +81,7 @@ def style_loss_fake(x: Tensor, target: Tensor, weight: float) -> tuple[Tensor, T
     return x.new_empty((), dtype=kind), x.new_empty((batch, channels, channels), dtype=kind)
 
 
-@torch.library.custom_op("stylekernels::style_loss_backward", mutates_args=())
+@operator("style_loss_backward")
 def style_loss_backward(grad: Tensor, x: Tensor, s: Tensor) -> Tensor:
     """Return dL/dx = grad * X S.
 

@@ -19,7 +19,7 @@ from stylekernels.layout import (
     require_target,
     rows,
 )
-from stylekernels.operators import fake_like, fake_nothing, refuse_second_derivative
+from stylekernels.operators import fake_like, fake_nothing, operator, refuse_second_derivative
 from stylekernels.style import finish_twin
 
 
@@ -143,7 +143,7 @@ def _forward(
     return losses[0], s
 
 
-@torch.library.custom_op("stylekernels::style_tap", mutates_args=())
+@operator("style_tap")
 def style_tap_operator(
     z: Tensor, target: Tensor, weight: float, content: Tensor | None, content_weight: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,7 +156,7 @@ def style_tap_operator(
 style_tap_operator.register_fake(lambda z, *_: (empty_like(z), *_empty_results(z)))
 
 
-@torch.library.custom_op("stylekernels::style_tap_", mutates_args=("z",))
+@operator("style_tap_", mutates=("z",))
 def style_tap_in_place_operator(
     z: Tensor, target: Tensor, weight: float, content: Tensor | None, content_weight: float
 ) -> tuple[Tensor, Tensor]:
@@ -178,7 +178,7 @@ def _empty_results(z: Tensor) -> tuple[Tensor, Tensor]:
     return z.new_empty((2,), dtype=kind), z.new_empty((batch, channels, channels), dtype=kind)
 
 
-@torch.library.custom_op("stylekernels::style_tap_backward", mutates_args=())
+@operator("style_tap_backward")
 def style_tap_backward(
     grad: Tensor,
     y: Tensor,
@@ -220,7 +220,7 @@ style_tap_backward.register_fake(fake_like(1))
 refuse_second_derivative(style_tap_backward)
 
 
-@torch.library.custom_op("stylekernels::style_tap_backward_", mutates_args=("grad",))
+@operator("style_tap_backward_", mutates=("grad",))
 def style_tap_backward_(
     grad: Tensor,
     y: Tensor,

@@ -7,7 +7,13 @@ from torch import Tensor
 
 from stylekernels.dispatch import uses_triton
 from stylekernels.layout import accumulator, empty_like, output_format, require_activation
-from stylekernels.operators import fake_like, fake_nothing, fake_scalar, refuse_second_derivative
+from stylekernels.operators import (
+    fake_like,
+    fake_nothing,
+    fake_scalar,
+    operator,
+    refuse_second_derivative,
+)
 
 Kind = Literal["l1", "l2"]
 
@@ -68,7 +74,7 @@ def tv_gradient_twin(x: Tensor, weight: float, squared: bool) -> Tensor:
     return gradient
 
 
-@torch.library.custom_op("stylekernels::tv_loss", mutates_args=())
+@operator("tv_loss")
 def tv_loss_operator(x: Tensor, weight: float, squared: bool) -> Tensor:
     """Compute `tv_loss`, on whichever implementation fits the operand."""
     if not uses_triton(x):
@@ -115,7 +121,7 @@ def _write(
     )
 
 
-@torch.library.custom_op("stylekernels::tv_loss_backward", mutates_args=())
+@operator("tv_loss_backward")
 def tv_loss_backward(grad: Tensor, x: Tensor, weight: float, squared: bool) -> Tensor:
     """Return grad * d tv_loss/dx, dense in the memory format of `x`."""
     output = empty_like(x)
@@ -129,7 +135,7 @@ tv_loss_backward.register_fake(fake_like(1))
 refuse_second_derivative(tv_loss_backward)
 
 
-@torch.library.custom_op("stylekernels::tv_loss_backward_", mutates_args=("grad",))
+@operator("tv_loss_backward_", mutates=("grad",))
 def tv_loss_in_place_operator(grad: Tensor, x: Tensor, weight: float, squared: bool) -> None:
     """Compute `tv_loss_backward_`."""
     if grad.is_contiguous(memory_format=output_format(grad)):

@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import stylekernels
 import stylekernels.flops  # registers the formulas
 from stylekernels import dispatch
+from stylekernels.gram import gram_operator
+from stylekernels.group import group_operator
 
 OPERATORS = torch.ops.stylekernels
 
@@ -118,6 +120,79 @@ def test_flops_are_those_of_the_plain_formulation(activation):
         4 * once
     )
     assert count(plain) == 3 * once  # autograd multiplies both operands' gradients out
+
+
+@pytest.fixture
+def dispatched(monkeypatch):
+    """Names of the operators that were dispatched, of two."""
+    seen = []
+
+    def watch(operator):
+        def call(*arguments, call=operator._dispatched):
+            seen.append(operator.name.removeprefix("stylekernels::"))
+            return call(*arguments)
+
+        monkeypatch.setattr(operator, "_dispatched", call)
+
+    watch(gram_operator)
+    watch(group_operator)
+    return seen
+
+
+def test_eager_code_without_autograd_is_not_dispatched(activation, dispatched):
+    x = activation((1, 8, 6, 7))
+    plain = stylekernels.gram(x)
+    stylekernels.style_losses([x, x], [plain, plain], [1.0, 2.0])
+    with torch.no_grad():
+        stylekernels.gram(x.requires_grad_())
+    assert dispatched == []
+    assert torch.equal(OPERATORS.gram(x.detach()), plain)
+
+
+def test_who_watches_or_differentiates_meets_the_operator(activation, dispatched):
+    x = activation((1, 8, 6, 7))
+    with FlopCounterMode(display=False) as counter:
+        stylekernels.gram(x)
+    assert counter.get_total_flops() == 2 * 8 * 8 * 42
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        stylekernels.gram(x)
+    assert "stylekernels::gram" in {event.name for event in seen.events()}
+    target = torch.eye(8, device=x.device)
+    leaf = x.requires_grad_()
+    assert stylekernels.style_losses([leaf.detach(), leaf], [target] * 2, [1.0] * 2).requires_grad
+    assert dispatched == ["gram", "gram", "style_losses"]
+
+
+def test_what_is_not_dispatched_still_counts_as_a_change(activation):
+    x = activation((1, 8, 6, 7))
+    leaf = torch.ones_like(x, requires_grad=True)
+    saved = x.clone()
+    product = (leaf * saved).sum()
+    stylekernels.bias_relu_(saved, bias=torch.ones(8, device=x.device))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+    named = x.clone()
+    before = named._version
+    stylekernels.bias_relu_(x=named, bias=torch.ones(8, device=x.device))
+    assert named._version > before
+
+
+def test_inference_tensors_may_be_changed(activation):
+    with torch.inference_mode():
+        x = activation((1, 8, 6, 7)).clone()
+        stylekernels.bias_relu_(x, torch.ones(8, device=x.device))
+        assert x.min() >= 0
+
+
+def test_eager_calls_leave_the_compiler_alone():
+    script = """
+import sys, torch, stylekernels
+x = torch.ones(1, 4, 6, 6)
+stylekernels.gram(x)
+stylekernels.bias_relu_(x, torch.ones(4))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_import_leaves_triton_alone():
