@@ -73,6 +73,8 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
     if variant.normalise:
         weights = normalised(weights, [target, *styles], variant.deepest_layer, variant.pooling)
     network = VGG19(weights, variant.deepest_layer, variant.pooling).to(device, precision.wide)
+    weights_name, preprocessing = weights.name, weights.preprocessing
+    del weights  # the network has those that it needs, and engines convert them
     engine = ENGINES[engine_name](
         network, variant.objective(*size), target, styles, blend, precision
     )
@@ -80,7 +82,7 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
         "width": size[1],
         "height": size[0],
         "style_weights": blend,
-        "weights": weights.name,
+        "weights": weights_name,
         "engine": engine_name,
         "precision": precision.name,
         "device": str(device),
@@ -88,7 +90,7 @@ def pose(content: ImageSource, style: Styles, settings: Settings) -> Problem:
     return Problem(
         engine=engine,
         image=_start(variant, settings.seed, size, target, paintings[0], entry),
-        preprocessing=weights.preprocessing,
+        preprocessing=preprocessing,
         alpha=None if photo.alpha is None else resize(photo.alpha, size),
         variant=variant,
         parameters={**vars(settings), **vars(variant), **resolved},

@@ -90,20 +90,20 @@ def polish_of(settings: Settings) -> int:
     return round(_POLISH * iterations) if precision.noisy and iterations > _SHORT else 0
 
 
-def carried(image: Tensor, source: Problem, target: Problem) -> Problem:
-    """``target``, to start from what ``source`` came to.
+def carried(image: Tensor, start: Tensor, target: Problem) -> Problem:
+    """``target``, to start from what a smaller image came to.
 
     The way that the smaller image went from its start is gone again from the target's own start,
     which so keeps the detail that a smaller image cannot hold. Noise has none worth keeping.
 
     Args:
-        image: preprocessed [1, 3, h, w] of ``source``.
-        source: the smaller problem.
-        target: the larger one.
+        image: the smaller one, preprocessed [1, 3, h, w].
+        start: where it came from.
+        target: the larger problem.
     """
     if target.variant.init == "noise":
         return replace(target, image=_enlarged(image, target.image))
-    return replace(target, image=target.image + _enlarged(image - source.image, target.image))
+    return replace(target, image=target.image + _enlarged(image - start, target.image))
 
 
 def _enlarged(image: Tensor, like: Tensor) -> Tensor:

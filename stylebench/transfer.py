@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from stylebench.checkpoint import Checkpoint, CheckpointError, Keep, resident
 from stylebench.images import ImageSource
@@ -116,10 +117,13 @@ def style_transfer(
     saved = Checkpoint.load(Path(resume)) if resume else None
     trace: Trace | None = None
     result: Result | None = None
-    previous: Problem | None = None
+    start: Tensor | None = None
+    moved: Moved | None = None
     for index, leg in enumerate(coarse_to_fine(settings, polish)):
         if saved and index < saved.leg:
             continue
+        if leg.polishes and moved:
+            moved.change_function()
         try:
             problem = pose(content, style, leg.settings)
         except KeyboardInterrupt as error:
@@ -132,13 +136,11 @@ def style_transfer(
             problem = replace(problem, image=saved.start.to(problem.image))
             moved = saved.moved(Moved.of(problem, leg.settings))
             trace, first = saved.trace(), saved.first
-        elif trace is None or previous is None:
+        elif trace is None or moved is None or start is None:
             trace = Trace(problem.image.clone())
             moved = Moved.of(problem, leg.settings)
-        elif leg.polishes:
-            moved.change_function()
-        else:
-            problem = carried(trace.best, previous, problem)
+        elif not leg.polishes:
+            problem = carried(trace.best, start, problem)
             moved = Moved.of(problem, leg.settings)
         if keep:
             resident(moved)  # now, not at the first checkpoint
@@ -148,7 +150,8 @@ def style_transfer(
             trace.restart(moved.image)
         told = Told(callback, pause_every, keep, index, first)
         result = _run(problem, leg, moved, trace, told, result)
-        previous = problem
+        start = problem.image
+        del problem  # and so its engine, whose memory the next one's can take
     if result is None:
         raise CheckpointError("the checkpoint is in a leg that this run does not have")
     precision = precision_of(settings)

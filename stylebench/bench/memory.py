@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import re
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from stylebench.heap import trim
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _OUT_OF_MEMORY = (  # as allocators and libraries put it
@@ -25,8 +26,7 @@ class Peak:
     """Filled in when the block ends; None where the device does not tell.
 
     Attributes:
-        bytes: on a GPU what the block added at its most, on a CPU the process's most, less what
-            earlier cases still hold.
+        bytes: what the block added at its most, of the GPU's memory or of the process's.
     """
 
     bytes: int | None = None
@@ -45,13 +45,13 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         torch.cuda.synchronize(device)
         peak.bytes = torch.cuda.max_memory_allocated(device) - before
         return
-    _trim()
+    trim()  # free memory that is taken again would not count
     held = _resident("VmRSS")
     can_reset = device.type == "cpu" and _reset()
     yield peak
     highest = _resident("VmHWM")
     if can_reset and highest is not None and held is not None:
-        peak.bytes = highest - held + _bare(held)
+        peak.bytes = highest - held
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -79,22 +79,6 @@ def out_of_memory(error: BaseException) -> bool:
     kinds = (MemoryError, torch.OutOfMemoryError)
     text = str(error).lower()
     return isinstance(error, kinds) or any(words in text for words in _OUT_OF_MEMORY)
-
-
-def _trim() -> None:
-    """Have the C library give its free memory back: reused unseen, it would not count."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
-    if trim is not None:
-        trim(0)
-
-
-_least: list[int] = []
-
-
-def _bare(held: int) -> int:
-    """What the process holds with no case in it: the least that any case found."""
-    _least[:] = [min([held, *_least])]
-    return _least[0]
 
 
 def _reset() -> bool:

@@ -7,7 +7,7 @@ targets and the gradient of the image are fp32 whatever the precision is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -20,6 +20,7 @@ from stylebench.engines.convolution import Convolution
 from stylebench.engines.stage import Stage
 from stylebench.engines.strips import Map, Rows, strips
 from stylebench.engines.tap import Tap, gram
+from stylebench.heap import trim
 from stylebench.network import VGG19
 from stylebench.objective import Objective
 from stylebench.precision import PRECISIONS, Precision, arithmetic
@@ -32,7 +33,7 @@ class Fused:
     """Gatys' loss and gradient as one explicit pass down and one back up.
 
     Args:
-        network: VGG-19 in fp32; its weights are converted once and the network is not kept.
+        network: VGG-19 in fp32; it is taken apart, so that no weight is there twice.
         objective: the coefficients of the loss.
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
@@ -62,10 +63,11 @@ class Fused:
         self._even = {layer: self.rescaling.even(layer, content) for layer in objective.taps}
         with arithmetic(precision):  # ways of convolving are measured as they will be used
             self._stages = _stages(network, precision.dtype, content)
+        trim()  # of the weights that were converted, before memory is obtained beyond them
         self.targets = self._capture(content, styles, blend)
-        self._attach_taps()
-        height, width = content.shape[2:]
-        self._reserve(height, width, content.to(precision.dtype))
+        trim()  # of what lay between the taps
+        self._attach(self._tap)
+        self._reserve(content)
 
     @torch.no_grad()
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
@@ -122,44 +124,48 @@ class Fused:
         self, content: Tensor, styles: Sequence[Tensor], blend: Sequence[float]
     ) -> Targets:
         with arithmetic(self.precision):
-            P = {
-                layer: evened(x, self._even[layer]).to(self.precision.wide)
-                for layer, x in self._features(content, self.objective.content)
-            }
             A: dict[str, Tensor] = {}
             for style, weight in zip(styles, blend, strict=True):
                 for layer, x in self._features(style, self.objective.style):
                     A[layer] = A.get(layer, 0) + weight * gram(x, self._even[layer])
+            # Last, so that its maps' memory is there for the iterations.
+            P = {
+                layer: evened(x, self._even[layer]).to(self.precision.wide, copy=True)
+                for layer, x in self._features(content, self.objective.content)
+            }
         return Targets(P, A)
 
     def _features(self, image: Tensor, layers: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        """Features of ``image`` at the named layers, one at a time."""
+        """Features of ``image`` at the named layers, each until the next is asked for."""
+        self._attach(lambda layer: Tap(None, None) if layer in layers else None)
+        self._reserve(image)
         x = self._enter(image)
         for stage in self._stages:
-            for layer, seen in stage.features(x):
-                x = seen
-                if layer in layers:
-                    yield layer, seen
+            x, _ = stage.forward(x)
+            for layer, _, features in stage.tapped():
+                yield layer, features
+            stage.release()
 
-    def _attach_taps(self) -> None:
-        objective = self._rescaled_objective
-
-        def tap(layer: str | None) -> Tap | None:
-            k, c = objective.style.get(layer or ""), objective.content.get(layer or "")
-            if layer is None or (k is None and c is None):
-                return None
-            return Tap(
-                None if k is None else (self.targets.style[layer], k),
-                None if c is None else (self.targets.content[layer], c),
-                self._even[layer],
-            )
-
+    def _attach(self, tap: Callable[[str], Tap | None]) -> None:
         for stage in self._stages:
-            stage.before = tap(f"conv{stage.name}")
-            stage.after = tap(f"relu{stage.name}")
-            stage.pooled = tap(stage.pool)
+            stage.attach(tap)
 
-    def _reserve(self, height: int, width: int, like: Tensor) -> None:
+    def _tap(self, layer: str) -> Tap | None:
+        """The tap that takes the losses of ``layer``, if there are any."""
+        objective = self._rescaled_objective
+        k, c = objective.style.get(layer), objective.content.get(layer)
+        if k is None and c is None:
+            return None
+        return Tap(
+            None if k is None else (self.targets.style[layer], k),
+            None if c is None else (self.targets.content[layer], c),
+            self._even[layer],
+        )
+
+    def _reserve(self, image: Tensor) -> None:
+        """Obtain the memory for the maps of ``image``."""
+        height, width = image.shape[2:]
+        like = image.new_empty(0, dtype=self.precision.dtype)
         for stage in self._stages:
             stage.reserve(height, width, like)
             if stage.pool:
@@ -167,7 +173,7 @@ class Fused:
 
 
 def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[Stage]:
-    """The network's layers, convolution by convolution, with weights in ``dtype``.
+    """The layers of ``network``, which has none then, by convolution, with weights in ``dtype``.
 
     In half precision the image enters as what its rounding keeps and what it loses, side by side:
     near the optimum the rounding of the image is half of the gradient's error, and a tensor core
@@ -175,7 +181,8 @@ def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[Stage]:
     """
     stages: list[Stage] = []
     height, width = content.shape[-2:]
-    for name, layer in network.layers.items():
+    for name in list(network.layers):
+        layer = network.layers.pop(name)
         if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
             weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
             if not stages and dtype in HALF:

@@ -7,7 +7,7 @@ way back the gradient takes the place of the activation it belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -89,14 +89,19 @@ class Stage:
             self._y.release()
         return y, losses
 
-    def features(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Input -> layer and features [1, N, H, W], one at a time; the last is the next input."""
-        x = self.convolution(x)
-        yield f"conv{self.name}", x
-        x = x.relu()
-        yield f"relu{self.name}", x
-        if self.pool:
-            yield self.pool, self._pool(x)[0]
+    def attach(self, tap: Callable[[str], Tap | None]) -> None:
+        """Exchange the taps for those that ``tap`` has for the layers' names."""
+        self.before, self.after = tap(f"conv{self.name}"), tap(f"relu{self.name}")
+        self.pooled = tap(self.pool) if self.pool else None
+
+    def tapped(self) -> Iterator[tuple[str, Tap, Tensor]]:
+        """Layer, tap and features [1, N, H, W] of each tap, once ``forward`` has been through."""
+        if self.before:
+            yield f"conv{self.name}", self.before, self._z.whole
+        if self.after:
+            yield f"relu{self.name}", self.after, self._x.whole
+        if self.pooled and self.pool:
+            yield self.pool, self.pooled, self._y.whole
 
     def backward(self, above: Rows | None) -> Rows | None:
         """Gradient by the stage's output -> that by its input; None stands for zero."""
@@ -125,12 +130,8 @@ class Stage:
     def _losses(self) -> dict[str, Tensor]:
         """Term -> loss, of the taps there are."""
         losses: dict[str, Tensor] = {}
-        if self.before:
-            losses |= self.before.losses(self._z.whole, f"conv{self.name}")
-        if self.after:
-            losses |= self.after.losses(self._x.whole, f"relu{self.name}")
-        if self.pooled and self.pool:
-            losses |= self.pooled.losses(self._y.whole, self.pool)
+        for layer, tap, x in self.tapped():
+            losses |= tap.losses(x, layer)
         return losses
 
     def _unpooled(self, above: Rows | None) -> Rows | None:

@@ -1,5 +1,7 @@
 """Coarse to fine: what is run in which order, what is carried, and what a user sees of it."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -49,20 +51,20 @@ def test_a_wrong_schedule_is_named(scales, message):
 
 def test_a_small_image_that_did_not_move_moves_no_large_one(photo, painting):
     coarse, fine = (pose(photo, painting, Settings(**QUICK | {"size": s})) for s in (24, 48))
-    start = carried(coarse.image, coarse, fine).image
+    start = carried(coarse.image, coarse.image, fine).image
     assert torch.equal(start, fine.image)
 
 
 def test_what_a_small_image_did_is_done_to_the_large_one(photo, painting):
     coarse, fine = (pose(photo, painting, Settings(**QUICK | {"size": s})) for s in (24, 48))
-    start = carried(coarse.image + 0.25, coarse, fine).image
+    start = carried(coarse.image + 0.25, coarse.image, fine).image
     assert torch.allclose(start, fine.image + 0.25, atol=1e-6)
 
 
 def test_noise_is_carried_as_it_has_become(photo, painting):
     given = QUICK | {"init": "noise"}
     coarse, fine = (pose(photo, painting, Settings(**given | {"size": s})) for s in (24, 48))
-    start = carried(torch.full_like(coarse.image, 0.5), coarse, fine).image
+    start = carried(torch.full_like(coarse.image, 0.5), coarse.image, fine).image
     assert torch.allclose(start, torch.full_like(fine.image, 0.5), atol=1e-6)
 
 
@@ -164,3 +166,18 @@ def test_an_interrupted_polish_gives_what_bf16_came_to(photo, painting, monkeypa
     with pytest.raises(Interrupted) as interrupt:
         style_transfer(photo, painting, half(iterations=6, polish=2))
     assert interrupt.value.result.parameters["iterations_done"] == 4
+
+
+@pytest.mark.parametrize("settings", [{"scales": {24: 2}}, {"precision": "bf16", "polish": 2}])
+def test_no_two_engines_are_in_memory_at_once(photo, painting, monkeypatch, settings):
+    engines = []
+
+    def posed(*arguments):
+        assert not any(engine() for engine in engines)
+        problem = pose(*arguments)
+        engines.append(weakref.ref(problem.engine))
+        return problem
+
+    monkeypatch.setattr(transfer, "pose", posed)
+    style_transfer(photo, painting, Settings(**QUICK, engine="fused", **settings))
+    assert len(engines) == 2

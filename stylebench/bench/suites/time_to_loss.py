@@ -253,7 +253,7 @@ class _Race:
 
 def _continued(problem: Problem, before: Problem | None, image: Tensor | None) -> Problem:
     """``problem``, from where the smaller one before it came to."""
-    return problem if before is None or image is None else carried(image, before, problem)
+    return problem if before is None or image is None else carried(image, before.image, problem)
 
 
 def first_below(curve: Sequence[Point], target: float) -> Point | None:
