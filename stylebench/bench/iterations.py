@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -170,7 +170,9 @@ class _Group:
 
     def _prepare(self, name: str) -> _Prepared:
         run, device = self.runs[name], self.bench.device
-        settings, sources = self._settings(run, self.size), self._pictures()
+        # Weights by name: loaded and let go of as for a user, which counts in time and memory.
+        settings = replace(self._settings(run, self.size), weights=self.bench.options.weights)
+        sources = self._pictures()
         self.bench.progress(f"building {name} and filling its history")
         with peak_memory(device) as peak:
             start = time.perf_counter()

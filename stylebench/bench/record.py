@@ -230,7 +230,7 @@ class Case:
         timing: steady state.
         in_situ: of a kernel right behind the one that writes its input, that one's time taken off.
         setup: what came before it.
-        peak_bytes: the most memory in use, on the GPU its own, on a CPU the process's.
+        peak_bytes: the most memory that it took, set-up included, of the GPU's or the process's.
         flops: of one unit of work.
         bytes: that one unit of work has to move.
         roof_share: of the measured roof that bounds it, 0 to 1.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,8 +134,8 @@ def begun(work: Path, suite: str) -> Path | None:
 
 
 def _records(work: Path, suite: str) -> list[Path]:
-    paths = [path for path in (work / "records").rglob("*.json") if path.stem[11:]]
-    return [path for path in paths if path.stem[11:].removesuffix("-quick") == suite]
+    name = re.compile(rf"\d+-\d+-\d+-{suite}(-quick)?(-\d+)?")
+    return [path for path in (work / "records").rglob("*.json") if name.fullmatch(path.stem)]
 
 
 def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ()) -> Verdict:

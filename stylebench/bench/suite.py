@@ -80,7 +80,7 @@ class Bench:
         self.device = choose_device(self.options.device)
         brief = Plan(seconds=5.0, warm_seconds=5.0)
         # Where an iteration takes seconds, a few samples say little of the spread.
-        usual = brief if self.kind == "cuda" else Plan(seconds=60.0, least=15)
+        usual = brief if self.kind == "cuda" else Plan(seconds=30.0, least=15)
         self.plan = QUICK if self.options.quick else usual
         roof_plan = QUICK if self.options.quick else brief
         self.roofs = Roofs(self.device, roof_plan, self.options.quick)

@@ -87,11 +87,12 @@ def test_what_suites_need_is_tuned_before_them_and_all_else_after():
     assert 90 < first.limit < after[0].limit  # where it was cut short, it has more time at the end
 
 
-def test_stages_hand_suites_their_unfinished_records(tmp_path, record, case):
+@pytest.mark.parametrize("number", [1, 2])
+def test_stages_hand_suites_their_unfinished_records(tmp_path, record, case, number):
     table = {stage.name: stage for stage in stages.stages(rehearse=False, quick=False)}
     assert "--resume" not in table["iteration"].command(tmp_path, 100)
     unfinished = record(case(), complete=False)
-    path = write_record(tmp_path / "records" / file_name(unfinished), unfinished)
+    path = write_record(tmp_path / "records" / file_name(unfinished, number), unfinished)
     assert begun(tmp_path, "iteration") == path
     assert str(path) in table["iteration"].command(tmp_path, 100)
     assert table["iteration"].verdict(tmp_path, 0) == "unfinished"
