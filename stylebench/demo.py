@@ -12,7 +12,7 @@ from rich.console import Console
 from stylebench.artwork import landscape, painting
 from stylebench.output import save_picture
 from stylebench.result import Interrupted, Result
-from stylebench.session import describe, progress, summary
+from stylebench.session import progress, summary
 from stylebench.settings import Settings
 from stylebench.transfer import style_transfer
 
@@ -37,7 +37,7 @@ def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
                 style,
                 settings,
                 show,
-                announce=lambda problem: console.print(describe(problem)),
+                announce=lambda problem: console.print(problem.description),
             )
     except Interrupted as stop:
         result, interrupted = stop.result, True

@@ -43,6 +43,16 @@ class Problem:
     variant: Preset
     parameters: Mapping[str, Any]
 
+    @property
+    def description(self) -> str:
+        """What was chosen, in one line."""
+        chosen = self.parameters
+        return (
+            f"{chosen['width']} x {chosen['height']} px, engine {chosen['engine']} "
+            f"{chosen['precision']} on {chosen['device']}, weights {chosen['weights']}, "
+            f"preset {chosen['preset']}, {chosen['optimizer']}"
+        )
+
     def rgb(self, image: Tensor) -> Tensor:
         """Preprocessed [1, 3, H, W] -> [3, H, W] fp32 in [0, 1] on the CPU."""
         return self.preprocessing.invert(image.detach())[0].clamp(0, 1).float().cpu()

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 from stylebench.checkpoint import Keep
 from stylebench.loop import Step
 from stylebench.output import save_picture
-from stylebench.problem import Problem
 from stylebench.result import Diverged, Interrupted, Result
 from stylebench.settings import Settings
 from stylebench.transfer import style_transfer
@@ -65,7 +64,7 @@ def run_visibly(
                 styles,
                 settings,
                 callback,
-                announce=lambda problem: console.print(describe(problem)),
+                announce=lambda problem: console.print(problem.description),
                 pause_every=preview_every,
                 keep=keep,
                 resume=resume,
@@ -83,16 +82,6 @@ def run_visibly(
         raise
     save(result)
     console.print(f"{output}: {summary(result)}")
-
-
-def describe(problem: Problem) -> str:
-    """What was chosen, in one line."""
-    chosen = problem.parameters
-    return (
-        f"{chosen['width']} x {chosen['height']} px, engine {chosen['engine']} "
-        f"{chosen['precision']} on {chosen['device']}, weights {chosen['weights']}, "
-        f"preset {chosen['preset']}, {chosen['optimizer']}"
-    )
 
 
 def summary(result: Result) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from math import gcd
@@ -24,6 +25,8 @@ from stylebench.settings import Layers, Scales, Settings
 from stylebench.version import __version__
 
 Callback = Callable[[Step], object]
+
+_log = logging.getLogger(__name__)
 
 
 def stylize(
@@ -69,7 +72,8 @@ def stylize(
         callback: called with a ``Step`` for every iteration; ``print`` will do. A GPU is asked some
             ten times a second how far it is, and the iterations since then are told at once.
 
-    The other arguments are described at ``Settings``; None means "as the preset says".
+    The other arguments are described at ``Settings``; None means "as the preset says". What was
+    chosen, of the engine above all, is logged (``logging``, INFO).
 
     Returns:
         The picture, 8-bit RGB, or RGBA where the content has transparency. ``style_transfer`` gives
@@ -144,6 +148,7 @@ def style_transfer(
             moved = Moved.of(problem, leg.settings)
         if keep:
             resident(moved)  # now, not at the first checkpoint
+        _log.info(problem.description)
         if announce is not None:
             announce(problem)
         if trace.done == first:

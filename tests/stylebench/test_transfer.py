@@ -175,6 +175,14 @@ def test_fused_follows_the_reference(photo, painting, optimizer):
     assert ours.min() == pytest.approx(theirs.min(), rel=0.1)
 
 
+def test_what_was_chosen_is_logged(photo, painting, caplog):
+    with caplog.at_level("INFO", "stylebench"):
+        stylize(photo, painting, **QUICK | {"engine": "auto", "precision": "fp32"})
+    assert [record.getMessage() for record in caplog.records] == [
+        "32 x 21 px, engine fused fp32 on cpu, weights random:0, preset gatys-pytorch, lbfgs"
+    ]
+
+
 def test_auto_chooses_fused_in_the_precision_that_the_processor_multiplies(photo, painting):
     problem = pose(photo, painting, Settings(**QUICK | {"engine": "auto"}))
     fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
