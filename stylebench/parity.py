@@ -14,14 +14,19 @@ What is held to what:
   with: after 300 iterations the loss may be above the reference's by 0.2 % in fp16 and TF32 and by
   0.5 % in every other precision, and in proportion more after fewer, when trajectories have not
   come together yet. Lower is no fault. The run is a user's, with the polish of bf16's in fp32.
+- Where that is exceeded, the reference runs from two starts more that nobody could tell from the
+  first. L-BFGS without a line search may end elsewhere then, with some presets by several percent:
+  an engine may end above by twice of how far the reference so ends from itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from stylebench.engines import Engine
@@ -55,6 +60,8 @@ MAX_POOLING_FLOOR = 1e-2
 LOSS_EXCESS = {"fp32": 0.005, "tf32": 0.002, "bf16": 0.005, "fp16": 0.002, "fp64": 0.005}
 AT_ITERATIONS = 300
 _POINTS = ("start", "middle", "end")
+_NEARBY = 2  # images beside the start
+_ROUNDED = 1e-6  # their distance, of the image's deviation, where fp32 alone rounds otherwise
 
 Evaluation: TypeAlias = tuple[Tensor, Tensor]  # loss terms [K] and gradient [1, 3, H, W], fp64
 
@@ -65,6 +72,7 @@ class Baseline:
 
     Attributes:
         problem: the fp32 reference's.
+        settings: its own.
         losses: of its run.
         final_loss: the lowest of them.
         picture: [3, H, W] in [0, 1].
@@ -74,12 +82,22 @@ class Baseline:
     """
 
     problem: Problem
+    settings: Settings
     losses: list[float]
     final_loss: float
     picture: Tensor
     points: list[Tensor]
     exact: list[Evaluation]
     averaged: list[Evaluation]
+
+    @cached_property
+    def spread(self) -> float:
+        """How far from its final loss, of it, the reference ends from starts ``nearby``."""
+        apart = [0.0]
+        for start in nearby(self.problem.image, _ROUNDED):
+            trace, fault = _run(replace(self.problem, image=start), self.settings)
+            apart += [] if fault else [abs(trace.best_loss / self.final_loss - 1)]
+        return max(apart)
 
 
 def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baseline:
@@ -100,6 +118,7 @@ def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baselin
     double = replace(single, precision="fp64", device=with_fp64(problem.image.device))
     return Baseline(
         problem=problem,
+        settings=single,
         losses=[row["loss"] for row in trace.rows],
         final_loss=trace.best_loss,
         picture=problem.rgb(trace.best),
@@ -132,8 +151,11 @@ def compare(content: ImageSource, style: Styles, settings: Settings, base: Basel
         checks.append(Check(f"{fault}: share of the run undone", undone, 0.0))
     judged, _ = base.problem.engine.loss_and_grad(trace.best.to(base.problem.image))
     final_loss = judged.total.item()
+    excess = final_loss / base.final_loss - 1
     limit = allowed_excess(precision, problem.variant.iterations)
-    checks.append(Check("final loss above", final_loss / base.final_loss - 1, limit))
+    if excess > limit:
+        limit = max(limit, FACTOR * base.spread)
+    checks.append(Check("final loss above", excess, limit))
     picture = problem.rgb(trace.best)
     return Comparison(
         engine=problem.engine.name,
@@ -198,6 +220,19 @@ def _terms(found: Sequence[Evaluation], base: Baseline) -> list[Term]:
 def allowed_excess(precision: str, iterations: int) -> float:
     """How far above the reference's final loss, of it, a run of ``precision`` may end."""
     return LOSS_EXCESS[precision] * max(1.0, AT_ITERATIONS / iterations)
+
+
+def nearby(start: Tensor, apart: float) -> Iterator[Tensor]:
+    """Images that differ from ``start`` by seeded noise that nobody sees; the same everywhere.
+
+    Args:
+        start: any image.
+        apart: the noise's deviation, of the image's.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_NEARBY):
+        noise = torch.randn(start.shape, generator=generator).to(start)
+        yield start + apart * start.std() * noise
 
 
 def _check_size(image: Tensor) -> None:

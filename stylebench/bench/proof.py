@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +20,7 @@ from stylebench.parity import (
     deviation,
     evaluate,
     loss_error,
+    nearby,
 )
 from stylebench.precision import with_fp64
 from stylebench.problem import choose_device, pose
@@ -27,10 +28,9 @@ from stylebench.settings import Settings
 
 ORACLE = "fp64 reference"
 
-_BYTES_A_PIXEL = 12_000  # that the oracle takes at its most, with some to spare
+_APART = 1e-3  # of an image's deviation: other roundings, the same picture
 
-_NEARBY = 2  # images beside the start, at which plain PyTorch's loss is judged too
-_APART = 1e-3  # their distance, of the image's deviation: other roundings, the same picture
+_BYTES_A_PIXEL = 12_000  # that the oracle takes at its most, with some to spare
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Proof:
         )
         oracle = pose(content, style, double)
         self._oracle: Engine = oracle.engine
-        self._points = [oracle.image.float(), *_nearby(oracle.image.float())]
+        self._points = [oracle.image.float(), *nearby(oracle.image.float(), _APART)]
         self._exact = self._exactly(self._points[0])
         self._exact_losses = [self._exactly(point)[0] for point in self._points[1:]]
         self._gradient_floor = MAX_POOLING_FLOOR if oracle.variant.pooling == "max" else FLOOR
@@ -119,14 +119,6 @@ def oracle_fits(size: tuple[int, int], device: torch.device) -> bool:
     """Whether the oracle has the memory for ``size`` (width, height), beside what is there."""
     free = free_memory(with_fp64(device))
     return free is not None and size[0] * size[1] * _BYTES_A_PIXEL < free
-
-
-def _nearby(start: Tensor) -> Iterator[Tensor]:
-    """Images that differ from ``start`` by seeded noise that nobody sees; the same everywhere."""
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(_NEARBY):
-        noise = torch.randn(start.shape, generator=generator).to(start)
-        yield start + _APART * start.std() * noise
 
 
 def finite(what: str, *tensors: Tensor) -> Check:

@@ -150,6 +150,30 @@ def test_the_final_loss_has_a_fixed_limit_from_300_iterations_on():
     assert allowed_excess("fp32", 100) == pytest.approx(3 * 0.005)
 
 
+@pytest.mark.parametrize(("spread", "limit"), [(0.3, 0.6), (0.2, 0.4), (0.0, 0.25)])
+def test_beyond_it_an_engine_may_be_off_by_twice_what_the_reference_is(
+    photo, painting, base, spread, limit
+):
+    lower = replace(base, final_loss=base.final_loss / 1.5)
+    vars(lower)["spread"] = spread
+    *_, check = compare(photo, painting, QUICK, lower).checks
+    assert (check.what, check.limit) == ("final loss above", pytest.approx(limit))
+    assert check.value == pytest.approx(0.5, abs=0.02)
+    assert check.passed == (limit == 0.6)
+
+
+def test_a_run_that_is_slower_to_descend_is_caught(photo, painting, base):
+    assert 0 < base.spread < 0.05
+    slow = replace(QUICK, learning_rate=0.1)
+    assert failures(compare(photo, painting, slow, base)) == ["final loss above"]
+
+
+def test_what_is_within_it_takes_no_second_reference(photo, painting, monkeypatch):
+    base = baseline(photo, painting, QUICK)
+    monkeypatch.setattr("stylebench.parity.nearby", None)
+    assert compare(photo, painting, QUICK, base).passed
+
+
 def test_a_check_fails_on_nan():
     assert Check("x", 0.5, 0.5).passed
     assert not Check("x", 0.6, 0.5).passed
