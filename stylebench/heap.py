@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 
 def trim() -> None:
@@ -10,6 +11,8 @@ def trim() -> None:
 
     What lies between blocks still in use would otherwise stay with the process to its end.
     """
+    if sys.platform != "linux":
+        return
     give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if give_back is not None:
         give_back(0)
