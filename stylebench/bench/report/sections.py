@@ -129,7 +129,7 @@ def _memory(rows: Sequence[Row]) -> Section:
     return Section(
         "memory",
         "Memory",
-        "The most in use at once: on a GPU its own, on a CPU the whole process's.",
+        "The most that an engine takes, its set-up included.",
         "stylebench bench sizes",
         plots.each_machine("memory", its, plots.memory_by_size),
         _found(columns.memory(its)),
