@@ -15,7 +15,7 @@ What is held to what:
   0.5 % in every other precision, and in proportion more after fewer, when trajectories have not
   come together yet. Lower is no fault. The run is a user's, with the polish of bf16's in fp32.
 - Where that is exceeded, the reference runs from two starts more that nobody could tell from the
-  first. L-BFGS without a line search may end elsewhere then, with some presets by several percent:
+  first. L-BFGS without a line search may end elsewhere then, with some presets by a fifth:
   an engine may end above by twice of how far the reference so ends from itself.
 """
 
