@@ -21,15 +21,13 @@ What is held to what:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
 
-import torch
 from torch import Tensor
 
-from stylebench.engines import Engine
+from stylebench.deviation import Evaluation, deviation, errors, evaluate, nearby
 from stylebench.images import ImageSource
 from stylebench.likeness import WINDOW, psnr, ssim
 from stylebench.loop import NonFinite, Trace, optimise
@@ -48,8 +46,6 @@ __all__ = [
     "allowed_excess",
     "baseline",
     "compare",
-    "errors",
-    "evaluate",
 ]
 
 FACTOR = 2.0  # an engine's error over plain PyTorch's
@@ -60,10 +56,7 @@ MAX_POOLING_FLOOR = 1e-2
 LOSS_EXCESS = {"fp32": 0.005, "tf32": 0.002, "bf16": 0.005, "fp16": 0.002, "fp64": 0.005}
 AT_ITERATIONS = 300
 _POINTS = ("start", "middle", "end")
-_NEARBY = 2  # images beside the start
-_ROUNDED = 1e-6  # their distance, of the image's deviation, where fp32 alone rounds otherwise
-
-Evaluation: TypeAlias = tuple[Tensor, Tensor]  # loss terms [K] and gradient [1, 3, H, W], fp64
+_ROUNDED = 1e-6  # of an image's deviation: fp32 rounds otherwise, and nothing else
 
 
 @dataclass(frozen=True)
@@ -222,19 +215,6 @@ def allowed_excess(precision: str, iterations: int) -> float:
     return LOSS_EXCESS[precision] * max(1.0, AT_ITERATIONS / iterations)
 
 
-def nearby(start: Tensor, apart: float) -> Iterator[Tensor]:
-    """Images that differ from ``start`` by seeded noise that nobody sees; the same everywhere.
-
-    Args:
-        start: any image.
-        apart: the noise's deviation, of the image's.
-    """
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(_NEARBY):
-        noise = torch.randn(start.shape, generator=generator).to(start)
-        yield start + apart * start.std() * noise
-
-
 def _check_size(image: Tensor) -> None:
     height, width = image.shape[-2:]
     if min(height, width) < WINDOW:
@@ -286,31 +266,3 @@ def _run(
         except NonFinite as fault:
             return trace, fault
     return trace, None
-
-
-def evaluate(engine: Engine, image: Tensor) -> Evaluation:
-    """Loss terms [K] and gradient [1, 3, H, W] at ``image``, in fp64, where there is fp64."""
-    terms, gradient = engine.loss_and_grad(image)
-    return in_fp64(terms.values), in_fp64(gradient)
-
-
-def deviation(found: Evaluation, exact: Evaluation) -> tuple[float, float]:
-    """Largest error of a loss term, of the loss; error of the gradient, of its norm."""
-    gradient = (found[1] - exact[1]).norm() / exact[1].norm()
-    return loss_error(found[0], exact[0]), gradient.item()
-
-
-def loss_error(terms: Tensor, exact: Tensor) -> float:
-    """Largest error of the loss terms [K], of the loss."""
-    return ((terms - exact).abs().max() / exact.sum()).item()
-
-
-def errors(engine: Engine, point: Tensor, exact: Evaluation) -> tuple[float, float]:
-    """The ``deviation`` of an engine at an image.
-
-    Args:
-        engine: to be judged.
-        point: preprocessed image [1, 3, H, W].
-        exact: what ``evaluate`` found there with the oracle.
-    """
-    return deviation(evaluate(engine, point), exact)

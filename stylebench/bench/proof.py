@@ -11,17 +11,10 @@ from torch import Tensor
 from stylebench.bench.iterate import Walk
 from stylebench.bench.memory import free_memory
 from stylebench.bench.record import Check
+from stylebench.deviation import deviation, evaluate, loss_error, nearby
 from stylebench.engines import Engine
 from stylebench.images import ImageSource
-from stylebench.parity import (
-    FACTOR,
-    FLOOR,
-    MAX_POOLING_FLOOR,
-    deviation,
-    evaluate,
-    loss_error,
-    nearby,
-)
+from stylebench.parity import FACTOR, FLOOR, MAX_POOLING_FLOOR
 from stylebench.precision import with_fp64
 from stylebench.problem import choose_device, pose
 from stylebench.settings import Settings

@@ -14,40 +14,13 @@ from functools import cache
 import pytest
 import torch
 
-from stylebench.engines import Compiled, Fused, LossTerms, Plain, Reference
-from stylebench.network import VGG19
+from stylebench.engines import Compiled, Fused, Plain, Reference
 from stylebench.objective import PRESETS
 from stylebench.precision import PRECISIONS
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+from .engines import ANYWHERE, DEVICE, build, evaluate, images, relative, worst
+
 FLOOR = 2e-6  # relative; below it two fp32 roundings are a matter of luck
-
-
-def images(weights, height=64, width=64, seed=0):
-    """Content, two styles (one of another size) and an image, preprocessed, fp64."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes = [(height, width), (height, width), (height - 16, width + 9), (height, width)]
-    return [
-        weights.preprocessing.apply(
-            torch.rand(1, 3, *size, dtype=torch.float64, generator=generator)
-        )
-        for size in sizes
-    ]
-
-
-def build(engine, weights, preset, pooling, precision, given, size=(64, 64)):
-    precision = PRECISIONS[precision]
-    network = VGG19(weights, preset.deepest_layer, pooling).to(DEVICE, precision.wide)
-    content, *styles, image = (each.to(DEVICE, precision.wide) for each in given)
-    objective = preset.objective(*size)
-    return engine(network, objective, content, styles, [0.25, 0.75], precision), image
-
-
-def evaluate(engine, weights, preset, pooling, precision, given, size=(64, 64)):
-    """Loss terms and gradient of a new engine, on the CPU, the gradient in fp64."""
-    bound, image = build(engine, weights, preset, pooling, precision, given, size)
-    terms, gradient = bound.loss_and_grad(image)
-    return LossTerms(terms.names, terms.values.cpu()), gradient.cpu().double()
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +32,6 @@ def oracle(weights64):
         return evaluate(Reference, weights64, PRESETS[name], pooling, "fp64", images(weights64))
 
     return found
-
-
-def worst(terms, exact):
-    """The largest relative error of a loss term."""
-    oracle = exact.values.double()
-    return ((terms.values.double() - oracle) / oracle).abs().max().item()
-
-
-def relative(found, expected):
-    return ((found - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
@@ -107,27 +70,6 @@ def test_compiled_in_fp64_is_the_oracle(weights64, oracle, monkeypatch, name):
     assert terms.names == exact.names
     torch.testing.assert_close(terms.values, exact.values, rtol=1e-11, atol=0)
     assert relative(gradient, slope) < 1e-11
-
-
-ANYWHERE = {
-    "pre and post": {
-        "content_layers": {"conv3_2": 0.5, "relu3_2": 0.5},
-        "style_layers": {"conv1_1": 1.0, "relu1_1": 1.0, "relu1_2": 0.3, "conv2_2": 0.7},
-    },
-    "poolings": {
-        "content_layers": {"pool2": 1.0},
-        "style_layers": {"pool1": 1.0, "pool2": 0.5, "relu2_2": 1.0},
-    },
-    "content and style at one layer": {
-        "content_layers": {"relu2_1": 1.0, "conv1_2": 1.0},
-        "style_layers": {"relu2_1": 1.0, "conv1_2": 1.0},
-    },
-    "content alone": {"style_layers": {}},
-    "style alone": {"content_layers": {}, "style_layers": {"relu3_1": 1.0}},
-    "variation alone": {"content_layers": {}, "style_layers": {}, "tv_weight": 1.0},
-    "variation squared": {"tv_weight": 1.0, "tv_kind": "l2"},
-    "to the bottom": {"style_layers": {"relu5_4": 1.0, "pool5": 1.0}},
-}
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
@@ -285,57 +227,3 @@ def test_a_process_may_compile_any_number_of_sizes(weights, monkeypatch):
         expected, _ = build(Plain, weights, preset, "max", "fp32", given, size)
         terms, _ = bound.loss_and_grad(image)
         torch.testing.assert_close(terms.values, expected.loss_and_grad(image)[0].values)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes maps whole")
-@pytest.mark.parametrize("precision", ["fp64", "fp32"])
-@pytest.mark.parametrize("pooling", ["average", "max"])
-@pytest.mark.parametrize("case", ANYWHERE)
-def test_an_iteration_in_strips_is_the_whole_one(weights64, narrow, case, pooling, precision):
-    size = (51, 38)  # odd after the first pooling, and in the end one window high
-    given = images(weights64, *size)
-    preset = replace(PRESETS["gatys-pytorch"], **ANYWHERE[case])
-    allowed = 1e-12 if precision == "fp64" else 2e-6
-    whole, image = build(Fused, weights64, preset, pooling, precision, given, size)
-    expected, slope = whole.loss_and_grad(image)
-    for rows in (2, 6):
-        narrow(rows)
-        striped, _ = build(Fused, weights64, preset, pooling, precision, given, size)
-        for _ in range(2):  # in the memory of the first
-            terms, gradient = striped.loss_and_grad(image)
-            torch.testing.assert_close(terms.values, expected.values, rtol=allowed, atol=0)
-            assert relative(gradient, slope) <= allowed
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes maps whole")
-def test_memory_that_is_used_again_leaves_results_alone(weights64, narrow):
-    narrow(4)
-    given = images(weights64, 48, 40)
-    preset = PRESETS["gatys-pytorch"]
-    engine, image = build(Fused, weights64, preset, "max", "fp64", given, (48, 40))
-    terms, gradient = engine.loss_and_grad(image)
-    kept = terms.values.clone(), gradient.clone()
-    engine.loss_and_grad(image + 0.1)
-    assert torch.equal(terms.values, kept[0])
-    assert torch.equal(gradient, kept[1])
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes maps whole")
-def test_two_odd_sizes_in_turn_go_through_strips_apart(weights64, narrow):
-    sizes = [(51, 38), (35, 49)]
-    preset = PRESETS["gatys-pytorch"]
-    given = [images(weights64, *size) for size in sizes]
-    whole = [
-        evaluate(Fused, weights64, preset, "max", "fp64", each, size)
-        for each, size in zip(given, sizes, strict=True)
-    ]
-    narrow(4)
-    striped = [
-        build(Fused, weights64, preset, "max", "fp64", each, size)
-        for each, size in zip(given, sizes, strict=True)
-    ]
-    for _ in range(2):
-        for (engine, image), (expected, slope) in zip(striped, whole, strict=True):
-            terms, gradient = engine.loss_and_grad(image)
-            torch.testing.assert_close(terms.values, expected.values, rtol=1e-12, atol=0)
-            assert relative(gradient, slope) <= 1e-12

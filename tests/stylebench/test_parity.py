@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from stylebench.deviation import evaluate
 from stylebench.engines import LossTerms, fused
 from stylebench.likeness import psnr, ssim
-from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, compare, evaluate
+from stylebench.parity import LOSS_EXCESS, Check, allowed_excess, baseline, compare
 from stylebench.precision import PRECISIONS
 from stylebench.settings import Settings
 
