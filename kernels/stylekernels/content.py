@@ -8,6 +8,7 @@ from torch import Tensor
 from stylekernels.dispatch import uses_triton
 from stylekernels.layout import (
     accumulator,
+    bands,
     empty_like,
     output_format,
     require_activation,
@@ -52,9 +53,12 @@ def _aligned(x: Tensor, like: Tensor) -> Tensor:
 
 
 def content_loss_twin(x: Tensor, target: Tensor, weight: float) -> Tensor:
-    """Compute `content_loss` in plain torch."""
+    """Compute `content_loss` in plain torch, band by band."""
     kind = accumulator(x.dtype)
-    return (x.to(kind) - target).square_().sum(dtype=kind) * weight
+    total = x.new_zeros((), dtype=kind)
+    for band in bands(x):
+        total += (x[..., band, :].to(kind) - target[..., band, :]).square_().sum(dtype=kind)
+    return total * weight
 
 
 @operator("content_loss")
@@ -73,6 +77,25 @@ def content_loss_operator(x: Tensor, target: Tensor, weight: float) -> Tensor:
 content_loss_operator.register_fake(fake_scalar)
 
 
+def gradient_twin(
+    x: Tensor,
+    target: Tensor,
+    weight: float,
+    output: Tensor,
+    incoming: Tensor | None,
+    loss_gradient: Tensor | None,
+) -> None:
+    """Write incoming + loss_gradient 2 weight (x - target) to `output` in plain torch."""
+    kind = accumulator(x.dtype)
+    for band in bands(x):
+        d = (x[..., band, :].to(kind) - target[..., band, :]).mul_(2.0 * weight)
+        if loss_gradient is not None:
+            d.mul_(loss_gradient)
+        if incoming is not None:
+            d.add_(incoming[..., band, :])
+        output[..., band, :].copy_(d)
+
+
 def _write(
     x: Tensor,
     target: Tensor,
@@ -82,13 +105,7 @@ def _write(
     loss_gradient: Tensor | None,
 ) -> None:
     if not uses_triton(x, target, output, incoming, loss_gradient):
-        kind = accumulator(x.dtype)
-        d = (x.to(kind) - target).mul_(2.0 * weight)
-        if loss_gradient is not None:
-            d.mul_(loss_gradient)
-        if incoming is not None:
-            d.add_(incoming)
-        output.copy_(d)
+        gradient_twin(x, target, weight, output, incoming, loss_gradient)
         return
     from stylekernels.device.launch import run_all
     from stylekernels.device.stream import content_backward_launches

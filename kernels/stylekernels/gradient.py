@@ -5,6 +5,7 @@ from torch import Tensor
 
 from stylekernels.dispatch import uses_triton
 from stylekernels.layout import CHUNK, accumulator, chunks, rows
+from stylekernels.mask import mask_
 
 FAST_BFLOAT16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 """Whether this CPU multiplies bf16 itself; without, widening to fp32 is 3 to 4 times faster."""
@@ -92,8 +93,7 @@ def gradient_twin(
                 torch.addmm(incoming_rows[b, run].to(working), wide, s[b], out=total)
             if content_rows is not None:
                 total += factor * (wide - content_rows[b, run])
-            if relu:
-                # unlike a product with the mask, this keeps no mask and lets inf be masked to 0
-                torch.ops.aten.threshold_backward.grad_input(total, here, 0, grad_input=into)
-            elif total is not into:
+            if total is not into:
                 into.copy_(total)
+            if relu:
+                mask_(into, here)

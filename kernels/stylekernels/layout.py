@@ -127,3 +127,13 @@ def chunks(channels: int, positions: int, most: int | None) -> Iterator[slice]:
     """
     step = positions if most is None else max(256, most // channels)
     return (slice(i, min(i + step, positions)) for i in range(0, positions, step))
+
+
+def bands(x: Tensor, most: int = CHUNK) -> list[slice]:
+    """Cut the rows of [B, C, H, W], or of [M, C], into runs of at most so many elements.
+
+    `x[..., band, :]` is then what a pass in plain torch, and the next one over it, find in cache.
+    """
+    count = x.shape[-2]
+    step = max(1, most * count // max(1, x.numel()))
+    return [slice(i, min(i + step, count)) for i in range(0, count, step)]

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylekernels.dispatch import uses_triton
-from stylekernels.layout import CHUNK, output_format, require_activation, require_device
+from stylekernels.layout import CHUNK, bands, output_format, require_activation, require_device
+from stylekernels.mask import INTEGERS
 from stylekernels.operators import operator, refuse_second_derivative
-
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
 def relu_avg_pool2d(x: Tensor) -> Tensor:
@@ -96,19 +95,17 @@ def _require_gradient(grad: Tensor, code: Tensor, height: int, width: int) -> No
     require_device(code, grad, "grad")
 
 
-def _bands(channels: int, width: int, rows: int) -> range:
-    """Starts of bands of window rows; memory for all of them costs more to obtain than to fill."""
-    return range(0, rows, max(1, CHUNK // (channels * width)))
+def _bands(code: Tensor, of: Tensor) -> list[slice]:
+    """Bands of window rows; memory for all of them costs more to obtain than to fill."""
+    return bands(code, 2 * CHUNK // of.element_size())
 
 
 def pool_twin(x: Tensor, y: Tensor, code: Tensor, maximum: bool) -> None:
     """Compute the pooling in plain torch, into `y` and `code`."""
-    height, width = y.shape[2:]
-    bands = _bands(x.shape[1], x.shape[3], height)
-    for top in bands:
-        bottom = min(top + bands.step, height)
-        band = x[:, :, 2 * top : 2 * bottom, : 2 * width]
-        (_max_twin if maximum else _average_twin)(band, y[:, :, top:bottom], code[:, :, top:bottom])
+    pool = _max_twin if maximum else _average_twin
+    for band in _bands(code, x):
+        rows = x[:, :, 2 * band.start : 2 * band.stop, : 2 * y.shape[3]]
+        pool(rows, y[:, :, band], code[:, :, band])
 
 
 def _max_twin(x: Tensor, y: Tensor, code: Tensor) -> None:
@@ -138,7 +135,7 @@ def _positive(x: Tensor) -> Tensor:
 
     By the bits, since comparisons are slow here. A NaN is on, as torch's gradient passes it.
     """
-    bits = x.view(_INTEGERS[x.element_size()])
+    bits = x.view(INTEGERS[x.element_size()])
     return bits.bitwise_and(torch.iinfo(bits.dtype).max).clamp_max_(1)
 
 
@@ -147,18 +144,15 @@ def pool_backward_twin(grad: Tensor, code: Tensor, output: Tensor, maximum: bool
     height, width = grad.shape[2:]
     output[:, :, 2 * height :].zero_()
     output[:, :, :, 2 * width :].zero_()
-    kind = _INTEGERS[output.element_size()]
-    sign = torch.iinfo(kind).bits - 1
-    bands = _bands(grad.shape[1], output.shape[3], height)
-    for top in bands:
-        band = slice(top, min(top + bands.step, height))
+    kind = INTEGERS[output.element_size()]
+    for band in _bands(code, output):
         share = grad[:, :, band] if maximum else grad[:, :, band] * 0.25
         share, here = share.view(kind), code[:, :, band].to(kind)
         into = output[:, :, 2 * band.start : 2 * band.stop, : 2 * width].view(kind)
         for bit in range(4):
             corner = into[:, :, bit // 2 :: 2, bit % 2 :: 2]
-            mask = (here << (sign - bit)).bitwise_right_shift_(sign)  # all bits, or none
-            torch.bitwise_and(share, mask, out=corner)
+            on = (here >> bit).bitwise_and_(1)
+            torch.mul(share, on, out=corner)  # of the bits: 0 whatever the gradient is
 
 
 @operator("relu_pool2d")

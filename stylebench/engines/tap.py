@@ -15,6 +15,7 @@ from torch import Tensor
 
 import stylekernels as sk
 from stylebench.rescale import evened
+from stylekernels.mask import mask_
 from stylekernels.style import finish_twin
 
 
@@ -82,7 +83,8 @@ def gram(x: Tensor, even: Tensor | None) -> Tensor:
 
 def masked(gradient: Tensor, x: Tensor) -> Tensor:
     """Zero ``gradient`` in place where the ReLU that made ``x`` was off."""
-    return torch.ops.aten.threshold_backward.grad_input(gradient, x, 0, grad_input=gradient)
+    mask_(gradient, x)
+    return gradient
 
 
 def _outer(even: Tensor) -> Tensor:

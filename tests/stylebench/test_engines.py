@@ -85,6 +85,18 @@ def test_taps_may_be_anywhere(weights64, engine, case, pooling):
     assert relative(gradient, slope) < 1e-11
 
 
+@pytest.mark.parametrize("value", [float("nan"), -float("nan"), float("inf")])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("engine", [Fused, Plain])
+def test_an_image_that_is_lost_has_no_loss(weights, engine, precision, value):
+    """Where ReLU is a maximum, as oneDNN's is, it makes 0 of NaN."""
+    given = images(weights)
+    given[-1][0, 1, 20, 20] = value
+    preset = PRESETS["gatys-pytorch"]
+    terms, _ = evaluate(engine, weights, preset, "max", precision, given)
+    assert not terms.values.isfinite().any()
+
+
 HALVES = [
     (precision, name, pooling)
     for precision in ("bf16", "fp16")
