@@ -26,7 +26,7 @@ from stylebench.moved import Moved
 from stylebench.output import atomic_path
 from stylebench.problem import Problem
 
-_VERSION = 1
+_VERSION = 2
 _OPTIMISER = "optimiser."
 _FREE = {"iterations", "polish", "scales"}  # a run may be taken further than it was meant to go
 _ALIKE = 1e-3  # relative, of a target's norm: other pictures differ by more, other roundings less
@@ -148,7 +148,7 @@ class Checkpoint:
         for name, norm in there["targets"].items():
             if abs(here["targets"][name] - norm) > _ALIKE * abs(norm):
                 raise CheckpointError(
-                    f"the checkpoint was made with other pictures: the target at {name} differs"
+                    f"the checkpoint was made with other pictures: the target of {name} differs"
                 )
 
     def trace(self) -> Trace:
@@ -189,6 +189,11 @@ def resident(moved: Moved) -> LBFGS | Adam:
 def _identity(problem: Problem) -> dict[str, Any]:
     """What has to be the same when a run is taken up again, ready for JSON."""
     chosen = {name: value for name, value in problem.parameters.items() if name not in _FREE}
-    targets = {**problem.engine.targets.content, **problem.engine.targets.style}
     found: dict[str, Any] = json.loads(json.dumps(chosen, default=str))
-    return {**found, "targets": {name: float(each.norm()) for name, each in targets.items()}}
+    targets = problem.engine.targets
+    norms = {
+        f"{kind} {layer}": float(target.norm())
+        for kind, of_kind in (("content", targets.content), ("style", targets.style))
+        for layer, target in of_kind.items()
+    }
+    return {**found, "targets": norms}

@@ -77,7 +77,7 @@ def content_loss_operator(x: Tensor, target: Tensor, weight: float) -> Tensor:
 content_loss_operator.register_fake(fake_scalar)
 
 
-def gradient_twin(
+def content_loss_backward_twin(
     x: Tensor,
     target: Tensor,
     weight: float,
@@ -105,7 +105,7 @@ def _write(
     loss_gradient: Tensor | None,
 ) -> None:
     if not uses_triton(x, target, output, incoming, loss_gradient):
-        gradient_twin(x, target, weight, output, incoming, loss_gradient)
+        content_loss_backward_twin(x, target, weight, output, incoming, loss_gradient)
         return
     from stylekernels.device.launch import run_all
     from stylekernels.device.stream import content_backward_launches

@@ -89,8 +89,19 @@ def test_other_pictures_are_refused(photo, painting, tmp_path):
     path = tmp_path / "run.safetensors"
     settings = Settings(**QUICK, precision="fp32")
     style_transfer(photo, painting, settings, keep=Keep(path))
-    with pytest.raises(CheckpointError, match="other pictures: the target at relu"):
+    with pytest.raises(CheckpointError, match="other pictures: the target of style relu"):
         style_transfer(photo, photo, settings, resume=path)
+
+
+def test_another_content_is_refused_where_its_layer_has_a_style_too(photo, painting, tmp_path):
+    path = tmp_path / "run.safetensors"
+    settings = Settings(
+        **QUICK, precision="fp32", content_layers=["relu2_1"], style_layers=["relu2_1"]
+    )
+    style_transfer(photo, painting, settings, keep=Keep(path))
+    other = painting.resize(photo.size)
+    with pytest.raises(CheckpointError, match="the target of content relu2_1 differs"):
+        style_transfer(other, painting, settings, resume=path)
 
 
 def test_what_is_no_checkpoint_is_named(photo, painting, tmp_path):
