@@ -262,7 +262,7 @@ class Case:
 
     def __post_init__(self) -> None:
         proven = self.parity is not None and self.parity.passed
-        if not proven and (found := ", ".join(times(self))):
+        if not proven and (found := ", ".join(times(self, self.values))):
             raise ValueError(f"case {self.name!r} has a time but no passing parity block: {found}")
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from stylebench.bench.record import Case
+from collections.abc import Iterable
 
 #: Fields of a case that are times.
 TIMES = ("timing", "in_situ", "setup", "roof_share", "parts", "curve")
@@ -14,7 +11,7 @@ TIMES = ("timing", "in_situ", "setup", "roof_share", "parts", "curve")
 TIME_VALUES = re.compile("second|B/s$|FLOP/s$")
 
 
-def times(case: Case) -> list[str]:
-    """The names of those that ``case`` has."""
+def times(case: object, values: Iterable[str]) -> list[str]:
+    """The names of those that ``case`` has, as fields and among its ``values``."""
     fields = [name for name in TIMES if getattr(case, name) not in (None, [], {})]
-    return [*fields, *(name for name in case.values if TIME_VALUES.search(name))]
+    return [*fields, *(name for name in values if TIME_VALUES.search(name))]
