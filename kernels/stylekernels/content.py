@@ -77,25 +77,6 @@ def content_loss_operator(x: Tensor, target: Tensor, weight: float) -> Tensor:
 content_loss_operator.register_fake(fake_scalar)
 
 
-def content_loss_backward_twin(
-    x: Tensor,
-    target: Tensor,
-    weight: float,
-    output: Tensor,
-    incoming: Tensor | None,
-    loss_gradient: Tensor | None,
-) -> None:
-    """Write incoming + loss_gradient 2 weight (x - target) to `output` in plain torch."""
-    kind = accumulator(x.dtype)
-    for band in bands(x):
-        d = (x[..., band, :].to(kind) - target[..., band, :]).mul_(2.0 * weight)
-        if loss_gradient is not None:
-            d.mul_(loss_gradient)
-        if incoming is not None:
-            d.add_(incoming[..., band, :])
-        output[..., band, :].copy_(d)
-
-
 def _write(
     x: Tensor,
     target: Tensor,
@@ -104,14 +85,21 @@ def _write(
     incoming: Tensor | None,
     loss_gradient: Tensor | None,
 ) -> None:
-    if not uses_triton(x, target, output, incoming, loss_gradient):
-        content_loss_backward_twin(x, target, weight, output, incoming, loss_gradient)
-        return
-    from stylekernels.device.launch import run_all
-    from stylekernels.device.stream import content_backward_launches
+    if uses_triton(x, target, output, incoming, loss_gradient):
+        from stylekernels.device.launch import run_all
+        from stylekernels.device.stream import content_backward_launches
 
-    x, target = _aligned(x, output), _aligned(target, output)
-    run_all(content_backward_launches(x, target, output, weight, incoming, loss_gradient))
+        x, target = _aligned(x, output), _aligned(target, output)
+        run_all(content_backward_launches(x, target, output, weight, incoming, loss_gradient))
+        return
+    kind = accumulator(x.dtype)
+    for band in bands(x):
+        d = (x[..., band, :].to(kind) - target[..., band, :]).mul_(2.0 * weight)
+        if loss_gradient is not None:
+            d.mul_(loss_gradient)
+        if incoming is not None:
+            d.add_(incoming[..., band, :])
+        output[..., band, :].copy_(d)
 
 
 @operator("content_loss_backward")

@@ -81,9 +81,8 @@ def gradient_twin(
     x_rows, output_rows = rows(x), rows(output)
     incoming_rows = None if incoming is None else rows(incoming)
     content_rows = None if content is None else rows(content)
-    batch, positions, channels = x_rows.shape
-    for b in range(batch):
-        for run in chunks(channels, positions, None if working == x.dtype else CHUNK):
+    for b in range(len(x_rows)):
+        for run in chunks(x_rows[b], None if working == x.dtype else CHUNK):
             here, into = x_rows[b, run], output_rows[b, run]
             wide = here.to(working)
             total = into if into.dtype == working else torch.empty_like(into, dtype=working)

@@ -44,7 +44,7 @@ def products(x: Tensor) -> Tensor:
     first one's rounding lost, to some 2e-6 of G in all; elsewhere half precision is widened a chunk
     at a time, which is the slower by twice.
     """
-    batch, positions, channels = x.shape
+    batch, _, channels = x.shape
     kind = accumulator(x.dtype)
     total = x.new_zeros((batch, channels, channels), dtype=kind)
     if x.dtype == kind:
@@ -54,7 +54,7 @@ def products(x: Tensor) -> Tensor:
     else:
         add, most = _add_widened, CHUNK
     for b in range(batch):
-        for run in chunks(channels, positions, most):
+        for run in chunks(x[b], most):
             add(total[b], x[b, run])
     return total
 

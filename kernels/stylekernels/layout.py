@@ -5,7 +5,6 @@ channels. In channels-last memory their rows are contiguous, in NCHW memory thei
 both are read where they lie. Anything else (a slice, a permutation) is copied once.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -120,15 +119,6 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def chunks(channels: int, positions: int, most: int | None) -> Iterator[slice]:
-    """Cut positions into runs of at most so many elements; None: into one.
-
-    What is widened to fp32 and used again should stay in cache.
-    """
-    step = positions if most is None else max(256, most // channels)
-    return (slice(i, min(i + step, positions)) for i in range(0, positions, step))
-
-
 def bands(x: Tensor, most: int = CHUNK) -> list[slice]:
     """Cut the rows of [B, C, H, W], or of [M, C], into runs of at most so many elements.
 
@@ -137,3 +127,8 @@ def bands(x: Tensor, most: int = CHUNK) -> list[slice]:
     count = x.shape[-2]
     step = max(1, most * count // max(1, x.numel()))
     return [slice(i, min(i + step, count)) for i in range(0, count, step)]
+
+
+def chunks(x: Tensor, most: int | None) -> list[slice]:
+    """Cut the positions of [M, C] for products of it: `bands` of 256 at least; None: one."""
+    return bands(x, x.numel() if most is None else max(most, 256 * x.shape[1]))

@@ -103,7 +103,7 @@ def style_tap_twin(
     total = z.new_zeros((batch, channels, channels), dtype=kind)
     difference = z.new_zeros((), dtype=kind)
     for b in range(batch):
-        for run in chunks(channels, positions, None if z.dtype == kind else CHUNK):
+        for run in chunks(z_rows[b], None if z.dtype == kind else CHUNK):
             here = torch.clamp_min(z_rows[b, run], 0, out=y_rows[b, run]).to(kind)
             total[b].addmm_(here.mT, here)
             if p_rows is not None:

@@ -15,7 +15,8 @@ from torch import Tensor
 import stylekernels as sk
 from stylebench.engines.convolution import Convolution
 from stylebench.engines.strips import Map, Rows, convolved, rows_of, strips
-from stylebench.engines.tap import Tap, masked
+from stylebench.engines.tap import Tap
+from stylekernels.mask import mask_
 
 POOL = {"average": sk.relu_avg_pool2d_forward, "max": sk.relu_max_pool2d_forward}
 _POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}
@@ -162,7 +163,7 @@ class Stage:
             if self.after:
                 part = self.after.add_gradient(part, self._x.rows(start, stop), True, rows)
             elif part is not None and not self.pool:
-                part = masked(part, self._x.rows(start, stop))
+                part = mask_(part, self._x.rows(start, stop))
             if self.before:
                 part = self.before.add_gradient(part, self._z.rows(start, stop), False, rows)
             if part is None:

@@ -73,18 +73,12 @@ class Tap:
             gradient += sk.style_loss_backward(self.slope.new_ones(()), x, self.slope)
         if P is not None:
             sk.content_loss_backward_(gradient, x, P, c)
-        return masked(gradient, x) if relu else gradient
+        return mask_(gradient, x) if relu else gradient
 
 
 def gram(x: Tensor, even: Tensor | None) -> Tensor:
     """Gram matrix [1, N, N] of ``evened(x, even)``, exactly, without making them."""
     return sk.gram(x) if even is None else sk.gram(x) * _outer(even)
-
-
-def masked(gradient: Tensor, x: Tensor) -> Tensor:
-    """Zero ``gradient`` in place where the ReLU that made ``x`` was off."""
-    mask_(gradient, x)
-    return gradient
 
 
 def _outer(even: Tensor) -> Tensor:
