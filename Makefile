@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test bench report check format clean
+.PHONY: demo test test-all bench report check format clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml
@@ -14,8 +14,14 @@ $(READY): pyproject.toml
 demo: $(READY)  ## install, then the whole algorithm on pictures the project draws itself
 	$(BIN)/stylebench demo
 
-test: $(READY)  ## the test suite, a file a process: its tensors are too small to share
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# A file a process, one thread each: the tests' tensors are too small to share.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+test: $(READY)  ## the test suite without what is slow by nature
+	$(PYTEST) -m "not slow"
+
+test-all: $(READY)  ## the whole test suite
+	$(PYTEST)
 
 bench: $(READY)  ## the quick suites, as tables; records only with BENCH="--output FOLDER"
 	failed=; \

@@ -1,4 +1,4 @@
-"""One whole iteration of each engine, optimiser included, its history full; parity first.
+"""One whole iteration of each engine, optimizer included, its history full; parity first.
 
 pytest benchmarks/bench_iteration.py --benchmark-columns=median,iqr,rounds
 """
@@ -7,13 +7,13 @@ from functools import cache
 
 import pytest
 
-from stylebench.artwork import landscape, painting
-from stylebench.bench.iterate import Walk
-from stylebench.bench.proof import Proof
-from stylebench.bench.timing import Contestant
+from stylebench.bench.measure.timing import Contestant
+from stylebench.bench.workloads.parity_gate import Proof
+from stylebench.bench.workloads.timed_run import Walk
 from stylebench.engines import ENGINES
-from stylebench.problem import pose
-from stylebench.settings import Settings
+from stylebench.image.synthetic import landscape, painting
+from stylebench.transfer.problem import pose
+from stylebench.transfer.settings import Settings
 
 SIZE = 256
 

@@ -2,16 +2,16 @@
 
     pytest benchmarks/bench_kernels.py -k "cpu and tap" --benchmark-columns=median,iqr,rounds
 
-The formulations are ``stylebench.bench.tap_tasks``'s. Each is checked against fp64 before its time
+The formulations are ``stylebench.bench.workloads.tap_tasks``'s. Each is checked against fp64 before its time
 is taken and again after; on a GPU its operands lie in no cache.
 """
 
 import pytest
 import torch
 
-from stylebench.bench.kernels import contestant
-from stylebench.bench.tap_tasks import tap_tasks
-from stylebench.precision import PRECISIONS
+from stylebench.bench.workloads.formulations import contestant
+from stylebench.bench.workloads.tap_tasks import tap_tasks
+from stylebench.model.precision import PRECISIONS
 
 SIZE = (384, 512)  # height, width of the image
 

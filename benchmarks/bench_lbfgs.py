@@ -1,8 +1,8 @@
-"""One optimiser step, network left out: LBFGS here against torch.optim.LBFGS, same gradients.
+"""One optimizer step, network left out: LBFGS here against torch.optim.LBFGS, same gradients.
 
     pytest benchmarks/bench_lbfgs.py --benchmark-group-by=group
 
-Each case first follows torch's optimiser for some steps, and is timed only if it is where torch is.
+Each case first follows torch's optimizer for some steps, and is timed only if it is where torch is.
 A step is timed with the history full.
 """
 
@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylebench.bench.proof import finite
-from stylebench.bench.record import Check
-from stylebench.bench.timing import Contestant
-from stylebench.lbfgs import LBFGS
+from stylebench.bench.measure.timing import Contestant
+from stylebench.bench.records.record import Check
+from stylebench.bench.workloads.parity_gate import finite
+from stylebench.optim.lbfgs import LBFGS
 
 HEIGHT, WIDTH = 384, 512
 Step = Callable[[Tensor, Tensor], object]

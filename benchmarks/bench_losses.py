@@ -2,14 +2,14 @@
 
     pytest benchmarks/bench_losses.py --benchmark-columns=median,iqr,rounds
 
-The formulations are ``stylebench.bench.loss_tasks``'s.
+The formulations are ``stylebench.bench.workloads.loss_tasks``'s.
 """
 
 import pytest
 import torch
 
-from stylebench.bench.kernels import contestant
-from stylebench.bench.loss_tasks import loss_tasks
+from stylebench.bench.workloads.formulations import contestant
+from stylebench.bench.workloads.loss_tasks import loss_tasks
 
 SIZE = (384, 512)  # height, width of the image
 

@@ -6,10 +6,10 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from stylebench.bench.machine import machine
-from stylebench.bench.provenance import code, software
-from stylebench.bench.record import Check
-from stylebench.bench.timing import QUICK, Contestant, measure
+from stylebench.bench.machine.probe import machine
+from stylebench.bench.machine.provenance import code, software
+from stylebench.bench.measure.timing import QUICK, Contestant, measure
+from stylebench.bench.records.record import Check
 
 DEVICES = ("cpu", *(("cuda",) if torch.cuda.is_available() else ()))
 _ROUNDS = 7

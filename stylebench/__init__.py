@@ -13,31 +13,31 @@ from typing import TYPE_CHECKING
 from stylebench.version import __version__
 
 if TYPE_CHECKING:
-    from stylebench.checkpoint import CheckpointError, Keep
-    from stylebench.images import ImageError
-    from stylebench.loop import Step
-    from stylebench.objective import PRESETS, Preset
-    from stylebench.result import Diverged, Interrupted, Result
-    from stylebench.settings import Settings
-    from stylebench.transfer import style_transfer, stylize
-    from stylebench.weights import WeightsError, load_weights
+    from stylebench.image.load import ImageError
+    from stylebench.model.presets import PRESETS, Preset
+    from stylebench.model.weights import WeightsError, load_weights
+    from stylebench.transfer.api import style_transfer, stylize
+    from stylebench.transfer.checkpoint import CheckpointError, Keep
+    from stylebench.transfer.loop import Step
+    from stylebench.transfer.result import Diverged, Interrupted, Result
+    from stylebench.transfer.settings import Settings
 
 # Names are fetched when first used, so that the command line answers without loading torch.
 _HOMES = {
-    "PRESETS": "objective",
-    "CheckpointError": "checkpoint",
-    "Diverged": "result",
-    "ImageError": "images",
-    "Interrupted": "result",
-    "Keep": "checkpoint",
-    "Preset": "objective",
-    "Result": "result",
-    "Settings": "settings",
-    "Step": "loop",
-    "WeightsError": "weights",
-    "load_weights": "weights",
-    "style_transfer": "transfer",
-    "stylize": "transfer",
+    "PRESETS": "model.presets",
+    "CheckpointError": "transfer.checkpoint",
+    "Diverged": "transfer.result",
+    "ImageError": "image.load",
+    "Interrupted": "transfer.result",
+    "Keep": "transfer.checkpoint",
+    "Preset": "model.presets",
+    "Result": "transfer.result",
+    "Settings": "transfer.settings",
+    "Step": "transfer.loop",
+    "WeightsError": "model.weights",
+    "load_weights": "model.weights",
+    "style_transfer": "transfer.api",
+    "stylize": "transfer.api",
 }
 
 __all__ = [

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stylebench.network import Weights
-from stylebench.weights import random_weights
+from stylebench.model.vgg import Weights
+from stylebench.model.weights import random_weights
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stylebench.bench.report.readme import results_table, split_readme
-from stylebench.tables import presets_table
+from stylebench.cli.presets import presets_table
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -37,10 +37,10 @@ def test_python_examples_run_as_pasted(example, tmp_path, photo, painting):
     # Small and offline, the rest as pasted: the pictures are 48 px, and the defaults would fetch
     # weights and take 500 iterations.
     quick = (
-        "import dataclasses, stylebench.objective as o\n"
+        "import dataclasses, stylebench.model.presets as o\n"
         "small = {'size': 32, 'iterations': 2}\n"
         "o.PRESETS = {n: dataclasses.replace(p, **small) for n, p in o.PRESETS.items()}\n"
-        "import stylebench.weights as w; w._auto = w.random_weights\n"
+        "import stylebench.model.weights as w; w._auto = w.random_weights\n"
     )
     code = re.sub(r"size=256", "size=32", re.sub(r"iterations=50", "iterations=2", example))
     code = re.sub(r"scales={128: 100}", "scales={24: 2}", code)

@@ -1,6 +1,6 @@
 """The reference engine: the paper in eager PyTorch, NCHW, autograd, fp32 or fp64.
 
-It is what every other engine is compared with, so it is kept plain and is never optimised.
+It is what every other engine is compared with, so it is kept plain and is never optimized.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from stylebench.engines.contract import LossTerms, Targets
-from stylebench.losses import gram, loss_terms
-from stylebench.network import VGG19
-from stylebench.objective import Objective
-from stylebench.precision import PRECISIONS, Precision, arithmetic
+from stylebench.engines.base import LossTerms, Targets
+from stylebench.model.losses import gram, loss_terms
+from stylebench.model.objective import Objective
+from stylebench.model.precision import PRECISIONS, Precision, arithmetic
+from stylebench.model.vgg import VGG19
 
 
 class Reference:
@@ -26,7 +26,7 @@ class Reference:
         objective: the coefficients of the loss.
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
-        blend: one weight a style image, adding up to 1.
+        style_weights: one weight a style image, adding up to 1.
         precision: fp32, or fp64 for the oracle; the images are in it too.
     """
 
@@ -39,16 +39,18 @@ class Reference:
         objective: Objective,
         content: Tensor,
         styles: Sequence[Tensor],
-        blend: Sequence[float],
+        style_weights: Sequence[float],
         precision: Precision = PRECISIONS["fp32"],
     ) -> None:
         self.network = network.to(precision.dtype)
         self.precision = precision
         self.objective = objective
-        self.targets = self.capture(content, styles, blend)
+        self.targets = self.capture(content, styles, style_weights)
 
     @torch.no_grad()
-    def capture(self, content: Tensor, styles: Sequence[Tensor], blend: Sequence[float]) -> Targets:
+    def capture(
+        self, content: Tensor, styles: Sequence[Tensor], style_weights: Sequence[float]
+    ) -> Targets:
         """The targets: content features P, and Gram matrices A blended over the style images.
 
         Blending the Gram matrices is the same as blending the losses, up to a constant.
@@ -56,7 +58,7 @@ class Reference:
         with arithmetic(self.precision):
             P = self.network(content, self.objective.content)
             A: dict[str, Tensor] = {}
-            for style, weight in zip(styles, blend, strict=True):
+            for style, weight in zip(styles, style_weights, strict=True):
                 for layer, features in self.network(style, self.objective.style).items():
                     A[layer] = A.get(layer, 0) + weight * gram(features)
         return Targets(P, A)

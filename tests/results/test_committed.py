@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stylebench.bench.record import Case, Code, Machine, Record, Software
-from stylebench.bench.store import file_name, load_records, write_record
+from stylebench.bench.records.record import Case, Code, Machine, Record, Software
+from stylebench.bench.records.store import file_name, load_records, write_record
 
 RESULTS = Path(__file__).parents[2] / "results"
 

@@ -1,4 +1,4 @@
-"""Functions to minimise, each with a start in fp64, and strips narrow enough for small images."""
+"""Functions to minimize, each with a start in fp64, and strips narrow enough for small images."""
 
 import math
 from collections.abc import Callable
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylebench import precision
-from stylebench.engines import strips
+from stylebench.engines.fused import tiling
+from stylebench.model import precision
 
 Problem = tuple[Callable[[Tensor], Tensor], Tensor]
 
@@ -17,9 +17,9 @@ Problem = tuple[Callable[[Tensor], Tensor], Tensor]
 def make_quadratic(n: int, condition: float, seed: int = 0) -> Problem:
     generator = torch.Generator().manual_seed(seed)
     scale = torch.logspace(0, -math.log10(condition), n, dtype=torch.float64)
-    centre = torch.randn(n, generator=generator, dtype=torch.float64)
+    center = torch.randn(n, generator=generator, dtype=torch.float64)
     start = torch.randn(n, generator=generator, dtype=torch.float64)
-    return lambda x: 0.5 * (scale.to(x) * (x - centre.to(x)) ** 2).sum(), start
+    return lambda x: 0.5 * (scale.to(x) * (x - center.to(x)) ** 2).sum(), start
 
 
 def make_style(size: int, seed: int = 1) -> Problem:
@@ -72,8 +72,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Call it for strips of about so many rows, however wide the map is."""
 
     def set_rows(rows: int) -> None:
-        monkeypatch.setattr(strips, "STRIP", 0)
-        monkeypatch.setattr(strips, "FEWEST", rows)
+        monkeypatch.setattr(tiling, "TILE_BYTES", 0)
+        monkeypatch.setattr(tiling, "MIN_ROWS", rows)
 
     return set_rows
 

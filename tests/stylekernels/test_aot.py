@@ -23,7 +23,7 @@ CASES = (
     "style_tap_with_content float16 contiguous C=512",
     "group bfloat16 channels-last",
     "pooling bfloat16 channels-last C=64",
-    "optimiser float32",
+    "optimizer float32",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stylebench.bench.record import Check, Roof
+from stylebench.bench.records.record import Check, Roof
 from stylebench.bench.report.numbers import percent, ratio, si
 from stylebench.bench.report.rows import Row, reference_of, speed_up
 from stylebench.bench.report.tables import (

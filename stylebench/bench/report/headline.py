@@ -16,7 +16,7 @@ from stylebench.bench.report.rows import (
     usual_size,
 )
 from stylebench.bench.report.tables import Cell, source, verdict
-from stylebench.settings import Settings
+from stylebench.transfer.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from stylebench.bench.store import Stored, load_records
-from stylebench.output import atomic_path
+from stylebench.bench.records.store import Stored, load_records
+from stylebench.image.files import atomic_path
 
 _TEMPLATE = Path(__file__).with_name("template")
 _SCRIPTS = ("theme.js", "charts.js", "tables.js", "gallery.js", "records.js")
@@ -51,9 +51,9 @@ def render(stored: Sequence[Stored], faults: Sequence[str]) -> str:
     from stylebench.bench.report.gallery import exhibits
     from stylebench.bench.report.headline import headlines
     from stylebench.bench.report.palette import COLOURS
-    from stylebench.bench.report.provenance import sources
     from stylebench.bench.report.rows import gather
     from stylebench.bench.report.sections import sections
+    from stylebench.bench.report.sources import sources
 
     rows = gather(stored)
     shown, unseen = exhibits(rows)

@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from stylebench.bench.records.store import load_records
 from stylebench.bench.report.numbers import figure, percent, ratio, si
 from stylebench.bench.report.rows import Row, gather, labels, of_suite, speed_up
 from stylebench.bench.report.tables import verdict
-from stylebench.bench.store import load_records
-from stylebench.output import atomic_path
+from stylebench.image.files import atomic_path
 
 BEGIN = "<!-- results: written by `make report` from results/, not by hand -->"
 END = "<!-- end of results -->"

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from stylebench.bench.conditions import conditions
-from stylebench.bench.record import Case
+from stylebench.bench.records.overrides import conditions
+from stylebench.bench.records.record import Case
+from stylebench.bench.records.store import Stored
 from stylebench.bench.report.numbers import TIMES
-from stylebench.bench.store import Stored
 
 #: Engines and implementations from the plainest to ours: the order of legends and of tables.
 ORDER = ("reference", "eager", "plain", "baddbmm", "compiled", "fused", "stylekernels")

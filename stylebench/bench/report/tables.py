@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Generic, TypeVar
 
-from stylebench.bench.record import Case, Record
+from stylebench.bench.records.record import Case, Record
 from stylebench.bench.report.numbers import figure
 from stylebench.bench.report.rows import Row
 

@@ -1,11 +1,11 @@
-"""The suites, one file each. Names are listed in ``stylebench.bench.names``, to be had cheaply."""
+"""The suites, one file each. Names are listed in ``stylebench.bench.suites.names``, to be had cheaply."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from stylebench.bench.names import SUITES
-from stylebench.bench.suite import Suite
+from stylebench.bench.suites.base import Suite
+from stylebench.bench.suites.names import SUITES
 
 
 def suite(name: str) -> Suite:

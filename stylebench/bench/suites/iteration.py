@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stylebench.bench.iterations import Run, iterations_job
-from stylebench.bench.precisions import chosen
-from stylebench.bench.suite import Bench, Job
+from stylebench.bench.suites.base import Bench, Job
+from stylebench.bench.workloads.iterations import Run, iterations_job
+from stylebench.bench.workloads.precisions import chosen
 
 _SIZES = {"cpu": [(512, 384), (256, 192)], "cuda": [(512, 512), (1024, 1024), (2048, 2048)]}
 _QUICK_SIZES = {"cpu": [(128, 96)], "cuda": [(512, 512)]}
-_ENGINES = ("reference", "plain", "compiled", "fused")
-_SEPARATE = (("reference", "plain", "fused"), ("compiled",))
+_ENGINES = ("reference", "eager", "compiled", "fused")
+_SEPARATE = (("reference", "eager", "fused"), ("compiled",))
 _TOGETHER = 2**21  # pixels; a dozen histories of larger images do not fit into one memory
 
 

@@ -8,15 +8,15 @@ from functools import partial
 
 import torch
 
-from stylebench.bench.kernels import time_in_situ, time_task
-from stylebench.bench.loss_tasks import loss_shape, loss_tasks
-from stylebench.bench.proof import passed
-from stylebench.bench.record import Case, Check, Parity, Timing
-from stylebench.bench.suite import Bench, Job, Parameters, attempt, each_case, spared
-from stylebench.bench.tap_tasks import LAYERS, tap_shape, tap_tasks
-from stylebench.bench.tasks import ORACLE, Formulation, Task
-from stylebench.bench.timing import Floor
-from stylebench.precision import PRECISIONS, exact_arithmetic
+from stylebench.bench.measure.timing import Floor
+from stylebench.bench.records.record import Case, Check, Parity, Timing
+from stylebench.bench.suites.base import Bench, Job, Parameters, attempt, each_case, spared
+from stylebench.bench.workloads.formulations import time_in_situ, time_task
+from stylebench.bench.workloads.loss_tasks import loss_shape, loss_tasks
+from stylebench.bench.workloads.parity_gate import passed
+from stylebench.bench.workloads.tap_tasks import LAYERS, tap_shape, tap_tasks
+from stylebench.bench.workloads.tasks import ORACLE, Formulation, Task
+from stylebench.model.precision import PRECISIONS, exact_arithmetic
 
 _SIZES = {"cpu": [(512, 384)], "cuda": [(512, 512), (2048, 2048)]}
 _QUICK_SIZES = {"cpu": [(64, 48)], "cuda": [(512, 512)]}

@@ -10,22 +10,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stylebench.bench.machine import slug
-from stylebench.bench.proof import ORACLE
-from stylebench.bench.record import Case, Check, Parity
-from stylebench.bench.suite import Bench, Job, Parameters, each_case
-from stylebench.images import ImageSource, fit, load_image, resize
-from stylebench.objective import PRESETS
-from stylebench.output import save_picture, to_pil
-from stylebench.parity import Baseline, Comparison, baseline, compare
-from stylebench.settings import Settings
+from stylebench.bench.machine.probe import slug
+from stylebench.bench.records.record import Case, Check, Parity
+from stylebench.bench.suites.base import Bench, Job, Parameters, each_case
+from stylebench.bench.workloads.parity_gate import ORACLE
+from stylebench.image.load import ImageSource, fit, load_image, resize
+from stylebench.image.save import save_picture, to_pil
+from stylebench.model.presets import PRESETS
+from stylebench.parity.harness import Baseline, Comparison, baseline, compare
+from stylebench.transfer.settings import Settings
 
 _SIZE, _ITERATIONS = (256, 192), 100
 _QUICK_SIZE, _QUICK_ITERATIONS = (64, 48), 6
 _PICTURE = 256  # px, the longest side of a picture kept
 _AMPLIFIED = 10  # how much the pictures enlarge differences
 _MAIN = "gatys-pytorch"  # the preset that every engine is held to; the others try fused alone
-_ENGINES = ("plain", "compiled", "fused")
+_ENGINES = ("eager", "compiled", "fused")
 
 
 class ParitySuite:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
-from stylebench.bench.iterations import Run, iterations_job
-from stylebench.bench.precisions import chosen
-from stylebench.bench.record import Case
-from stylebench.bench.suite import Bench, Job, contained
-from stylebench.bench.timing import Plan
+from stylebench.bench.measure.timing import Plan
+from stylebench.bench.records.record import Case
+from stylebench.bench.suites.base import Bench, Job, contained
+from stylebench.bench.workloads.iterations import Run, iterations_job
+from stylebench.bench.workloads.precisions import chosen
 
 _LONGEST = {"cpu": (256, 512, 1024, 2048), "cuda": (256, 512, 1024, 2048, 4096, 8192, 16384)}
 _QUICK_LONGEST = {"cpu": (64, 128), "cuda": (256, 512, 1024)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stylebench.bench.iterations import Run, iterations_job
-from stylebench.bench.suite import Bench, Job
-from stylebench.bench.timing import Plan
+from stylebench.bench.measure.timing import Plan
+from stylebench.bench.suites.base import Bench, Job
+from stylebench.bench.workloads.iterations import Run, iterations_job
 
 _SIZE = (64, 48)
 _BRIEF = Plan(target=0.5, seconds=0.2, least=3, most=10, warm_seconds=0.2)

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import stylebench
 import stylekernels
-from stylebench.bench.clocks import watch_for
-from stylebench.bench.floors import iteration_floor
-from stylebench.bench.precisions import chosen
-from stylebench.bench.record import Case, Check, Parity, Timing
-from stylebench.bench.samples import Samples
-from stylebench.bench.statistics import timing
-from stylebench.bench.suite import Bench, Job, Parameters, each_case
-from stylebench.bench.timing import Floor
-from stylebench.images import load_image
-from stylebench.output import read_parameters, save_picture, to_pil
-from stylebench.parity import allowed_excess
-from stylebench.problem import Problem, pose
-from stylebench.settings import Settings
-from stylebench.transfer import run
+from stylebench.bench.measure.clocks import watch_for
+from stylebench.bench.measure.samples import Samples
+from stylebench.bench.measure.statistics import timing
+from stylebench.bench.measure.timing import Floor
+from stylebench.bench.records.record import Case, Check, Parity, Timing
+from stylebench.bench.suites.base import Bench, Job, Parameters, each_case
+from stylebench.bench.workloads.lower_bound import iteration_floor
+from stylebench.bench.workloads.precisions import chosen
+from stylebench.image.load import load_image
+from stylebench.image.save import read_parameters, save_picture, to_pil
+from stylebench.parity.harness import allowed_excess
+from stylebench.transfer.api import run
+from stylebench.transfer.problem import Problem, pose
+from stylebench.transfer.settings import Settings
 
 _SIZES = {"cpu": (256, 192), "cuda": (512, 512)}
 _ITERATIONS = {"cpu": 100, "cuda": 500}

@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from stylebench.arguments import parse_scales
-from stylebench.bench.clocks import clock_for, synchronise, watch_for
-from stylebench.bench.floors import iteration_floor
-from stylebench.bench.iterate import Walk
-from stylebench.bench.precisions import chosen
-from stylebench.bench.proof import ORACLE, Proof, passed
-from stylebench.bench.record import Case, Parity, Point, Setup
-from stylebench.bench.samples import Samples
-from stylebench.bench.suite import Bench, Job, Parameters, each_case
-from stylebench.network import smallest_side
-from stylebench.problem import Problem, pose
-from stylebench.scales import carried, coarse_to_fine
-from stylebench.settings import Settings
+from stylebench.bench.measure.clocks import clock_for, synchronize, watch_for
+from stylebench.bench.measure.samples import Samples
+from stylebench.bench.records.record import Case, Parity, Point, Setup
+from stylebench.bench.suites.base import Bench, Job, Parameters, each_case
+from stylebench.bench.workloads.lower_bound import iteration_floor
+from stylebench.bench.workloads.parity_gate import ORACLE, Proof, passed
+from stylebench.bench.workloads.precisions import chosen
+from stylebench.bench.workloads.timed_run import Walk
+from stylebench.cli.parsing import parse_scales
+from stylebench.model.vgg import smallest_side
+from stylebench.transfer.problem import Problem, pose
+from stylebench.transfer.schedule import carried, coarse_to_fine
+from stylebench.transfer.settings import Settings
 
 _SIZES = {"cpu": (256, 192), "cuda": (512, 512)}
 _QUICK_SIZE = (64, 48)
@@ -85,7 +85,7 @@ def _engines(bench: Bench) -> dict[str, _Choices]:
     Compiling takes minutes, which a quick benchmark has not.
     """
     table = {"reference fp32": _REFERENCE}
-    for engine in ("plain",) if bench.options.quick else ("plain", "compiled"):
+    for engine in ("eager",) if bench.options.quick else ("eager", "compiled"):
         best = chosen(engine, bench.device)
         table[f"{engine} {best}"] = {"engine": engine, "precision": best, "history": 20}
     histories = (20, 100) if bench.options.quick else _HISTORIES
@@ -171,10 +171,10 @@ class _Race:
         self.bench.progress(f"building and proving {name}")
         start = time.perf_counter()
         problem = pose(*sources, settings)
-        synchronise(self.bench.device)
+        synchronize(self.bench.device)
         built = time.perf_counter()
         Walk(problem, settings).advance(1)  # compilation is part of the setup, not of the way
-        synchronise(self.bench.device)
+        synchronize(self.bench.device)
         setup = Setup(build=built - start, first=time.perf_counter() - built)
         checks = self.proof.checks(problem.engine, str(parameters["precision"]))
         block = Parity(ORACLE, checks)
@@ -225,7 +225,7 @@ class _Race:
             start = time.perf_counter()
             before = _continued(pose(*sources, leg.settings), before, image)
             walk = Walk(before, leg.settings)
-            synchronise(self.bench.device)
+            synchronize(self.bench.device)
             seconds += time.perf_counter() - start
             seconds += clock.seconds(lambda: walk.advance(leg.iterations))  # noqa: B023  # at once
             image = walk.best

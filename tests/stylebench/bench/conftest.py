@@ -2,12 +2,12 @@
 
 import pytest
 
-from stylebench.bench.record import Case, Check, Code, Machine, Parity, Record, Software
-from stylebench.bench.runner import run_suite
-from stylebench.bench.statistics import timing
-from stylebench.bench.suite import Bench, Options
+from stylebench.bench.measure.statistics import timing
+from stylebench.bench.measure.timing import Plan
+from stylebench.bench.records.record import Case, Check, Code, Machine, Parity, Record, Software
 from stylebench.bench.suites import suite
-from stylebench.bench.timing import Plan
+from stylebench.bench.suites.base import Bench, Options
+from stylebench.bench.suites.runner import run_suite
 
 BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shortest=1e-6)
 PROOF = Parity("a test", [Check("nothing", 0.0, 1.0, passed=True)])

@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stylebench.bench import worktree
-from stylebench.bench.compare import (
+from stylebench.bench.compare import worktree
+from stylebench.bench.compare.differences import (
     compare_visibly,
     differences,
     failures,
     percentage,
     ratio_interval,
 )
-from stylebench.bench.record import Case, Check, Machine, Parity
-from stylebench.bench.store import write_record
-from stylebench.bench.suite import Options
-from stylebench.bench.worktree import checked_out
-from stylebench.cli import main
+from stylebench.bench.compare.worktree import checked_out
+from stylebench.bench.records.record import Case, Check, Machine, Parity
+from stylebench.bench.records.store import write_record
+from stylebench.bench.suites.base import Options
+from stylebench.cli.app import main
 
 from .conftest import PROOF
 
 
-def around(centre, width, count=40, seed=0):
-    return list(np.random.default_rng(seed).normal(centre, width, count))
+def around(center, width, count=40, seed=0):
+    return list(np.random.default_rng(seed).normal(center, width, count))
 
 
 @pytest.mark.parametrize(

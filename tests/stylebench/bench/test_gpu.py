@@ -6,9 +6,10 @@ import tarfile
 import pytest
 import torch
 
-from stylebench.bench import gpu, stages
-from stylebench.bench.stages import Stage, begun, run_stage
-from stylebench.bench.store import file_name, write_record
+from stylebench.bench.gpu import loan as gpu
+from stylebench.bench.gpu import stages
+from stylebench.bench.gpu.stages import Stage, begun, run_stage
+from stylebench.bench.records.store import file_name, write_record
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from stylebench.artwork import landscape, painting
-from stylebench.bench.iterate import Walk
-from stylebench.bench.parts import parts
-from stylebench.bench.proof import Proof, oracle_fits
+from stylebench.bench.workloads.breakdown import parts
+from stylebench.bench.workloads.parity_gate import Proof, oracle_fits
+from stylebench.bench.workloads.timed_run import Walk
 from stylebench.engines import LossTerms
-from stylebench.precision import with_fp64
-from stylebench.problem import pose
-from stylebench.settings import Settings
+from stylebench.image.synthetic import landscape, painting
+from stylebench.model.precision import with_fp64
+from stylebench.transfer.problem import pose
+from stylebench.transfer.settings import Settings
 from stylekernels.lbfgs_state import COUNT
 
 
@@ -23,9 +23,9 @@ def walk(engine="fused", history=8, **more):
 
 
 def pairs(walk):
-    if hasattr(walk.optimiser, "state_dict"):
-        return int(walk.optimiser.state_dict()["ring"][COUNT])
-    (state,) = walk.optimiser._optimizer.state.values()
+    if hasattr(walk.optimizer, "state_dict"):
+        return int(walk.optimizer.state_dict()["ring"][COUNT])
+    (state,) = walk.optimizer._optimizer.state.values()
     return len(state["old_dirs"])
 
 
@@ -44,7 +44,7 @@ def test_parts_are_of_the_walk_that_was_timed():
     before = settled.image.clone()
     found = parts(settled, 2.0)
     assert sum(found.values()) == pytest.approx(2.0)
-    assert found["optimiser"] > 0.0
+    assert found["optimizer"] > 0.0
     assert not settled.image.equal(before)  # it went on, and no other in its place
     assert pairs(settled) == 8
 
@@ -56,7 +56,7 @@ def proof():
 
 
 def test_the_yardstick_of_a_loss_is_plain_pytorchs_largest_error(proof):
-    engine = walk("plain").engine
+    engine = walk("eager").engine
     at_start = proof.checks(engine, "fp32")[0]
     largest = proof._yardstick("fp32").loss
     errors = [
@@ -70,7 +70,7 @@ def test_the_yardstick_of_a_loss_is_plain_pytorchs_largest_error(proof):
     assert at_start.limit == pytest.approx(2 * largest + 2e-6)
 
 
-@pytest.mark.parametrize("engine", ["reference", "plain", "fused"])
+@pytest.mark.parametrize("engine", ["reference", "eager", "fused"])
 def test_a_right_loop_goes_on_right_wherever_it_is(proof, engine):
     it = walk(engine)
     for _ in range(3):

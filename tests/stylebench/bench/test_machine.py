@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import stylebench
-from stylebench.bench import machine, nvml
-from stylebench.bench.provenance import code, software, sources_hash
+from stylebench.bench.machine import nvml
+from stylebench.bench.machine import probe as machine
+from stylebench.bench.machine.provenance import code, software, sources_hash
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 

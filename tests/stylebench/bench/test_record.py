@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stylebench.bench import store
-from stylebench.bench.rebuild import build, unfinished
-from stylebench.bench.record import Case, Check, Parity, Point, Record, Roof, Setup
-from stylebench.bench.statistics import timing
-from stylebench.bench.store import (
+from stylebench.bench.measure.statistics import timing
+from stylebench.bench.records import store
+from stylebench.bench.records.rebuild import build, unfinished
+from stylebench.bench.records.record import Case, Check, Parity, Point, Record, Roof, Setup
+from stylebench.bench.records.store import (
     RecordError,
     file_name,
     load_records,
@@ -21,7 +21,7 @@ from stylebench.bench.store import (
     read_record,
     write_record,
 )
-from stylebench.bench.times import TIMES
+from stylebench.bench.records.times import TIMES
 
 TIME = timing("perf_counter", [1.0])
 ROOF = Roof("copy", None, None, None, 1e10, "B/s")
@@ -172,9 +172,9 @@ def test_a_frame_has_its_columns_without_a_record(tmp_path):
 def test_unknown_fields_are_refused(tmp_path, record, case):
     path = write_record(tmp_path / "r.json", record(case()))
     data = json.loads(path.read_text())
-    data["cases"][0]["colour"] = "red"
+    data["cases"][0]["color"] = "red"
     path.write_text(json.dumps(data))
-    with pytest.raises(RecordError, match=r"cases\.0\.colour"):
+    with pytest.raises(RecordError, match=r"cases\.0\.color"):
         read_record(path)
 
 
@@ -209,7 +209,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_the_published_schema_is_the_current_one():
     published = json.loads(store.SCHEMA.read_text())
-    assert published == store.schema(), "run: python -m stylebench.bench.store"
+    assert published == store.schema(), "run: python -m stylebench.bench.records.store"
 
 
 def test_every_committed_record_is_valid():
@@ -223,8 +223,8 @@ def test_records_are_written_without_the_validator(tmp_path, record, case):
     script = (
         "import sys; sys.modules['pydantic'] = None\n"
         "from pathlib import Path\n"
-        "from stylebench.bench.rebuild import unfinished\n"
-        "from stylebench.bench.store import write_record\n"
+        "from stylebench.bench.records.rebuild import unfinished\n"
+        "from stylebench.bench.records.store import write_record\n"
         "import stylebench.bench.runner, stylebench.bench.gpu, stylebench.bench.session\n"
         f"write_record(Path({str(tmp_path / 's.json')!r}), unfinished(Path({str(path)!r})))"
     )

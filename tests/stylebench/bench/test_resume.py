@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from stylebench.bench.conditions import pictures
-from stylebench.bench.record import Code, Machine, Software
-from stylebench.bench.resume import check_resumable
-from stylebench.bench.runner import run_suite
-from stylebench.bench.suite import Bench, Options, single
+from stylebench.bench.records.overrides import pictures
+from stylebench.bench.records.record import Code, Machine, Software
+from stylebench.bench.records.resume import check_resumable
+from stylebench.bench.suites.base import Bench, Options, single
+from stylebench.bench.suites.runner import run_suite
 
 MACHINE = Machine("A machine", "a-machine", "cpu")
 PARAMETERS = {"weights": "random:0", "threads": 2, "width": 64, "height": 48}

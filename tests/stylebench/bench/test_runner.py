@@ -7,10 +7,9 @@ import torch
 from rich.console import Console
 from rich.status import Status
 
-from stylebench.bench.memory import out_of_memory, peak_memory, release
-from stylebench.bench.names import SUITES
-from stylebench.bench.runner import duration, matches, run_suite, summary
-from stylebench.bench.suite import (
+from stylebench.bench.measure.memory import out_of_memory, peak_memory, release
+from stylebench.bench.suites import suite
+from stylebench.bench.suites.base import (
     Bench,
     Job,
     Options,
@@ -21,7 +20,8 @@ from stylebench.bench.suite import (
     single,
     spared,
 )
-from stylebench.bench.suites import suite
+from stylebench.bench.suites.names import SUITES
+from stylebench.bench.suites.runner import duration, matches, run_suite, summary
 
 
 class Listed:

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from stylebench.bench import session
-from stylebench.bench.cli import _typed
-from stylebench.bench.store import read_record
-from stylebench.bench.suite import Options, single
+from stylebench.bench.records.store import read_record
+from stylebench.bench.suites import console as session
+from stylebench.bench.suites.base import Options, single
+from stylebench.cli.bench import _typed
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from stylebench.bench.conditions import conditions
-from stylebench.bench.record import Machine
-from stylebench.bench.shelf import opened
-from stylebench.bench.store import read_record
+from stylebench.bench.records.overrides import conditions
+from stylebench.bench.records.record import Machine
+from stylebench.bench.records.store import read_record
+from stylebench.bench.records.writer import opened
 
 
 def put(folder, record):

@@ -8,17 +8,18 @@ import weakref
 import pytest
 import torch
 
-from stylebench.bench import iterate, iterations, roof
-from stylebench.bench.kernels import beyond
-from stylebench.bench.loss_tasks import loss_shape, loss_tasks
-from stylebench.bench.parts import part_of, scaled
-from stylebench.bench.roof import Roofs, Stack
-from stylebench.bench.statistics import timing
-from stylebench.bench.store import read_record
-from stylebench.bench.suite import Bench, Options
+from stylebench.bench.measure.statistics import timing
+from stylebench.bench.records.store import read_record
 from stylebench.bench.suites import sizes, suite
-from stylebench.bench.tap_tasks import tap_tasks
-from stylebench.engines import fused
+from stylebench.bench.suites.base import Bench, Options
+from stylebench.bench.workloads import iterations, timed_run
+from stylebench.bench.workloads import roofline as roof
+from stylebench.bench.workloads.breakdown import part_of, scaled
+from stylebench.bench.workloads.formulations import beyond
+from stylebench.bench.workloads.loss_tasks import loss_shape, loss_tasks
+from stylebench.bench.workloads.roofline import Roofs, Stack
+from stylebench.bench.workloads.tap_tasks import tap_tasks
+from stylebench.engines.fused import engine as fused
 
 CPU = torch.device("cpu")
 
@@ -69,8 +70,8 @@ def test_a_wrong_engine_gets_no_time(smallest, monkeypatch):
 
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 def test_a_loop_that_does_not_do_what_its_engine_does_gets_no_time(smallest, monkeypatch, engine):
-    original = iterate.Walk.logged
-    monkeypatch.setattr(iterate.Walk, "logged", lambda walk: original(walk) * 1.001)
+    original = timed_run.Walk.logged
+    monkeypatch.setattr(timed_run.Walk, "logged", lambda walk: original(walk) * 1.001)
     (case,) = smallest("smoke", pattern=engine).cases
     assert case.status == "parity failed"
     assert case.timing is None
@@ -251,7 +252,7 @@ def test_on_a_gpu_the_convolutions_are_a_graph(monkeypatch):
         (["aten::mkldnn_convolution"], "convolutions"),
         (["stylekernels::style_tap_", "aten::bmm"], "style"),
         (["stylekernels::relu_avg_pool2d", "aten::threshold"], "pooling"),
-        (["stylebench optimiser", "aten::mm"], "optimiser"),
+        (["stylebench optimizer", "aten::mm"], "optimizer"),
         (["aten::add_"], "rest"),
     ],
 )
@@ -272,7 +273,7 @@ def test_an_unknown_suite_names_the_suites():
 
 def test_the_command_line_answers_without_torch():
     script = (
-        "import sys; from stylebench.cli import main\n"
+        "import sys; from stylebench.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: print({'torch', 'pandas', 'numpy'} & set(sys.modules))"
     )

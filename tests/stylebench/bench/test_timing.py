@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-from stylebench.bench import clocks
-from stylebench.bench.clocks import CpuWatch, EventClock, GpuWatch, WallClock, clock_for
-from stylebench.bench.record import State
-from stylebench.bench.statistics import deciding, interval, spread, timing
-from stylebench.bench.timing import Contestant, Floor, Plan, TooFast, measure_interleaved
+from stylebench.bench.measure import clocks
+from stylebench.bench.measure.clocks import CpuWatch, EventClock, GpuWatch, WallClock, clock_for
+from stylebench.bench.measure.statistics import deciding, interval, spread, timing
+from stylebench.bench.measure.timing import Contestant, Floor, Plan, TooFast, measure_interleaved
+from stylebench.bench.records.record import State
 
 CPU = torch.device("cpu")
 EXACT = Plan(target=0.01, seconds=100, least=3, most=20, warm_seconds=100, shortest=0.1)
@@ -265,7 +265,7 @@ def test_others_on_the_processor_disturb():
     ],
 )
 def test_falling_clocks_and_throttling_disturb(monkeypatch, states, verdicts):
-    monkeypatch.setattr("stylebench.bench.clocks._WINDOW", 0.0)
+    monkeypatch.setattr("stylebench.bench.measure.clocks._WINDOW", 0.0)
     readings = iter(states)
     watch = GpuWatch(torch.device("cuda", 0), lambda _: next(readings))
     assert [watch.disturbed() for _ in states] == verdicts

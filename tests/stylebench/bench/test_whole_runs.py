@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from stylebench.bench.floors import iteration_floor
-from stylebench.bench.record import Point
-from stylebench.bench.roof import Roofs, Stack
-from stylebench.bench.suite import Bench, Options
+from stylebench.bench.measure.timing import Floor
+from stylebench.bench.records.record import Point
 from stylebench.bench.suites import stylize, suite, time_to_loss
+from stylebench.bench.suites.base import Bench, Options
 from stylebench.bench.suites.time_to_loss import first_below
-from stylebench.bench.timing import Floor
-from stylebench.images import load_image
-from stylebench.output import save_picture, to_pil
-from stylebench.parity import allowed_excess
+from stylebench.bench.workloads.lower_bound import iteration_floor
+from stylebench.bench.workloads.roofline import Roofs, Stack
+from stylebench.image.load import load_image
+from stylebench.image.save import save_picture, to_pil
+from stylebench.parity.harness import allowed_excess
 
 CPU = torch.device("cpu")
 
@@ -81,7 +81,7 @@ def test_the_floor_of_many_iterations_is_that_many_times_one_ones(brief):
 def test_time_to_loss_runs_every_engine_and_its_scales_from_either_start():
     bench = Bench(Options(device="cpu", size=256))
     content, noise = (list(job.cases) for job in suite("time-to-loss").jobs(bench))
-    for engine in ("reference", "plain", "compiled"):
+    for engine in ("reference", "eager", "compiled"):
         assert sum(name.startswith(engine) for name in content) == 1
     for scales in ("two", "three"):
         for names in (content, noise):

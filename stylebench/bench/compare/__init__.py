@@ -1,0 +1,1 @@
+"""Two benchmark runs compared."""

@@ -1,0 +1,182 @@
+"""What a short loan of a GPU is used for, in order, each stage a process with a time limit."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import stylebench
+from stylebench.bench.records.rebuild import unfinished
+from stylebench.bench.suites.names import SUITES
+from stylekernels.config import OWN_FOLDER
+
+Verdict = Literal["done", "failed", "unfinished"]
+
+_ABOUT_GPUS = ("iteration", "convolution", "lbfgs_step", "adam", "engines")
+_MERCY = 20.0  # s that a stage gets to write down what it has, after it is told to stop
+#: The order in which suites are worth having, and the most seconds that each may take a call.
+_SUITES = {
+    "smoke": 60, "parity": 120, "iteration": 180, "kernels": 150, "sizes": 120,
+    "time-to-loss": 120, "stylize": 120,
+}  # fmt: skip
+assert set(_SUITES) == set(SUITES)
+_TUNING_FIRST, _TUNING = 120.0, 240.0  # s of one size and type, before the suites and after
+#: Sizes in px and types: auto is float16 on a GPU, and its suites begin with the smallest size.
+_TUNED = tuple(
+    (size, dtype) for dtype in ("float16", "bfloat16", "float32") for size in (512, 2048)
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One process.
+
+    Attributes:
+        name: of its log, and in the state.
+        limit: seconds that it may take.
+        command: makes the arguments of Python, given the work folder and the seconds left.
+        verdict: what an exit code means, given the work folder; None where it had to be stopped.
+    """
+
+    name: str
+    limit: float
+    command: Callable[[Path, float], list[str]]
+    verdict: Callable[[Path, int | None], Verdict] = lambda _, code: _meaning(code)
+
+
+def _meaning(code: int | None) -> Verdict:
+    """A stage that had to be stopped is worth another try: nothing says that it fails."""
+    if code is None:
+        return "unfinished"
+    return "done" if code == 0 else "failed"
+
+
+def stages(rehearse: bool, quick: bool) -> list[Stage]:
+    """Environment, tests, tuning, suites; a rehearsal is the same on a CPU at tiny sizes.
+
+    Suites are measured with what was tuned for them first. What else there is to tune comes last,
+    with more time, and so does the first of it again if it was cut short.
+    """
+    return [
+        Stage("environment", 60, lambda _, __: ["-m", "stylebench", "doctor"]),
+        *_tests(rehearse),
+        _tune(*_TUNED[0], _TUNING_FIRST, rehearse),
+        *(
+            _suite(name, limit * (5 if rehearse else 1), rehearse, quick)
+            for name, limit in _SUITES.items()
+        ),
+        *(_tune(*row, _TUNING, rehearse) for row in _TUNED),
+    ]
+
+
+def _tests(rehearse: bool) -> list[Stage]:
+    """The kernels natively, and of the rest what is about GPUs: CPUs run everything elsewhere."""
+    native = {
+        "stylekernels": ["tests/stylekernels", "--ignore=tests/stylekernels/test_aot.py"],
+        "stylebench": [f"tests/stylebench/test_{name}.py" for name in _ABOUT_GPUS],
+    }
+    few = {"stylekernels": ["tests/stylekernels/test_config.py"],
+           "stylebench": ["tests/stylebench/test_output.py"]}  # fmt: skip
+
+    def command(package: str) -> list[str]:
+        paths = (few if rehearse else native)[package]
+        return ["-m", "pytest", *paths, "-q", "-p", "no:cacheprovider"]
+
+    return [
+        Stage(f"tests of {package}", 150, lambda _, __, package=package: command(package))  # type: ignore[misc]
+        for package in native
+    ]
+
+
+def _tune(size: int, dtype: str, limit: float, rehearse: bool) -> Stage:
+    """A stage a size and type: one that is cut short costs no other's work."""
+
+    def command(work: Path, _: float) -> list[str]:
+        if rehearse:
+            return ["-m", "stylekernels.tune", "--help"]
+        words = ["-m", "stylekernels.tune", "--size", str(size), "--dtype", dtype]
+        return [*words, "--output", str(work / "configs")]
+
+    return Stage(f"tune {size} {dtype}", limit, command)
+
+
+def _suite(name: str, limit: float, rehearse: bool, quick: bool) -> Stage:
+    def command(work: Path, left: float) -> list[str]:
+        budget = max(1.0, left - 2 * _MERCY)
+        words = ["-m", "stylebench", "bench", name, "--output", str(work / "records")]
+        words += ["--seconds", f"{budget:.0f}", "--device", "cpu" if rehearse else "cuda"]
+        words += ["--quick"] * (quick or rehearse) + ["--size", "48"] * rehearse
+        if found := begun(work, name):
+            words += ["--resume", str(found)]
+        return words
+
+    def verdict(work: Path, _: int | None) -> Verdict:
+        records = [unfinished(path) for path in _records(work, name)]
+        return "done" if any(each and each.complete for each in records) else "unfinished"
+
+    return Stage(name, limit, command, verdict)
+
+
+def begun(work: Path, suite: str) -> Path | None:
+    """The incomplete record of ``suite``."""
+    for path in _records(work, suite):
+        record = unfinished(path)
+        if record and not record.complete:
+            return path
+    return None
+
+
+def _records(work: Path, suite: str) -> list[Path]:
+    name = re.compile(rf"\d+-\d+-\d+-{suite}(-quick)?(-\d+)?")
+    return [path for path in (work / "records").rglob("*.json") if name.fullmatch(path.stem)]
+
+
+def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ()) -> Verdict:
+    """Run it within its limit and ``left`` seconds; whatever it says goes into its log."""
+    limit = min(stage.limit, left)
+    here = Path(stylebench.__file__ or ".").parents[1]
+    paths = os.pathsep.join(str(root) for root in (roots or (here, here / "kernels")))
+    log = work / "logs" / f"{stage.name.replace(' ', '-')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as lines:
+        process = subprocess.Popen(
+            [sys.executable, *stage.command(work, limit)],
+            cwd=here, stdout=lines, stderr=subprocess.STDOUT, start_new_session=True,
+            env={
+                **os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
+                OWN_FOLDER: str(work / "configs"),  # what was tuned is what is measured
+            },
+            preexec_fn=_hear_interrupts,
+        )  # fmt: skip
+        code = _finish(process, limit)
+        lines.write(f"\nexit code {code}\n")
+    return stage.verdict(work, code)
+
+
+def _hear_interrupts() -> None:
+    """What a shell starts with & is deaf to Ctrl-C, and all that it starts would be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _finish(process: subprocess.Popen[bytes], limit: float) -> int | None:
+    """Wait, then ask it to stop as Ctrl-C would, then make it; None where it had to be stopped."""
+    try:
+        return process.wait(timeout=max(1.0, limit - _MERCY))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGINT)
+        raise
+    try:
+        process.wait(timeout=_MERCY)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return None

@@ -1,0 +1,1 @@
+"""The machine, its software and the code a benchmark ran with."""

@@ -1,0 +1,117 @@
+"""On what a benchmark runs, and what that machine was doing: whatever can be read, never an error.
+
+A field is None where the machine does not tell.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+
+from stylebench.bench.machine.nvml import gpu_state, power_limit
+from stylebench.bench.records.record import Machine, State
+
+T = TypeVar("T")
+
+#: Instructions that decide how fast a convolution can be, as py-cpuinfo spells them.
+_INSTRUCTIONS = (
+    "avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_tile", "amx_bf16",
+    "amx_int8", "asimd", "asimdhp", "bf16", "i8mm", "sve", "sve2",
+)  # fmt: skip
+
+
+def machine(device: torch.device) -> Machine:
+    """What ``device`` is, and its state now as ``before``."""
+    cores = _or_none(lambda: len(os.sched_getaffinity(0))) or os.cpu_count()
+    cpu = _cpu_name()
+    gpu = _gpu(device) if device.type == "cuda" else {}
+    name = gpu.get("gpu") or f"{cpu}, {cores} cores"
+    return Machine(
+        name=name,
+        slug=slug(name),
+        device=device.type,
+        cpu=cpu,
+        cores=cores,
+        memory_bytes=_or_none(lambda: _psutil().virtual_memory().total),
+        instructions=[each for each in _INSTRUCTIONS if each in _cpu().get("flags", ())],
+        before=state(device),
+        **gpu,
+    )
+
+
+def finished(before: Machine, device: torch.device) -> Machine:
+    """The same machine, with its state now as ``after``."""
+    return replace(before, after=state(device))
+
+
+def state(device: torch.device) -> State:
+    """What the machine is doing now; its GPU where ``device`` is one."""
+    cores = os.cpu_count() or 1
+    load = _or_none(lambda: _psutil().getloadavg()[0] / cores)
+    if device.type == "cuda":
+        return replace(gpu_state(device), load=load)
+    clock = _or_none(lambda: _psutil().cpu_freq().current)
+    return State(clock_mhz=clock, temperature_c=_or_none(_temperature), load=load)
+
+
+def slug(name: str) -> str:
+    """``AMD EPYC, 2 cores`` -> ``amd-epyc-2-cores``."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unknown"
+
+
+def _gpu(device: torch.device) -> dict[str, Any]:
+    found = _or_none(lambda: torch.cuda.get_device_properties(device))
+    if found is None:
+        return {}
+    return {
+        "gpu": found.name,
+        "gpu_memory_bytes": found.total_memory,
+        "multiprocessors": found.multi_processor_count,
+        "capability": f"{found.major}.{found.minor}",
+        "l2_bytes": getattr(found, "L2_cache_size", None),
+        "power_limit_w": power_limit(device),
+    }
+
+
+def _cpu_name() -> str:
+    found = str(_cpu().get("brand_raw") or platform.processor() or platform.machine())
+    noise = r"\((R|TM|r|tm)\)|\bCPU\b|\bProcessor\b|\b\d+-Core\b|@.*$"
+    return " ".join(re.sub(noise, " ", found).split())
+
+
+@cache
+def _cpu() -> dict[str, Any]:
+    def ask() -> dict[str, Any]:
+        import cpuinfo  # takes a second, so only where a record is written
+
+        return dict(cpuinfo.get_cpu_info())
+
+    return _or_none(ask) or {}
+
+
+def _temperature() -> float | None:
+    sensors = _psutil().sensors_temperatures()
+    for chip in ("coretemp", "k10temp", "zenpower", "cpu_thermal"):
+        if sensors.get(chip):
+            return max(float(sensor.current) for sensor in sensors[chip])
+    return None
+
+
+def _psutil() -> Any:
+    import psutil
+
+    return psutil
+
+
+def _or_none(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except Exception:  # a machine that does not tell is no reason to stop
+        return None

@@ -1,0 +1,84 @@
+"""With which software and which code a benchmark ran."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import stylebench
+import stylekernels
+from stylebench.bench.machine.nvml import driver_version
+from stylebench.bench.records.record import Code, Software
+from stylebench.version import __version__
+
+
+def software() -> Software:
+    """Version numbers; None for what is not installed."""
+    cuda = torch.cuda.is_available()
+    return Software(
+        os=platform.platform(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        stylebench=__version__,
+        triton=_installed("triton"),
+        driver=driver_version() if cuda else None,
+        cuda=torch.version.cuda if cuda else None,
+        cudnn=_cudnn() if cuda else None,
+    )
+
+
+def code() -> Code:
+    """Git's account of the sources where they lie in a repository, and their hash anywhere."""
+    packages = [_folder(stylebench.__file__), _folder(stylekernels.__file__)]
+    root = packages[0].parent
+    top = _git(root, "rev-parse", "--show-toplevel")
+    ours = top is not None and Path(top).resolve() == root.resolve()
+    changes = _git(root, "status", "--porcelain", "--", ".", ":!results") if ours else None
+    return Code(
+        commit=_git(root, "rev-parse", "HEAD") if ours else None,
+        dirty=None if changes is None else bool(changes),
+        sha256=sources_hash(packages),
+    )
+
+
+def sources_hash(packages: Iterable[Path]) -> str:
+    """SHA-256 over names and contents of every module, in a fixed order."""
+    digest = hashlib.sha256()
+    for package in packages:
+        files = {f.relative_to(package.parent).as_posix(): f for f in package.rglob("*.py")}
+        for name in sorted(files):
+            digest.update(name.encode() + b"\0" + files[name].read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _folder(file: str | None) -> Path:
+    return Path(file or ".").parent
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cudnn() -> str | None:
+    found = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return None if found is None else str(found)

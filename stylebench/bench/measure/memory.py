@@ -1,0 +1,97 @@
+"""The memory that some work takes at its most, and what there is."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stylebench.engines.heap import malloc_trim
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_OUT_OF_MEMORY = (  # as allocators and libraries put it
+    "out of memory", "not enough memory", "can't allocate", "cudnn_status_alloc_failed",
+    "cublas_status_alloc_failed",
+)  # fmt: skip
+_PEAK = "5"  # what resets the peak of the resident set, see proc(5)
+
+
+@dataclass
+class Peak:
+    """Filled in when the block ends; None where the device does not tell.
+
+    Attributes:
+        bytes: what the block added at its most, of the GPU's memory or of the process's.
+    """
+
+    bytes: int | None = None
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[Peak]:
+    """Watch the block's memory."""
+    gc.collect()
+    peak = Peak()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield peak
+        torch.cuda.synchronize(device)
+        peak.bytes = torch.cuda.max_memory_allocated(device) - before
+        return
+    malloc_trim()  # free memory that is taken again would not count
+    held = _resident("VmRSS")
+    can_reset = device.type == "cpu" and _reset()
+    yield peak
+    highest = _resident("VmHWM")
+    if can_reset and highest is not None and held is not None:
+        peak.bytes = highest - held
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes to be had on ``device``, None where nothing tells."""
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + idle
+    try:
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    except Exception:  # absent, or this system keeps no such account
+        return None
+
+
+def release(device: torch.device) -> None:
+    """Give back what finished cases held, so that the next one finds the machine empty."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory did not suffice, in any of the ways it is said."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    text = str(error).lower()
+    return isinstance(error, kinds) or any(words in text for words in _OUT_OF_MEMORY)
+
+
+def _reset() -> bool:
+    try:
+        _RESET.write_text(_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def _resident(field: str) -> int | None:
+    try:
+        found = re.search(rf"{field}:\s+(\d+) kB", _STATUS.read_text())
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None

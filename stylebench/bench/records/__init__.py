@@ -1,0 +1,1 @@
+"""Benchmark records: their form, their files, their reader."""

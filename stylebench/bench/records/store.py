@@ -1,0 +1,242 @@
+"""Records in files: written whole, read strictly, gathered into one tidy frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylebench.bench.records.record import VERSION, Record
+from stylebench.bench.records.times import TIME_VALUES, TIMES
+from stylebench.image.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pydantic import TypeAdapter
+
+SCHEMA = Path(__file__).with_name("schema.json")
+
+#: Version -> what turns a record of that version, as parsed JSON, into one of the next.
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda old: {**old, "version": 2},  # which adds what may be absent
+}
+
+
+class RecordError(ValueError):
+    """A file that is not a record; the message names it and says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A record and the file that holds it."""
+
+    path: Path
+    record: Record
+
+
+def write_record(path: Path, record: Record) -> Path:
+    """Write ``record`` as JSON, atomically, making folders as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial:
+        partial.write_text(as_text(record), "utf-8")
+    return path
+
+
+def as_text(record: Record) -> str:
+    """``record`` as JSON, a file's whole content."""
+    return json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
+
+
+def file_name(record: Record, number: int = 1) -> str:
+    """``nvidia-h200/2026-03-14-iteration.json``, below the folder of all results.
+
+    Args:
+        record: of which only machine, day, suite and shortness are in the name.
+        number: from 2 on it is there too, as ``-2``.
+    """
+    quick, behind = "-quick" if record.quick else "", f"-{number}" if number > 1 else ""
+    return f"{record.machine.slug}/{record.started[:10]}-{record.suite}{quick}{behind}.json"
+
+
+def read_record(path: Path) -> Record:
+    """Read one file, of this version of the schema or an older one.
+
+    Raises:
+        RecordError: not JSON, not a record, or of a version that is not known.
+    """
+    from pydantic import ValidationError
+
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(data, dict) or not isinstance(data.get("version"), int):
+        raise RecordError(f"{path}: is no record: it has no version")
+    try:
+        return _adapter().validate_python(_migrated(data, path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: {where or 'the record'}: {first['msg']}") from error
+
+
+def _migrated(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    while (version := data["version"]) != VERSION:
+        if version not in MIGRATIONS:
+            raise RecordError(
+                f"{path}: is of version {version}; this stylebench reads up to {VERSION}"
+            )
+        data = _next(data, path)
+    return data
+
+
+def _next(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    version = data["version"]
+    try:
+        newer = MIGRATIONS[version](data)
+        return {**newer, "version": newer["version"]}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise RecordError(f"{path}: is no record of version {version} ({what})") from error
+
+
+@cache
+def _adapter() -> TypeAdapter[Record]:
+    # Imported late: machines that only write records need not have it.
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(Record))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a record, as published in ``schema.json``.
+
+    It says, too, that no time stands without a proof and that no check passes without a value. That
+    a value within its limit passes, and no other, is what it cannot say and ``record`` does.
+    """
+    found = _adapter().json_schema(mode="serialization")
+    found["$defs"]["Case"] |= {"if": {"anyOf": _holds_a_time()}, "then": _PROVEN}
+    found["$defs"]["Check"] |= {
+        "if": {"properties": {"passed": {"const": True}}},
+        "then": {"properties": {"value": {"type": "number"}}},
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+_PASSED = {"minItems": 1, "items": {"properties": {"passed": {"const": True}}}}
+_PROVEN = {
+    "required": ["parity"],
+    "properties": {"parity": {"type": "object", "properties": {"checks": _PASSED}}},
+}
+
+
+def _holds_a_time() -> list[dict[str, Any]]:
+    """Schemas of a case, each of which only one with some time in it meets."""
+    named = {"propertyNames": {"not": {"pattern": TIME_VALUES.pattern}}}
+    some = {"parts": {"minProperties": 1}, "curve": {"minItems": 1}}
+    times = {name: some.get(name, {"not": {"type": "null"}}) for name in TIMES}
+    return [
+        {"required": [name], "properties": {name: rule}}
+        for name, rule in {**times, "values": {"not": named}}.items()
+    ]
+
+
+def load_records(*paths: str | Path) -> tuple[list[Stored], list[str]]:
+    """Every record among the files and folders given, oldest first, and what could not be read.
+
+    A broken file is never fatal: it is left out, and one line of the second list names it.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+    """
+    found, faults = [], []
+    for path in _files(paths):
+        try:
+            found.append(Stored(path, read_record(path)))
+        except RecordError as error:
+            faults.append(str(error))
+    return sorted(found, key=lambda stored: (stored.record.started, str(stored.path))), faults
+
+
+def _files(paths: Iterable[str | Path]) -> list[Path]:
+    files: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder of records")
+        files.update(dict.fromkeys(sorted(path.rglob("*.json")) if path.is_dir() else [path]))
+    return list(files)
+
+
+_TIMING = ("median", "q1", "q3", "spread", "samples")
+#: Those that a frame of results always has, also without a record.
+_COLUMNS = (
+    "suite", "machine", "device", "started", "quick", "commit", "torch", "path", "case", "status",
+    *_TIMING, "rate", "parity", "peak_bytes", "roof_share", "flops", "bytes", "build", "first",
+    "capture",
+)  # fmt: skip
+
+
+def load_results(*paths: str | Path) -> pd.DataFrame:
+    """One row a case, from every record below ``paths``; broken files are named in a warning.
+
+    Columns: suite, machine, device, started, quick, commit, torch, path, case, status; then
+    ``median``, ``q1``, ``q3``, ``spread`` (s), ``samples``, ``rate`` (1 / s), ``parity`` (whether
+    it passed), ``peak_bytes``, ``roof_share``, ``flops``, ``bytes``, ``build``, ``first``,
+    ``capture`` (s); every parameter and every value under its own name.
+    """
+    import warnings
+
+    import pandas as pd
+
+    stored, faults = load_records(*paths)
+    for fault in faults:
+        warnings.warn(f"left out: {fault}", stacklevel=2)
+    rows = [row for each in stored for row in _rows(each)]
+    columns = dict.fromkeys([*_COLUMNS, *(name for row in rows for name in row)])
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _rows(stored: Stored) -> list[dict[str, Any]]:
+    record = stored.record
+    run = {
+        "suite": record.suite,
+        "machine": record.machine.name,
+        "device": record.machine.device,
+        "started": record.started,
+        "quick": record.quick,
+        "commit": record.code.commit,
+        "torch": record.software.torch,
+        "path": str(stored.path),
+    }
+    rows = []
+    for case in record.cases:
+        figures = {
+            "case": case.name,
+            "status": case.status,
+            "parity": None if case.parity is None else case.parity.passed,
+            "peak_bytes": case.peak_bytes,
+            "roof_share": case.roof_share,
+            "flops": case.flops,
+            "bytes": case.bytes,
+        }
+        if case.timing is not None:
+            timing = case.timing
+            figures |= {name: getattr(timing, name) for name in _TIMING}
+            figures["rate"] = 1 / timing.median if timing.median > 0 else None
+        if case.setup is not None:
+            figures |= asdict(case.setup)
+        rows.append({**case.parameters, **case.values, **run, **figures})
+    return rows
+
+
+def main() -> None:
+    """Write ``schema.json`` anew: ``python -m stylebench.bench.records.store``."""
+    with atomic_path(SCHEMA) as partial:
+        partial.write_text(json.dumps(schema(), indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

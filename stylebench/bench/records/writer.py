@@ -1,0 +1,110 @@
+"""Where a run's record and pictures lie: below a folder of results, taking nothing from others."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+from stylebench.bench.records.overrides import conditions
+from stylebench.bench.records.rebuild import unfinished
+from stylebench.bench.records.record import Case, Record
+from stylebench.bench.records.store import file_name, write_record
+
+
+class Shelf:
+    """One run's place.
+
+    Attributes:
+        folder: for pictures, until the record's own is known; no other run's.
+    """
+
+    def __init__(self, output: Path, folder: Path, begun: Path | None) -> None:
+        self.folder = folder
+        self._output, self._path = output, begun
+
+    def put(self, record: Record) -> tuple[Path, Record]:
+        """Write ``record``, and its pictures into a folder beside it, named like it.
+
+        It takes the place of an earlier record of the same name only where it has every case of
+        that one; otherwise a number behind its name tells the two apart.
+        """
+        path = next(path for path in self._places(record) if self._may_take(path, record))
+        before = self._path if self._path != path and self._owns(self._path, record) else None
+        for source in (before and before.with_suffix(""), self.folder):
+            _move(source, path.with_suffix(""))
+        cases = [_with_pictures_in(path.stem, case) for case in record.cases]
+        self._path = write_record(path, replace(record, cases=cases))
+        if before:
+            before.unlink(missing_ok=True)
+        return path, replace(record, cases=cases)
+
+    def _places(self, record: Record) -> Iterator[Path]:
+        return (self._output / file_name(record, number) for number in count(1))
+
+    def _may_take(self, path: Path, record: Record) -> bool:
+        """Whether nothing is at ``path``, or this run so far, or nothing that it lacks."""
+        if not path.exists() or self._owns(path, record):
+            return True
+        there = unfinished(path)  # None: of another version, or broken, and not ours to judge
+        return there is not None and _has_all(record, there)
+
+    def _owns(self, path: Path | None, record: Record) -> bool:
+        """Whether ``path`` holds this run so far, and no other run has taken the place since."""
+        there = unfinished(path) if path and path == self._path else None
+        return there is not None and there.started == record.started
+
+
+@contextmanager
+def opened(output: Path, slug: str, begun: Path | None = None) -> Iterator[Shelf]:
+    """A shelf below ``output`` for a run on the machine ``slug``; fails now, not after the run.
+
+    Args:
+        output: folder of results, made where it is missing.
+        slug: of the machine.
+        begun: the record that the run goes on with, which it may replace.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    own = output / slug
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".pictures-", dir=own))
+    except OSError as error:
+        raise ValueError(f"--output {output}: cannot be written: {error}") from error
+    ours = begun if begun and begun.resolve().parent == own.resolve() else None
+    try:
+        yield Shelf(output, folder, ours and own / ours.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_all(record: Record, there: Record) -> bool:
+    """Whether each case of ``there`` is in ``record``, and not with less than a result."""
+    ours = {_key(record, case): case.status == "ok" for case in record.cases}
+    needed = ((_key(there, case), case.status == "ok") for case in there.cases)
+    return all(key in ours and ours[key] >= good for key, good in needed)
+
+
+def _key(record: Record, case: Case) -> tuple[str, tuple[str, ...]]:
+    return case.name, conditions(record, case)
+
+
+def _move(source: Path | None, target: Path) -> None:
+    """Move the pictures in ``source``, if any, into ``target``."""
+    if source is None or not source.is_dir():
+        return
+    for picture in source.iterdir():
+        target.mkdir(parents=True, exist_ok=True)
+        picture.replace(target / picture.name)
+    source.rmdir()
+
+
+def _with_pictures_in(folder: str, case: Case) -> Case:
+    pictures = {key: f"{folder}/{Path(name).name}" for key, name in case.pictures.items()}
+    return replace(case, pictures=pictures)

@@ -1,0 +1,241 @@
+"""What a suite is: jobs that yield cases, and what they are given to work with."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from PIL import Image
+
+from stylebench.bench.measure.memory import out_of_memory
+from stylebench.bench.measure.timing import QUICK, Plan
+from stylebench.bench.records.record import Case, Value
+from stylebench.bench.workloads.precisions import worthwhile
+from stylebench.bench.workloads.roofline import Roofs, Stack
+from stylebench.image.load import ImageSource
+from stylebench.image.synthetic import landscape, painting
+from stylebench.model.vgg import Weights
+from stylebench.model.weights import load_weights
+from stylebench.transfer.device import choose_device
+from stylebench.transfer.settings import Settings
+
+Parameters = Mapping[str, Value]
+Kind = Literal["cpu", "cuda"]
+T = TypeVar("T")
+
+_DRAWN = 640  # px, longest side of pictures drawn; larger ones are resized from it
+
+
+@dataclass(frozen=True)
+class Options:
+    """A user's choices about a benchmark.
+
+    Attributes:
+        quick: the short form: small sizes, loose intervals.
+        device: as ``Settings.device``.
+        size: longest side in pixels, in place of the suite's own.
+        content: an image file in place of a drawn one.
+        style: likewise.
+        weights: as ``Settings.weights``.
+        pattern: of the names of the cases to run, a part of them or a glob.
+        seconds: after which no further case is started.
+        command: that ran this, for the record.
+    """
+
+    quick: bool = False
+    device: str | None = None
+    size: int | None = None
+    content: Path | None = None
+    style: Path | None = None
+    weights: str = "random"
+    pattern: str | None = None
+    seconds: float | None = None
+    command: str = ""
+
+
+@dataclass
+class Bench:
+    """What jobs work with: options, device, pictures, weights, roofs.
+
+    Attributes:
+        options: the user's.
+        folder: for pictures, named as the record will be; None where nothing is to be written.
+        plan: how long to measure.
+        progress: told in a few words what is being done.
+    """
+
+    options: Options
+    folder: Path | None = None
+    progress: Callable[[str], object] = lambda _: None
+    plan: Plan = field(init=False)
+    device: torch.device = field(init=False)
+    roofs: Roofs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.device = choose_device(self.options.device)
+        brief = Plan(seconds=5.0, warm_seconds=5.0)
+        # Where an iteration takes seconds, a few samples say little of the spread.
+        usual = brief if self.kind == "cuda" else Plan(seconds=30.0, least=15)
+        self.plan = QUICK if self.options.quick else usual
+        roof_plan = QUICK if self.options.quick else brief
+        self.roofs = Roofs(self.device, roof_plan, self.options.quick)
+
+    @property
+    def kind(self) -> Kind:
+        """``cuda``, or ``cpu`` for all else: by it suites choose what they measure."""
+        return "cuda" if self.device.type == "cuda" else "cpu"
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The network's."""
+        return load_weights(self.options.weights)
+
+    def content(self, width: int, height: int) -> ImageSource:
+        """The content image, of the aspect of ``width`` x ``height`` where it is drawn."""
+        return self.options.content or _drawn(landscape, width, height)
+
+    def style(self, width: int, height: int) -> ImageSource:
+        """The style image, likewise."""
+        return self.options.style or _drawn(painting, width, height)
+
+    def settings(self, **choices: Any) -> Settings:
+        """Settings with the run's device and weights."""
+        return Settings(**{"device": str(self.device), "weights": self.weights, **choices})
+
+    def sizes(self, *own: tuple[int, int]) -> list[tuple[int, int]]:
+        """(width, height) of the pictures: the suite's, or the one asked for.
+
+        A picture of the user's keeps its aspect; a drawn one has the suite's first.
+        """
+        if self.options.size is None and self.options.content is None:
+            return list(own)
+        longest = [self.options.size] if self.options.size else [max(size) for size in own]
+        width, height = self._aspect(own[0])
+        scales = [each / max(width, height) for each in longest]
+        return [(round(width * scale), round(height * scale)) for scale in scales]
+
+    def _aspect(self, drawn: tuple[int, int]) -> tuple[int, int]:
+        if self.options.content is None:
+            return drawn
+        with Image.open(self.options.content) as picture:
+            width, height = picture.size
+            return (height, width) if picture.getexif().get(0x0112, 1) > 4 else (width, height)
+
+    def precisions(self, engine: str) -> list[str]:
+        """Those that are worth measuring; see ``precisions.worthwhile``."""
+        return worthwhile(engine, self.device)
+
+    def stack(self, settings: Settings) -> Stack:
+        """The convolutions that a run with ``settings`` goes through."""
+        return Stack(self.weights, settings.variant().deepest_layer)
+
+    def common(self) -> dict[str, Value]:
+        """Parameters that every case has."""
+        return {"weights": self.weights.name, "threads": torch.get_num_threads()}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cases that are measured together.
+
+    Attributes:
+        cases: name -> parameters of each.
+        run: yields the cases of the names it is given as they finish; one that is not yielded
+            because of an error is recorded with that error.
+    """
+
+    cases: Mapping[str, Parameters]
+    run: Callable[[Collection[str]], Iterable[Case]]
+
+
+class Suite(Protocol):
+    """A named list of jobs."""
+
+    name: str
+
+    def jobs(self, bench: Bench) -> Iterator[Job]:
+        """The jobs, in the order to run them."""
+
+
+def single(name: str, parameters: Parameters, run: Callable[[], Case]) -> Job:
+    """A job of one case."""
+    return Job({name: parameters}, lambda _: [run()])
+
+
+def fault(name: str, parameters: Parameters, error: Exception) -> Case:
+    """The case that could not be measured, and why, in a line."""
+    if out_of_memory(error):
+        return Case(name, parameters, status="out of memory", note=_text(error) or None)
+    return Case(name, parameters, status="failed", note=f"{type(error).__name__}: {_text(error)}")
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def contained(
+    names: Collection[str],
+    cases: Mapping[str, Parameters],
+    run: Callable[[Collection[str]], Iterable[Case]],
+) -> Iterator[Case]:
+    """The cases that ``run`` yields of ``names``, and as faults those that an error cut off."""
+    missing = list(names)
+    faults: list[Case] = []
+    try:
+        for case in run(names):
+            if case.name in missing:
+                missing.remove(case.name)
+            yield case
+    except Exception as error:  # one group's fault is not the suite's
+        faults = [fault(name, cases[name], error) for name in missing]
+    yield from faults
+
+
+def spared(what: str, make: Callable[[], T], without: T) -> tuple[T, str | None]:
+    """What a case can do without: if it cannot be had ``without``, and a remark that says why."""
+    try:
+        return make(), None
+    except Exception as error:  # the case is as good as it was
+        return without, f"no {what}: {_text(error) or type(error).__name__}"
+
+
+def remarks(*lines: str | None) -> str | None:
+    """Those that there are, as one note."""
+    return "; ".join(line for line in lines if line) or None
+
+
+def attempt(
+    names: Iterable[str], cases: Mapping[str, Parameters], make: Callable[[str], Any]
+) -> tuple[dict[str, Any], list[Case]]:
+    """``make`` each name; return what was made, and the cases of those that could not be."""
+    made, faults = {}, []
+    for name in names:
+        try:
+            made[name] = make(name)
+        except Exception as error:  # one case's fault is not the suite's
+            faults.append(fault(name, cases[name], error))
+        gc.collect()
+    return made, faults
+
+
+def each_case(
+    names: Iterable[str], cases: Mapping[str, Parameters], measure: Callable[[str], Case]
+) -> Iterator[Case]:
+    """``measure`` each name, one by one as they are asked for; a fault is a case too."""
+    for name in names:
+        try:
+            case = measure(name)
+        except Exception as error:  # as attempt
+            case = fault(name, cases[name], error)
+        yield case
+
+
+@cache  # drawing takes seconds, and must not fall into what is timed
+def _drawn(draw: Callable[[int, int], Image.Image], width: int, height: int) -> Image.Image:
+    scale = min(1.0, _DRAWN / max(width, height))
+    return draw(max(8, round(width * scale)), max(8, round(height * scale)))

@@ -1,0 +1,173 @@
+"""Runs a suite to a record: shows progress, survives what a case does, keeps what is finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+
+from rich.console import Console
+
+from stylebench.bench.machine.probe import finished, machine
+from stylebench.bench.machine.provenance import code, software
+from stylebench.bench.measure.memory import release
+from stylebench.bench.records.record import Case, Record
+from stylebench.bench.records.resume import check_resumable
+from stylebench.bench.suites.base import Bench, Job, Suite, contained
+
+Keep = Callable[[Record], object]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record, and whether Ctrl-C ended it."""
+
+    record: Record
+    interrupted: bool
+
+
+def run_suite(
+    suite: Suite,
+    bench: Bench,
+    console: Console | None = None,
+    before: Record | None = None,
+    keep: Keep | None = None,
+) -> Outcome:
+    """Run ``suite``; cases that fail or run out of memory are recorded as such, and it goes on.
+
+    Args:
+        suite: what to run.
+        bench: with what.
+        console: where progress is shown; None shows none.
+        before: an unfinished record of the same suite, whose cases are not run again.
+        keep: called with the record so far after every job.
+
+    Raises:
+        ValueError: the filter matches no case, and the message names them; or ``before`` is
+            complete, or of another run than this.
+    """
+    run = _Run(suite, bench)
+    jobs = list(suite.jobs(bench))
+    if before:
+        cases = {name: case for job in jobs for name, case in job.cases.items()}
+        check_resumable(before, run.record(complete=False), cases)
+        run.go_on_with(before)
+    wanted = [_wanted(job, bench.options.pattern) for job in jobs]
+    if not any(wanted):
+        known = [name for job in jobs for name in job.cases]
+        raise ValueError(
+            f"no case of {suite.name} matches {bench.options.pattern!r}: {', '.join(known)}"
+        )
+    total = sum(map(len, wanted))
+    complete, interrupted = True, False
+    try:
+        for job, names in zip(jobs, wanted, strict=True):
+            missing = [name for name in names if name not in run.names]
+            if not missing:
+                continue
+            if run.out_of_time():
+                complete = False
+                break
+            with _shown(bench, console, f"{suite.name} {len(run.cases) + 1}/{total}", missing):
+                run.job(job, missing, console)
+            release(bench.device)
+            if keep:
+                keep(run.record(complete=False))
+    except KeyboardInterrupt:
+        complete, interrupted = False, True
+    return Outcome(run.record(complete), interrupted)
+
+
+@contextmanager
+def _shown(
+    bench: Bench, console: Console | None, where: str, names: Sequence[str]
+) -> Iterator[None]:
+    """Show what is being done: the names, until the job itself says more."""
+    if console is None:
+        yield
+        return
+    with console.status(f"{where}: {', '.join(names)}") as status:
+        bench.progress = lambda doing: status.update(f"{where}: {doing}")
+        yield
+    bench.progress = lambda _: None
+
+
+class _Run:
+    def __init__(self, suite: Suite, bench: Bench) -> None:
+        self._suite, self._bench = suite, bench
+        self._start, self._earlier = time.perf_counter(), 0.0
+        self._started = datetime.now(UTC).isoformat("T", "seconds")
+        self._machine = machine(bench.device)
+        self.cases: list[Case] = []
+        self._software, self._code = software(), code()  # now: sources may change under a long run
+
+    def go_on_with(self, before: Record) -> None:
+        """Begin where ``before`` ended."""
+        self._started, self._earlier = before.started, before.seconds
+        self._machine, self.cases = before.machine, list(before.cases)
+        self._bench.roofs.known = list(before.roofs)
+
+    @property
+    def names(self) -> set[str]:
+        return {case.name for case in self.cases}
+
+    def out_of_time(self) -> bool:
+        limit = self._bench.options.seconds
+        return limit is not None and time.perf_counter() - self._start > limit
+
+    def job(self, job: Job, names: Sequence[str], console: Console | None) -> None:
+        """Add the cases of ``names``, also those that an error keeps from being measured."""
+        for case in contained(names, job.cases, job.run):
+            self.cases.append(case)
+            if console:
+                console.print(summary(case))
+
+    def record(self, complete: bool) -> Record:
+        return Record(
+            suite=self._suite.name,
+            started=self._started,
+            seconds=self._earlier + time.perf_counter() - self._start,
+            quick=self._bench.options.quick,
+            complete=complete,
+            command=self._bench.options.command,
+            machine=finished(self._machine, self._bench.device),
+            software=self._software,
+            code=self._code,
+            roofs=list(self._bench.roofs.known),
+            cases=list(self.cases),
+        )
+
+
+def _wanted(job: Job, pattern: str | None) -> list[str]:
+    return [name for name in job.cases if matches(name, pattern)]
+
+
+def matches(name: str, pattern: str | None) -> bool:
+    """Whether a case's name has ``pattern`` in it, or fits it as a glob."""
+    return pattern is None or pattern in name or fnmatch(name, pattern)
+
+
+def summary(case: Case) -> str:
+    """A case in one line, for people."""
+    if case.status != "ok":
+        return f"{case.name}: {case.status}" + (f" ({case.note})" if case.note else "")
+    if case.timing is None:
+        figures = [f"{name} {value:.4g}" for name, value in list(case.values.items())[:4]]
+        return f"{case.name}: " + (", ".join(figures) or "ok")
+    timing = case.timing
+    share = "" if case.roof_share is None else f", {100 * case.roof_share:.0f} % of the roof"
+    return (
+        f"{case.name}: {duration(timing.median)} +- {100 * timing.spread:.1f} %, "
+        f"{1 / timing.median:.4g}/s{share}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """``12.3 ms``."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"

@@ -1,0 +1,1 @@
+"""The computations that benchmarks time, each with its proof."""

@@ -1,0 +1,258 @@
+"""What a machine reaches at something simple: a copy, a product, the network's convolutions alone.
+
+Measured in the run, with random data: zeros cost a GPU less power, and so come back faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stylebench.bench.measure.graphs import captured
+from stylebench.bench.measure.timing import Contestant, Plan, measure
+from stylebench.bench.records.record import Roof, Timing
+from stylebench.bench.workloads.precisions import product_arithmetic
+from stylebench.engines.fused.convolution import Convolution
+from stylebench.engines.fused.tiling import convolved, row_source, row_tiles
+from stylebench.model.precision import PRECISIONS, arithmetic
+from stylebench.model.vgg import LAYERS, Weights
+
+_COPY_BYTES = {"cuda": 2**30, "cpu": 2**28}  # several times the last level of cache
+_SQUARES = {"cuda": (4096, 8192), "cpu": (1024, 2048)}
+_QUICK_COPY_BYTES, _QUICK_SQUARES = 2**26, (512,)
+
+
+@dataclass
+class Roofs:
+    """Roofs of one device, each measured when it is first asked for.
+
+    Attributes:
+        device: where.
+        plan: how long to measure each.
+        quick: smaller operands.
+        known: those there are.
+    """
+
+    device: torch.device
+    plan: Plan
+    quick: bool = False
+    known: list[Roof] = field(default_factory=list)
+
+    def copy(self) -> Roof:
+        """Bytes a second of a long copy, reads and writes both counted."""
+        return self._known("copy") or self._add(self._copy())
+
+    def matmul(self, precision: str) -> Roof:
+        """FLOP/s of the best of a few large products at ``precision``."""
+        return self._known("matmul", precision) or self._add(self._matmul(precision))
+
+    def convolutions(self, precision: str, size: tuple[int, int]) -> Roof | None:
+        """Seconds of one iteration's convolutions alone, where ``settle`` has told them.
+
+        ``size`` is (height, width).
+        """
+        return self._known("convolutions", precision, size)
+
+    def contestants(
+        self, precision: str, size: tuple[int, int], network: Stack
+    ) -> dict[str, Contestant]:
+        """What to time for ``convolutions``, beside the iterations, so that drift hits all alike.
+
+        The engines' own convolutions and plain channels-last ones: the faster are the roof. None
+        where it is known already.
+        """
+        if self._known("convolutions", precision, size):
+            return {}
+        return {
+            _contestant(kind, precision): _Chain(
+                network, size, precision, self.device, kind
+            ).contestant()
+            for kind in _KINDS
+        }
+
+    def settle(self, precision: str, size: tuple[int, int], timings: Mapping[str, Timing]) -> None:
+        """Take the roof from ``timings``, which those ``contestants`` were part of."""
+        names = [_contestant(kind, precision) for kind in _KINDS]
+        found = [timings[name] for name in names if name in timings]
+        if found:
+            height, width = size
+            best = min(found, key=lambda timing: timing.median)
+            self._add(Roof("convolutions", precision, width, height, best.median, "s", best))
+
+    def _known(
+        self, what: str, precision: str | None = None, size: tuple[int, int] | None = None
+    ) -> Roof | None:
+        height, width = size or (None, None)
+        wanted = (what, precision, width, height)
+        return next(
+            (r for r in self.known if (r.what, r.precision, r.width, r.height) == wanted), None
+        )
+
+    def _add(self, roof: Roof) -> Roof:
+        self.known.append(roof)
+        return roof
+
+    def _copy(self) -> Roof:
+        count = _QUICK_COPY_BYTES if self.quick else _COPY_BYTES.get(self.device.type, 2**28)
+        source = torch.randint(0, 256, (count,), dtype=torch.uint8, device=self.device)
+        target = torch.empty_like(source)
+        found = measure(_repeated(lambda: target.copy_(source)), self.device, self.plan)
+        return Roof("copy", None, None, None, 2 * count / found.median, "B/s", found)
+
+    def _matmul(self, precision: str) -> Roof:
+        sides = _QUICK_SQUARES if self.quick else _SQUARES.get(self.device.type, (2048,))
+        found: list[Roof] = []
+        for side in sides:
+            a, b = torch.randn(2, side, side, device=self.device).to(PRECISIONS[precision].dtype)
+            with product_arithmetic(precision):
+                timing = measure(_repeated(_product(a, b)), self.device, self.plan)
+            rate = 2 * side**3 / timing.median
+            found.append(Roof("matmul", precision, None, None, rate, "FLOP/s", timing))
+        return max(found, key=lambda roof: roof.value)
+
+
+_KINDS = ("prepared", "plain")
+
+
+def _contestant(kind: str, precision: str) -> str:
+    return f"{kind} convolutions {precision}"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The convolutions of a network down to its deepest layer.
+
+    Attributes:
+        weights: of VGG-19.
+        until: the deepest layer.
+    """
+
+    weights: Weights
+    until: str
+
+    def convolutions(self) -> Iterator[tuple[str, int]]:
+        """Name of each convolution, and by how much its image is smaller than the input."""
+        shrunk = 1
+        for name in LAYERS:
+            if name.startswith("conv"):
+                yield name, shrunk
+            elif name.startswith("pool"):
+                shrunk *= 2
+            if name == self.until:
+                return
+
+    def flops(self, size: tuple[int, int]) -> float:
+        """Of one forward pass and the gradient of the image, two operations a multiply-add."""
+        height, width = size
+        return sum(
+            2 * 2 * 9 * LAYERS[name][0] * LAYERS[name][1] * (height // shrunk) * (width // shrunk)
+            for name, shrunk in self.convolutions()
+        )
+
+
+class _Chain:
+    """Every convolution forward, then back to its input, in the network's order."""
+
+    def __init__(
+        self,
+        network: Stack,
+        size: tuple[int, int],
+        precision: str,
+        device: torch.device,
+        kind: str,
+    ) -> None:
+        make = _prepared if kind == "prepared" else _plain
+        self._device = device
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._precision = PRECISIONS[precision]
+        dtype = self._precision.dtype
+        self._steps: list[tuple[Callable[[Tensor], object], Tensor]] = []
+        back: list[tuple[Callable[[Tensor], object], Tensor]] = []
+        operands: dict[tuple[int, ...], Tensor] = {}
+
+        def operand(channels: int, shrunk: int) -> Tensor:
+            shape = (1, channels, size[0] // shrunk, size[1] // shrunk)
+            if shape not in operands:
+                drawn = torch.randn(shape, device=device).to(dtype)
+                operands[shape] = drawn.contiguous(memory_format=torch.channels_last)
+            return operands[shape]
+
+        for name, shrunk in network.convolutions():
+            weight, bias = (t.to(device, dtype) for t in network.weights.layers[name])
+            x, gradient = (operand(channels, shrunk) for channels in LAYERS[name])
+            forward, backward = make(weight, bias, x)
+            self._steps.append((forward, x))
+            back.append((backward, gradient))
+        self._steps += reversed(back)
+
+    def contestant(self) -> Contestant:
+        """Iterations of it; on CUDA as one captured graph, like those of the engines.
+
+        Launched one by one, its convolutions would wait for the host, which engines do not.
+        """
+        if self._device.type == "cuda":
+            self._graph = captured(self.iterate, self._device)
+        return Contestant(_repeated(self._launch), replays=self._graph is not None)
+
+    def _launch(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()  # of operands that this object keeps
+        else:
+            self.iterate()
+
+    def iterate(self) -> None:
+        """Launch one iteration's."""
+        with arithmetic(self._precision), torch.no_grad():
+            for convolve, operand in self._steps:
+                convolve(operand)
+
+
+_Pair = tuple[Callable[[Tensor], object], Callable[[Tensor], object]]
+
+
+def _prepared(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
+    """As the fused engine convolves, strip by strip."""
+    height, width = x.shape[2:]
+    convolution = Convolution(weight, bias, (height, width))
+
+    def forward(operand: Tensor) -> None:
+        for start, stop in row_tiles(height, width, convolution.outputs, operand):
+            convolved(convolution, row_source(operand), start, stop, height)
+
+    def backward(gradient: Tensor) -> None:
+        for start, stop in row_tiles(height, width, convolution.inputs, gradient):
+            convolved(convolution.backward, row_source(gradient), start, stop, height)
+
+    return forward, backward
+
+
+def _plain(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
+    """As a user of PyTorch would, channels-last."""
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    ones, none = [1, 1], [0, 0]
+
+    def forward(operand: Tensor) -> Tensor:
+        return F.conv2d(operand, weight, bias, padding=1)
+
+    def backward(gradient: Tensor) -> Tensor:
+        mask = [True, False, False]
+        back = torch.ops.aten.convolution_backward
+        return back(gradient, x, weight, None, ones, ones, ones, False, none, 1, mask)[0]
+
+    return forward, backward
+
+
+def _product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
+    return lambda: a @ b
+
+
+def _repeated(run: Callable[[], object]) -> Callable[[int], None]:
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            run()
+
+    return repeat

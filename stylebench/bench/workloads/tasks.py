@@ -1,0 +1,83 @@
+"""A computation that several formulations do: checked against fp64, then timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stylebench.bench.records.record import Check
+
+Outputs = tuple[Tensor, ...]
+Formulation = Callable[..., Outputs]
+
+ORACLE = "fp64 plain PyTorch"
+FACTOR = 2.0  # an error over eager PyTorch's at the same precision
+EAGER, OURS = "eager", "stylekernels"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One computation.
+
+    Attributes:
+        name: ``tap forward``.
+        layer: whose shape it has, ``relu1_1``.
+        formulations: name -> function of the operands; ``eager`` is what errors are measured in,
+            ``compiled`` compiles when it is made.
+        operands: what each takes.
+        oracle: computes the outputs in fp64 from the operands.
+        moved: bytes that must be read or written.
+        flops: of products, two operations a multiply-add.
+    """
+
+    name: str
+    layer: str
+    formulations: Mapping[str, Callable[[], Formulation]]
+    operands: tuple[Tensor, ...]
+    oracle: Formulation
+    moved: int
+    flops: float = 0.0
+
+    def checks(self, formulation: Formulation, when: str = "before") -> list[Check]:
+        """Each output's error over eager's own, both against fp64; more than 2 is refused."""
+        exact = self.oracle(*self.operands)
+        naive = self.formulations[EAGER]()(*self.operands)
+        found = formulation(*self.operands)
+        return [
+            Check.of(f"error of output {index} over eager's, {when}", _ratio(*each), FACTOR)
+            for index, each in enumerate(zip(found, naive, exact, strict=True))
+        ]
+
+
+def _ratio(found: Tensor, naive: Tensor, exact: Tensor) -> float:
+    # A scalar is one draw of luck, so its floor is higher than an average's.
+    floor = torch.finfo(found.dtype).eps * (1 if exact.dim() else 16)
+    return relative_error(found, exact) / max(relative_error(naive, exact), floor)
+
+
+def relative_error(value: Tensor, exact: Tensor) -> float:
+    """|value - exact| / |exact|."""
+    difference = value.double().reshape(exact.shape) - exact
+    return float(difference.norm() / exact.norm())
+
+
+def eager_and_compiled(
+    eager: Formulation, strong: Formulation, ours: Formulation, baddbmm: bool = True
+) -> dict[str, Callable[[], Formulation]]:
+    """The formulations that every task has; ``strong`` is the best plain one."""
+    table: dict[str, Callable[[], Formulation]] = {EAGER: lambda: eager}
+    if baddbmm:
+        table["baddbmm"] = lambda: strong
+    table["compiled"] = lambda: torch.compile(strong, dynamic=False)
+    table[OURS] = lambda: ours
+    return table
+
+
+def copies(operands: Sequence[Tensor], bytes_wanted: int) -> list[tuple[Tensor, ...]]:
+    """The operands and as many copies as fill ``bytes_wanted``, so that no cache holds the next."""
+    size = max(1, sum(each.nbytes for each in operands))
+    count = min(64, max(1, -(-bytes_wanted // size)))
+    return [tuple(operands), *(tuple(x.clone() for x in operands) for _ in range(count - 1))]

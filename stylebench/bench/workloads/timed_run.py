@@ -1,0 +1,75 @@
+"""The iteration that a user runs, as something to be timed."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from stylebench.bench.measure.clocks import synchronize
+from stylebench.engines import Engine
+from stylebench.optim.base import DeviceOptimizer, Optimizer
+from stylebench.transfer.problem import Problem
+from stylebench.transfer.settings import Settings
+from stylebench.transfer.state import make_optimizer
+from stylebench.transfer.stepper import WARMUP_STEPS, GraphStepper, make_stepper
+
+QUICK_PAIRS = 10  # of a history that quick suites fill
+
+
+class Walk:
+    """A run on its way: the problem's engine, and the optimizer that a user would get.
+
+    Attributes:
+        image: the current one, preprocessed [1, 3, H, W], moved in place.
+        engine: that evaluates it.
+        optimizer: that moves it.
+    """
+
+    def __init__(self, problem: Problem, settings: Settings) -> None:
+        self.image: Tensor = problem.image.clone()
+        self.engine: Engine = problem.engine
+        self.optimizer: Optimizer | DeviceOptimizer = make_optimizer(settings, problem, self.image)
+        self._pairs = settings.history if settings.optimizer == "lbfgs" else 0
+        self._iteration = make_stepper(self.engine, self.optimizer, self.image)
+
+    def advance(self, iterations: int) -> None:
+        """Launch so many iterations; nothing is read back that the optimizer does not read."""
+        self._iteration.advance(iterations)
+
+    def logged(self) -> Tensor:
+        """Loss terms [K] of the latest iteration as it logged them, fp64; waits for its end."""
+        terms = self._iteration.read()[-1].terms
+        return torch.tensor(list(terms.values()), dtype=torch.float64)
+
+    @property
+    def best(self) -> Tensor:
+        """The image of the lowest loss so far."""
+        return self._iteration.best_image
+
+    @property
+    def replays(self) -> bool:
+        """Whether ``advance`` replays a CUDA graph."""
+        return isinstance(self._iteration, GraphStepper) and self._iteration.captured
+
+    def settle(self, most: int | None = None) -> float | None:
+        """Go on until every iteration is like the next; seconds that capturing a graph took.
+
+        Each pair that L-BFGS keeps makes its next iteration dearer, so its history is filled.
+
+        Args:
+            most: pairs to fill of it, for where all of them would take too long.
+        """
+        self.advance(WARMUP_STEPS)
+        capture = self._capture() if self.image.is_cuda else None
+        self.advance(self._pairs if most is None else min(most, self._pairs))
+        synchronize(self.image.device)
+        return capture
+
+    def _capture(self) -> float | None:
+        synchronize(self.image.device)
+        start = time.perf_counter()
+        self.advance(1)
+        synchronize(self.image.device)
+        return time.perf_counter() - start if self.replays else None

@@ -1,0 +1,294 @@
+"""The command line: ``stylebench stylize | demo | compare | bench | report | ...``."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stylebench.cli import options
+from stylebench.cli.bench import app as bench
+from stylebench.cli.options import option
+from stylebench.cli.parsing import parse_layers, parse_numbers, parse_scales
+
+# torch takes seconds to load: everything that needs it is imported where it is used, so that
+# --help and a mistyped option answer at once.
+if TYPE_CHECKING:
+    from stylebench.transfer.result import Result
+
+app = typer.Typer(
+    help="Neural style transfer by Gatys et al., verified and measured.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(bench, name="bench")
+
+Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
+StyleImages = Annotated[
+    list[Path],
+    typer.Argument(help="One or more images to take the style from.", show_default=False),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff.")
+]
+
+
+@app.command()
+def stylize(
+    content: Content,
+    style: StyleImages,
+    output: Output = Path("out.png"),
+    preset: options.Preset = "gatys-pytorch",
+    size: Annotated[int | None, option("Longest side, px.", "--size", "-s", by_preset=True)] = None,
+    iterations: Annotated[
+        int | None, option("Function evaluations.", "--iterations", "-n", by_preset=True)
+    ] = None,
+    style_weights: Annotated[
+        str | None, option("Blend of the style images, as 2,1.", show_default="equal")
+    ] = None,
+    style_scale: Annotated[float, option("Size of the style images, relative.")] = 1.0,
+    content_layers: Annotated[
+        str | None, option("As relu4_2 or conv2_2=1,relu4_2=0.5.", by_preset=True)
+    ] = None,
+    style_layers: Annotated[
+        str | None, option("As relu1_1,relu2_1=0.5; conv: before ReLU.", by_preset=True)
+    ] = None,
+    content_weight: Annotated[float | None, option("Content loss.", by_preset=True)] = None,
+    style_weight: Annotated[float | None, option("Style loss.", by_preset=True)] = None,
+    tv_weight: Annotated[float | None, option("Total variation.", by_preset=True)] = None,
+    pooling: options.Pooling = None,
+    normalize: Annotated[
+        bool | None, option("Rescale to mean activation 1 (the paper).", by_preset=True)
+    ] = None,
+    weights: options.Weights = "auto",
+    engine: Annotated[str, option("auto, fused, compiled, eager or reference.")] = "auto",
+    precision: Annotated[str, option("auto, fp32, tf32, bf16, fp16 or fp64.")] = "auto",
+    polish: Annotated[
+        int | None, option("Iterations at the end in fp32.", show_default="what bf16 needs")
+    ] = None,
+    scales: Annotated[
+        str | None, option("Smaller sizes to begin with: 128,256 or 128=300,256=100.")
+    ] = None,
+    optimizer: options.Optimizer = "lbfgs",
+    history: options.History = 20,
+    history_dtype: Annotated[
+        str | None, option("fp32, or bf16 for half the memory.", show_default="fp32")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, option("Step length.", show_default="1 for lbfgs, 0.02 for adam")
+    ] = None,
+    tolerance_grad: Annotated[float, option("L-BFGS stops below this gradient.")] = -1.0,
+    tolerance_change: Annotated[float, option("L-BFGS stops below this change.")] = -1.0,
+    init: options.Init = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    bit_depth: Annotated[int, option("8, or 16 for .png and .tiff.")] = 8,
+    losses: Annotated[
+        Path | None, option("Write the loss history to this CSV file.", show_default=False)
+    ] = None,
+    preview_every: Annotated[
+        int, option("Write OUT-00050.png and so on every so many iterations; 0: never.", min=0)
+    ] = 0,
+    checkpoint: Annotated[
+        Path | None, option("Write this file on the way, for --resume.", show_default=False)
+    ] = None,
+    checkpoint_every: Annotated[int, option("Iterations between two of them.", min=1)] = 50,
+    resume: Annotated[
+        Path | None,
+        option(
+            "Go on from a checkpoint of the same run, with no bit different.", show_default=False
+        ),
+    ] = None,
+    quiet: Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")] = False,
+) -> None:
+    """Repaint CONTENT in the manner of STYLE."""
+    from stylebench.image.files import check_writable
+    from stylebench.image.save import check_output
+    from stylebench.transfer.checkpoint import Keep
+    from stylebench.transfer.settings import Settings
+
+    given = {name: value for name, value in locals().items() if name in vars(Settings())}
+    given["content_layers"] = parse_layers(content_layers)
+    given["style_layers"] = parse_layers(style_layers)
+    given["scales"] = parse_scales(scales)
+    given["style_weights"] = parse_numbers("--style-weights", style_weights)
+    settings = Settings(**given)
+    check_output(output, bit_depth)
+    for file in (losses, checkpoint):
+        if file:
+            check_writable(file)
+    keep = Keep(checkpoint, checkpoint_every) if checkpoint else None
+
+    def save(result: Result) -> None:
+        result.save(output, bit_depth)
+        if losses:
+            result.save_losses(losses)
+
+    from stylebench.cli.progress import run_visibly
+
+    run_visibly(content, style, settings, output, save, preview_every, quiet, keep, resume)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, option("Folder for the pictures.", "--output", "-o")] = Path("out"),
+    size: Annotated[int, option("Longest side, px.")] = 256,
+    iterations: Annotated[int, option("Function evaluations.")] = 120,
+    weights: options.Weights = "auto",
+) -> None:
+    """Paint two pictures, transfer the style of one to the other, show how the loss fell."""
+    from stylebench.cli.demo import run_demo
+
+    run_demo(output, size, iterations, weights)
+
+
+@app.command()
+def compare(
+    content: Annotated[
+        Path | None, typer.Argument(help="As for stylize; drawn if absent.", show_default=False)
+    ] = None,
+    style: Annotated[
+        list[Path] | None,
+        typer.Argument(help="As for stylize; drawn if absent.", show_default=False),
+    ] = None,
+    engines: Annotated[str, option("Engines to hold against the reference.")] = "fused",
+    precision: Annotated[
+        list[str] | None,
+        option("As for stylize; may be given several times.", show_default="auto"),
+    ] = None,
+    preset: options.Preset = "gatys-pytorch",
+    pooling: options.Pooling = None,
+    weights: options.Weights = "auto",
+    size: Annotated[
+        int | None, option("Longest side, px.", "--size", "-s", show_default="256")
+    ] = None,
+    iterations: Annotated[
+        int | None, option("Evaluations.", "--iterations", "-n", show_default="100")
+    ] = None,
+    optimizer: options.Optimizer = "lbfgs",
+    history: options.History = 20,
+    init: options.Init = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    output: Annotated[
+        Path, option("Folder for strip.png and compare.json.", "--output", "-o")
+    ] = Path("out/compare"),
+    quick: Annotated[
+        bool, option("128 px and 30 iterations, where none are given.", "--quick")
+    ] = False,
+) -> None:
+    """Hold engines against the fp64 reference; exit code 1 outside the tolerance."""
+    from stylebench.cli.compare import compare_visibly
+    from stylebench.transfer.settings import Settings
+
+    given = {name: value for name, value in locals().items() if name in vars(Settings())}
+    defaults = {"size": 128, "iterations": 30} if quick else {"size": 256, "iterations": 100}
+    given |= {name: value for name, value in defaults.items() if given[name] is None}
+    settings = Settings(**{**given, "precision": "auto"})
+    names = [name.strip() for name in engines.split(",")]
+    wanted = [
+        replace(settings, engine=engine, precision=each)
+        for engine in names
+        for each in precision or ["auto"]
+    ]
+    raise typer.Exit(0 if compare_visibly(content, style, wanted, output) else 1)
+
+
+@app.command()
+def presets() -> None:
+    """List the variants of the algorithm with their numbers."""
+    from stylebench.cli.presets import presets_table
+
+    typer.echo(presets_table())
+
+
+@app.command()
+def report(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Records, or folders of them.", show_default=False)
+    ],
+    output: Annotated[Path, option("Folder for index.html.", "--output", "-o")] = Path("report"),
+    readme: Annotated[
+        Path | None, option("Rewrite this file's table of results too.", show_default=False)
+    ] = None,
+) -> None:
+    """Make one page of benchmark records: charts, tables, pictures, and where all come from."""
+    from stylebench.bench.report.page import write_report
+    from stylebench.bench.report.readme import rewrite_readme
+
+    typer.echo(write_report(paths, output))
+    if readme:
+        typer.echo(rewrite_readme(readme, paths))
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices and weights, and what a run would use."""
+    from stylebench.cli.doctor import report
+
+    typer.echo(report())
+
+
+def _version(value: bool) -> None:
+    if value:
+        from stylebench.version import __version__
+
+        typer.echo(f"stylebench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"stylebench: warning: {message}", err=True)
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr and exit code 2."""
+    warnings.showwarning = _warn
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("stylebench: interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        message = _explain(error)
+        if message is None:
+            raise
+        _fail(message)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+# Inductor's words on a CPU, and Triton's on a GPU, whose types are theirs and change.
+_NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
+
+
+def _explain(error: Exception) -> str | None:
+    """What to tell a person about an error they can mend; None for a fault of ours."""
+    if format_message := getattr(error, "format_message", None):
+        return str(format_message())  # typer's usage errors; older versions have click's
+    if isinstance(error, ValueError | ArithmeticError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return f"out of memory; lower --size or --history ({error})"
+    if any(text in str(error) for text in _NO_COMPILER):
+        reason = str(error).splitlines()[0]
+        return f"no compiler to compile with; install g++, or take --engine fused ({reason})"
+    return None
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"stylebench: error: {' '.join(message.split())}", err=True)
+    sys.exit(2)

@@ -1,0 +1,113 @@
+"""``stylebench compare``: the parity of engines as a table, a strip of pictures and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import nan
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from stylebench.image.files import atomic_path
+from stylebench.image.montage import side_by_side
+from stylebench.image.save import save_picture, to_pil
+from stylebench.image.synthetic import landscape, painting
+from stylebench.parity.harness import Baseline, Comparison, baseline, compare
+from stylebench.transfer.schedule import precision_of
+from stylebench.transfer.settings import Settings
+
+_AMPLIFIED = 10  # how much the strip enlarges differences
+
+
+def compare_visibly(
+    content: Path | None,
+    styles: Sequence[Path] | None,
+    wanted: Sequence[Settings],
+    folder: Path,
+) -> bool:
+    """Compare engines with the reference and show it; return whether all are within tolerance.
+
+    Writes strip.png (reference, then each engine with its difference x 10) and compare.json.
+
+    Args:
+        content: the image to repaint; drawn where there is none.
+        styles: likewise.
+        wanted: one or more, which differ in engine and precision alone.
+        folder: to write into.
+
+    Raises:
+        ValueError: a setting or image that cannot be, or a precision that an engine has not.
+    """
+    for each in wanted:
+        precision_of(each)  # refuses what ``pose`` would, before anything is computed
+    photo = content or landscape()
+    art = styles or painting()
+    console = Console(highlight=False, soft_wrap=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with console.status("reference"):
+        base = baseline(photo, art, wanted[0])
+    comparisons = []
+    for each in wanted:
+        with console.status(f"{each.engine} {each.precision}"):
+            comparisons.append(compare(photo, art, each, base))
+    for comparison in comparisons:
+        console.print(_table(comparison))
+        console.print(_summary(comparison, base))
+    _write(folder, base, comparisons)
+    console.print(f"{folder / 'strip.png'}  {folder / 'compare.json'}")
+    return all(comparison.passed for comparison in comparisons)
+
+
+def _table(comparison: Comparison) -> Table:
+    table = Table(title=f"{comparison.engine} {comparison.precision} against the fp64 reference")
+    for heading in ("what", "relative error", "allowed", ""):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for check in comparison.checks:
+        verdict = "ok" if check.passed else "[bold red]FAIL[/]"
+        table.add_row(check.what, f"{check.value:.2e}", f"{check.limit:.2e}", verdict)
+    return table
+
+
+def _summary(comparison: Comparison, base: Baseline) -> str:
+    steps = sorted({0, len(base.losses) // 4, len(base.losses) // 2, len(base.losses) - 1})
+    curves = [
+        f"{name:>10}  " + "  ".join(f"{loss:>11.5g}" for loss in _at(steps, losses))
+        for name, losses in (("reference", base.losses), (comparison.engine, comparison.losses))
+    ]
+    heading = f"{'iteration':>10}  " + "  ".join(f"{i + 1:>11}" for i in steps)
+    return "\n".join(
+        [
+            heading,
+            *curves,
+            f"final loss by the reference: {comparison.final_loss:.6g}, "
+            f"its own {base.final_loss:.6g}",
+            f"pictures: PSNR {comparison.psnr:.1f} dB, SSIM {comparison.ssim:.4f}, "
+            f"largest difference {255 * comparison.largest_difference:.1f} of 255",
+            f"{comparison.engine} {comparison.precision}: "
+            + ("within tolerance" if comparison.passed else "OUTSIDE the tolerance"),
+        ]
+    )
+
+
+def _at(steps: Sequence[int], losses: Sequence[float]) -> list[float]:
+    """The losses at ``steps``, the last one where a run ended before; NaN where it has none."""
+    return [losses[min(step, len(losses) - 1)] if losses else nan for step in steps]
+
+
+def _write(folder: Path, base: Baseline, comparisons: Sequence[Comparison]) -> None:
+    pictures = [base.picture]
+    for comparison in comparisons:
+        difference = (comparison.picture - base.picture).abs() * _AMPLIFIED
+        pictures += [comparison.picture, difference.clamp(0, 1)]
+    montage = side_by_side([to_pil(picture) for picture in pictures], base.picture.shape[1])
+    save_picture(folder / "strip.png", montage)
+    record = {
+        "parameters": dict(base.problem.parameters),
+        "reference": {"losses": base.losses, "final_loss": base.final_loss},
+        "comparisons": [comparison.as_json() for comparison in comparisons],
+        "passed": all(comparison.passed for comparison in comparisons),
+    }
+    with atomic_path(folder / "compare.json") as partial:
+        partial.write_text(json.dumps(record, indent=1, default=str, allow_nan=False))

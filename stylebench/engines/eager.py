@@ -1,0 +1,97 @@
+"""The eager formulation at any precision: what a careful user of PyTorch would write.
+
+Its error at a precision is the unit in which the other engines' errors are measured. fp16 is rescaled
+here as it is in the fused engine: without, fp16 often is infinite, and such a yardstick measures
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from stylebench.engines.base import LossTerms, Targets
+from stylebench.engines.fp16_calibration import rescaled
+from stylebench.engines.fp16_scaling import equalized
+from stylebench.model.losses import gram, loss_terms
+from stylebench.model.objective import Objective
+from stylebench.model.precision import PRECISIONS, Precision, arithmetic
+from stylebench.model.vgg import VGG19
+
+
+class Eager:
+    """Gatys' loss and gradient by autograd, channels-last, features in the precision chosen.
+
+    Args:
+        network: VGG-19 in fp32; it is converted in place.
+        objective: the coefficients of the loss.
+        content: preprocessed content image [1, 3, H, W].
+        styles: preprocessed style images [1, 3, H', W'], of any sizes.
+        style_weights: one weight a style image, adding up to 1.
+        precision: of features and weights; losses and Gram matrices are at least fp32.
+    """
+
+    name: ClassVar[str] = "eager"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "bf16", "fp16", "fp64")
+
+    def __init__(
+        self,
+        network: VGG19,
+        objective: Objective,
+        content: Tensor,
+        styles: Sequence[Tensor],
+        style_weights: Sequence[float],
+        precision: Precision = PRECISIONS["fp32"],
+    ) -> None:
+        self.objective = objective
+        self.precision = precision
+        self.rescaling = rescaled(network, objective, content, styles, precision)
+        self._rescaled_objective = self.rescaling.objective(objective)
+        self._factors = {
+            name: self.rescaling.channel_scale(name, content) for name in objective.taps
+        }
+        self.network = network.to(precision.dtype).to(memory_format=torch.channels_last)
+        self.targets = self._capture(content, styles, style_weights)
+        self._terms = self._formulation()
+
+    def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
+        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], fp32 or more."""
+        x = image.detach().requires_grad_()
+        with arithmetic(self.precision):
+            terms = self._terms(x)
+            (gradient,) = torch.autograd.grad(terms.sum(), x)
+        values, gradient = map(self.rescaling.unscale, (terms.detach(), gradient))
+        return LossTerms(self.objective.terms, values), gradient.contiguous()
+
+    def _formulation(self) -> Callable[[Tensor], Tensor]:
+        """The loss terms as a function of the image."""
+        return self._loss_terms
+
+    def _loss_terms(self, x: Tensor) -> Tensor:
+        features = self._features(x, self.objective.taps)
+        P, A = self.targets.content, self.targets.style
+        return loss_terms(x, features, self._rescaled_objective, P, A)
+
+    def _features(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        x = self.rescaling.scale_input(x)
+        x = x.to(self.precision.dtype, memory_format=torch.channels_last)
+        features = self.network(x, layers)
+        return {
+            name: equalized(F.to(self.precision.wide), self._factors[name])
+            for name, F in features.items()
+        }
+
+    @torch.no_grad()
+    def _capture(
+        self, content: Tensor, styles: Sequence[Tensor], style_weights: Sequence[float]
+    ) -> Targets:
+        with arithmetic(self.precision):
+            P = self._features(content, list(self.objective.content))
+            A: dict[str, Tensor] = {}
+            for style, weight in zip(styles, style_weights, strict=True):
+                for layer, features in self._features(style, list(self.objective.style)).items():
+                    A[layer] = A.get(layer, 0) + weight * gram(features)
+        return Targets(P, A)

@@ -1,0 +1,1 @@
+"""The fused engine: forward and backward written out, without autograd."""

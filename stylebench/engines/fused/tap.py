@@ -1,0 +1,85 @@
+"""The losses taken at one layer, and their gradient, without autograd.
+
+Where a rescaled layer's channels have exponents of their own (see ``stylebench.engines.fp16_scaling``), ``channel_scale``
+holds the factors that make up for it, and the style loss is finished in plain torch: the matrices
+are small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+import stylekernels as sk
+from stylebench.engines.fp16_scaling import equalized
+from stylekernels.mask import mask_
+from stylekernels.style import finish_twin
+
+
+@dataclass
+class Tap:
+    """One layer's losses, and what their gradient needs until the backward pass.
+
+    Attributes:
+        style: target A [1, N, N] and coefficient k.
+        content: target P [1, N, H, W] and coefficient c.
+        channel_scale: [N], powers of two that the channels are multiplied by before a loss, or None.
+        slope: S = (4 k / M) (G - A) [1, N, N], from the forward pass.
+    """
+
+    style: tuple[Tensor, float] | None
+    content: tuple[Tensor, float] | None
+    channel_scale: Tensor | None = None
+    slope: Tensor | None = None
+
+    def losses(self, x: Tensor, layer: str) -> dict[str, Tensor]:
+        """Term -> content and style loss, those there are, of the features ``x`` of ``layer``."""
+        losses = {}
+        if self.content is not None:
+            loss = sk.content_loss(equalized(x, self.channel_scale), *self.content)
+            losses[f"content {layer}"] = loss
+        if self.style is not None and self.channel_scale is None:
+            losses[f"style {layer}"], self.slope = sk.style_loss_forward(x, *self.style)
+        elif self.style is not None and self.channel_scale is not None:
+            A, k = self.style
+            loss, slope = finish_twin(gram(x, self.channel_scale), A, k, prod(x.shape[2:]))
+            losses[f"style {layer}"], self.slope = loss, slope * _outer(self.channel_scale)
+        return losses
+
+    def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool, rows: slice) -> Tensor:
+        """Gradient from ``above`` plus the losses', masked where a ReLU made ``x``; in place.
+
+        Args:
+            above: [1, N, H', W], or None for zero.
+            x: the features [1, N, H', W] of the same rows.
+            relu: whether a ReLU made ``x``.
+            rows: which of the map's rows they are.
+        """
+        gradient = torch.zeros_like(x) if above is None else above
+        P, c = self.content or (None, 0.0)
+        if P is not None:
+            P = P[:, :, rows]
+        if P is not None and self.channel_scale is not None:
+            v = self.channel_scale.view(1, -1, 1, 1)
+            gradient += (2 * c * v) * (x * v - P)
+            P = None
+        if self.slope is not None and relu:
+            sk.style_tap_backward_(gradient, x, self.slope, P, c)
+            return gradient
+        if self.slope is not None:
+            gradient += sk.style_loss_backward(self.slope.new_ones(()), x, self.slope)
+        if P is not None:
+            sk.content_loss_backward_(gradient, x, P, c)
+        return mask_(gradient, x) if relu else gradient
+
+
+def gram(x: Tensor, channel_scale: Tensor | None) -> Tensor:
+    """Gram matrix [1, N, N] of ``equalized(x, channel_scale)``, exactly, without making them."""
+    return sk.gram(x) if channel_scale is None else sk.gram(x) * _outer(channel_scale)
+
+
+def _outer(channel_scale: Tensor) -> Tensor:
+    return channel_scale[:, None] * channel_scale[None, :]

@@ -1,0 +1,61 @@
+"""The paper's losses in plain PyTorch (arXiv 1508.06576, section "Methods").
+
+F is a layer's features [B, N, H, W]: N channels at M = H W positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from stylebench.model.objective import Objective, TotalVariation
+
+
+def gram(F: Tensor) -> Tensor:
+    """G_ij = sum_k F_ik F_jk / M: features [B, N, H, W] -> [B, N, N], same dtype."""
+    F = F.flatten(2)
+    return F @ F.mT / F.shape[-1]
+
+
+def content_loss(F: Tensor, P: Tensor, weight: float) -> Tensor:
+    """Weight * sum((F - P)^2), with features F and the content image's features P alike shaped."""
+    return weight * (F - P).square().sum()
+
+
+def style_loss(F: Tensor, A: Tensor, weight: float) -> Tensor:
+    """Weight * sum((G - A)^2), with G = gram(F) and the style images' Gram matrix A [B, N, N]."""
+    return weight * (gram(F) - A).square().sum()
+
+
+def tv_loss(x: Tensor, weight: float, kind: TotalVariation) -> Tensor:
+    """Total variation of an image [B, 3, H, W]: weight * sum(|dx| + |dy|), or of their squares."""
+    dx = x[..., :, 1:] - x[..., :, :-1]
+    dy = x[..., 1:, :] - x[..., :-1, :]
+    if kind == "l1":
+        return weight * (dx.abs().sum() + dy.abs().sum())
+    return weight * (dx.square().sum() + dy.square().sum())
+
+
+def loss_terms(
+    x: Tensor,
+    F: Mapping[str, Tensor],
+    objective: Objective,
+    P: Mapping[str, Tensor],
+    A: Mapping[str, Tensor],
+) -> Tensor:
+    """Every term of the loss, [terms], in the order of ``objective.terms``; the loss is their sum.
+
+    Args:
+        x: the image, preprocessed [1, 3, H, W].
+        F: its features by layer.
+        objective: the coefficients.
+        P: the content image's features by layer.
+        A: the style images' Gram matrices by layer.
+    """
+    terms = [content_loss(F[layer], P[layer], c) for layer, c in objective.content.items()]
+    terms += [style_loss(F[layer], A[layer], k) for layer, k in objective.style.items()]
+    if objective.tv:
+        terms.append(tv_loss(x, objective.tv, objective.tv_kind))
+    return torch.stack(terms)

@@ -1,0 +1,100 @@
+"""Precisions as users name them, and arithmetic that is what the name says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What an engine computes a network in.
+
+    Attributes:
+        name: as the user names it.
+        dtype: of features and weights.
+        tf32: whether fp32 convolutions may multiply in TF32, on CUDA's tensor cores: operands keep
+            10 bits of fraction, sums are fp32. Matrix products, and so the losses, stay fp32, as
+            they do by PyTorch's own defaults.
+        rescaled: whether the network is rescaled by powers of two first, so that activations and
+            gradients stay in a narrow range; see ``stylebench.engines.fp16_scaling``.
+        noisy: whether rounding shows in the gradient before a run ends: L-BFGS then takes pairs
+            over several steps, see ``stylebench.optim.lengthening``, and the last iterations are polished.
+    """
+
+    name: str
+    dtype: torch.dtype
+    tf32: bool = False
+    rescaled: bool = False
+    noisy: bool = False
+
+    @property
+    def wide(self) -> torch.dtype:
+        """Of images, losses, Gram matrices and targets: ``dtype``, but fp32 at the least."""
+        return torch.promote_types(self.dtype, torch.float32)
+
+
+#: Precision by its name. bf16 has fp32's range, and fp32 needs no help either.
+PRECISIONS: Mapping[str, Precision] = MappingProxyType(
+    {
+        "fp32": Precision("fp32", torch.float32),
+        "tf32": Precision("tf32", torch.float32, tf32=True),
+        "bf16": Precision("bf16", torch.bfloat16, noisy=True),
+        "fp16": Precision("fp16", torch.float16, rescaled=True),
+        "fp64": Precision("fp64", torch.float64),
+    }
+)
+
+
+def multiplies_fp64(device: torch.device) -> bool:
+    """Whether ``device`` has fp64 at all, which Apple's GPUs have not."""
+    return device.type != "mps"
+
+
+def with_fp64(device: torch.device) -> torch.device:
+    """``device``, or the CPU where it has no fp64."""
+    return device if multiplies_fp64(device) else torch.device("cpu")
+
+
+def in_fp64(x: Tensor) -> Tensor:
+    """``x`` in fp64 where it is, or on the CPU where its device has none."""
+    return (x if multiplies_fp64(x.device) else x.cpu()).double()
+
+
+# ``allow_tf32`` is never touched: torch refuses to mix the old switches with these.
+_CUDA_CONVOLUTIONS: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+_SWITCHES: tuple[Any, ...] = (
+    torch.backends.cuda.matmul,
+    _CUDA_CONVOLUTIONS,
+    torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+    torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
+)
+
+
+@contextmanager
+def arithmetic(precision: Precision) -> Iterator[None]:
+    """Multiply as ``precision`` says within, whatever the caller allows, and restore after.
+
+    Products of fp32 are fp32, without TF32 or bf16 behind the scenes; ``tf32`` is what it says for
+    convolutions on CUDA, and nowhere else.
+    """
+    before = [switch.fp32_precision for switch in _SWITCHES]
+    for switch in _SWITCHES:
+        allowed = precision.tf32 and switch is _CUDA_CONVOLUTIONS
+        switch.fp32_precision = "tf32" if allowed else "ieee"
+    try:
+        yield
+    finally:
+        for switch, value in zip(_SWITCHES, before, strict=True):
+            switch.fp32_precision = value
+
+
+def exact_arithmetic() -> AbstractContextManager[None]:
+    """Compute fp32 products in fp32 within, whatever the caller allows, and restore after."""
+    return arithmetic(PRECISIONS["fp32"])

@@ -1,0 +1,1 @@
+"""Engines held against the fp64 reference."""

@@ -1,0 +1,57 @@
+"""How far what an engine finds at an image is from the exact, and images to ask it at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from stylebench.engines import Engine
+from stylebench.model.precision import in_fp64
+
+Evaluation: TypeAlias = tuple[Tensor, Tensor]  # loss terms [K] and gradient [1, 3, H, W], fp64
+
+_NEARBY = 2
+
+
+def evaluate(engine: Engine, image: Tensor) -> Evaluation:
+    """Loss terms [K] and gradient [1, 3, H, W] at ``image``, in fp64, where there is fp64."""
+    terms, gradient = engine.loss_and_grad(image)
+    return in_fp64(terms.values), in_fp64(gradient)
+
+
+def deviation(found: Evaluation, exact: Evaluation) -> tuple[float, float]:
+    """Largest error of a loss term, of the loss; error of the gradient, of its norm."""
+    gradient = (found[1] - exact[1]).norm() / exact[1].norm()
+    return loss_error(found[0], exact[0]), gradient.item()
+
+
+def loss_error(terms: Tensor, exact: Tensor) -> float:
+    """Largest error of the loss terms [K], of the loss."""
+    return ((terms - exact).abs().max() / exact.sum()).item()
+
+
+def errors(engine: Engine, point: Tensor, exact: Evaluation) -> tuple[float, float]:
+    """The ``deviation`` of an engine at an image.
+
+    Args:
+        engine: to be judged.
+        point: preprocessed image [1, 3, H, W].
+        exact: what ``evaluate`` found there with the oracle.
+    """
+    return deviation(evaluate(engine, point), exact)
+
+
+def perturbed(start: Tensor, apart: float) -> Iterator[Tensor]:
+    """Images that differ from ``start`` by seeded noise that nobody sees; the same everywhere.
+
+    Args:
+        start: any image.
+        apart: the noise's deviation, of the image's.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_NEARBY):
+        noise = torch.randn(start.shape, generator=generator).to(start)
+        yield start + apart * start.std() * noise

@@ -1,0 +1,268 @@
+"""Engines compared: terms and gradients with an fp64 oracle, whole runs with the reference.
+
+What is held to what:
+
+- At three images of the reference's trajectory (start, middle, end) an engine's loss terms and
+  gradient are compared with the fp64 reference. Its error may be twice that of plain PyTorch at
+  the same precision, plus a floor where both are luck. A gradient is many numbers, whose error is
+  the same for any two roundings; a loss is one, whose error may be next to nothing by luck, so
+  there plain PyTorch's largest of the three images counts. Each term counts by its share of the
+  loss: a term that is next to nothing may be wrong by all of itself.
+- With max pooling, fp32's own error is lost in the few gradients that go elsewhere. So the gradient
+  is compared with average pooling in place of max too, where 1e-5 would show.
+- The engine runs by itself, and the fp32 reference, with its own targets, judges the image it ends
+  with: after 300 iterations the loss may be above the reference's by 0.2 % in fp16 and TF32 and by
+  0.5 % in every other precision, and in proportion more after fewer, when trajectories have not
+  come together yet. Lower is no fault. The run is a user's, with the polish of bf16's in fp32.
+- Where that is exceeded, the reference runs from two starts more that nobody could tell from the
+  first. L-BFGS without a line search may end elsewhere then, with some presets by a fifth:
+  an engine may end above by twice of how far the reference so ends from itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import Tensor
+
+from stylebench.image.load import ImageSource
+from stylebench.image.metrics import WINDOW, psnr, ssim
+from stylebench.model.precision import in_fp64, with_fp64
+from stylebench.parity.comparison import Check, Comparison, Term
+from stylebench.parity.errors import Evaluation, deviation, errors, evaluate, perturbed
+from stylebench.transfer.loop import NonFinite, Trace, optimize
+from stylebench.transfer.problem import Problem, Styles, pose
+from stylebench.transfer.schedule import coarse_to_fine, polish_of
+from stylebench.transfer.settings import Settings
+from stylebench.transfer.state import Moved
+
+__all__ = [
+    "Baseline",
+    "Check",
+    "Comparison",
+    "Term",
+    "allowed_excess",
+    "baseline",
+    "compare",
+]
+
+FACTOR = 2.0  # an engine's error over plain PyTorch's
+FLOOR = 2e-6  # relative gradient error that is luck in fp32
+# A maximum of two inputs that differ by less than a rounding sends its gradient elsewhere, in every
+# implementation alike: a few such positions change the gradient by up to this much.
+MAX_POOLING_FLOOR = 1e-2
+LOSS_EXCESS = {"fp32": 0.005, "tf32": 0.002, "bf16": 0.005, "fp16": 0.002, "fp64": 0.005}
+AT_ITERATIONS = 300
+_POINTS = ("start", "middle", "end")
+_ROUNDED = 1e-6  # of an image's deviation: fp32 rounds otherwise, and nothing else
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The reference's run in fp32, and its fp64 self at three points of it.
+
+    Attributes:
+        problem: the fp32 reference's.
+        settings: its own.
+        losses: of its run.
+        final_loss: the lowest of them.
+        picture: [3, H, W] in [0, 1].
+        points: preprocessed images [1, 3, H, W] at start, middle and end.
+        exact: fp64 loss terms and gradient at each.
+        averaged: the same with average pooling in place of max; empty where it is average already.
+    """
+
+    problem: Problem
+    settings: Settings
+    losses: list[float]
+    final_loss: float
+    picture: Tensor
+    points: list[Tensor]
+    exact: list[Evaluation]
+    averaged: list[Evaluation]
+
+    @cached_property
+    def spread(self) -> float:
+        """How far from its final loss, of it, the reference ends from starts ``nearby``."""
+        apart = [0.0]
+        for start in perturbed(self.problem.image, _ROUNDED):
+            trace, fault = _run(replace(self.problem, image=start), self.settings)
+            apart += [] if fault else [abs(trace.best_loss / self.final_loss - 1)]
+        return max(apart)
+
+
+def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baseline:
+    """Run the reference in fp32 and evaluate the fp64 oracle along its way.
+
+    Raises:
+        ValueError: a setting or image that cannot be, or too few pixels to compare pictures by.
+        NonFinite: the reference itself came to NaN.
+    """
+    single = replace(settings, engine="reference", precision="fp32")
+    problem = pose(content, style, single)
+    _check_size(problem.image)
+    total = problem.variant.iterations
+    points: list[Tensor] = []
+    trace, fault = _run(problem, single, points, marks=(1, (total + 1) // 2, total))
+    if fault:
+        raise fault
+    double = replace(single, precision="fp64", device=with_fp64(problem.image.device))
+    return Baseline(
+        problem=problem,
+        settings=single,
+        losses=[row["loss"] for row in trace.rows],
+        final_loss=trace.best_loss,
+        picture=problem.rgb(trace.best),
+        points=points,
+        exact=_exact(content, style, double, points),
+        averaged=_exact(content, style, replace(double, pooling="average"), points)
+        if problem.variant.pooling == "max"
+        else [],
+    )
+
+
+def _exact(
+    content: ImageSource, style: Styles, settings: Settings, points: Sequence[Tensor]
+) -> list[Evaluation]:
+    oracle = pose(content, style, settings)
+    return [evaluate(oracle.engine, in_fp64(point).to(oracle.image)) for point in points]
+
+
+def compare(content: ImageSource, style: Styles, settings: Settings, base: Baseline) -> Comparison:
+    """Hold the engine and precision that ``settings`` name against ``base``."""
+    problem = pose(content, style, settings)
+    precision = problem.parameters["precision"]
+    found = [evaluate(problem.engine, point) for point in base.points]
+    checks = _at_points(found, content, style, replace(settings, precision=precision), base)
+    if base.averaged:
+        checks += _averaged(content, style, replace(settings, precision=precision), base)
+    trace, fault = _run(problem, settings, polished=lambda each: pose(content, style, each))
+    if fault:
+        undone = 1 - len(trace.rows) / problem.variant.iterations
+        checks.append(Check(f"{fault}: share of the run undone", undone, 0.0))
+    judged, _ = base.problem.engine.loss_and_grad(trace.best.to(base.problem.image))
+    final_loss = judged.total.item()
+    excess = final_loss / base.final_loss - 1
+    limit = allowed_excess(precision, problem.variant.iterations)
+    if excess > limit:
+        limit = max(limit, FACTOR * base.spread)
+    checks.append(Check("final loss above", excess, limit))
+    picture = problem.rgb(trace.best)
+    return Comparison(
+        engine=problem.engine.name,
+        precision=precision,
+        checks=checks,
+        terms=_terms(found, base),
+        losses=[row["loss"] for row in trace.rows],
+        final_loss=final_loss,
+        psnr=psnr(picture, base.picture),
+        ssim=ssim(picture, base.picture),
+        largest_difference=(picture - base.picture).abs().max().item(),
+        picture=picture,
+    )
+
+
+def _at_points(
+    found: Sequence[Evaluation],
+    content: ImageSource,
+    style: Styles,
+    settings: Settings,
+    base: Baseline,
+) -> list[Check]:
+    """Loss and gradient as ``found`` at the three images, beside what plain PyTorch finds there."""
+    plain = pose(content, style, replace(settings, engine="eager")).engine
+    points = zip(base.points, base.exact, strict=True)
+    yardstick = [errors(plain, *point) for point in points]
+    loss_limit = FACTOR * max(loss for loss, _ in yardstick) + FLOOR
+    floor = MAX_POOLING_FLOOR if base.averaged else FLOOR
+    checks = []
+    for name, mine, exact, (_, plains) in zip(_POINTS, found, base.exact, yardstick, strict=True):
+        loss, gradient = deviation(mine, exact)
+        checks.append(Check(f"loss at the {name}", loss, loss_limit))
+        checks.append(Check(f"gradient at the {name}", gradient, FACTOR * plains + floor))
+    return checks
+
+
+def _averaged(
+    content: ImageSource, style: Styles, settings: Settings, base: Baseline
+) -> list[Check]:
+    """The gradient at the three images with average pooling in place of max."""
+    settings = replace(settings, pooling="average")
+    engine = pose(content, style, settings).engine
+    plain = pose(content, style, replace(settings, engine="eager")).engine
+    checks = []
+    for name, point, exact in zip(_POINTS, base.points, base.averaged, strict=True):
+        (_, gradient), (_, plains) = errors(engine, point, exact), errors(plain, point, exact)
+        what = f"gradient at the {name}, average pooling"
+        checks.append(Check(what, gradient, FACTOR * plains + FLOOR))
+    return checks
+
+
+def _terms(found: Sequence[Evaluation], base: Baseline) -> list[Term]:
+    names = base.problem.variant.objective(*base.problem.image.shape[-2:]).terms
+    terms = []
+    for point, (values, _), (exact, _) in zip(_POINTS, found, base.exact, strict=True):
+        shares = (values - exact).abs() / exact.sum()
+        columns = names, values.tolist(), exact.tolist(), shares.tolist()
+        terms += [Term(point, *row) for row in zip(*columns, strict=True)]
+    return terms
+
+
+def allowed_excess(precision: str, iterations: int) -> float:
+    """How far above the reference's final loss, of it, a run of ``precision`` may end."""
+    return LOSS_EXCESS[precision] * max(1.0, AT_ITERATIONS / iterations)
+
+
+def _check_size(image: Tensor) -> None:
+    height, width = image.shape[-2:]
+    if min(height, width) < WINDOW:
+        raise ValueError(
+            f"{width} x {height} px are too few to compare pictures by: every side needs {WINDOW} "
+            "px or more; raise the size"
+        )
+
+
+def _run(
+    problem: Problem,
+    settings: Settings,
+    marked: list[Tensor] | None = None,
+    marks: tuple[int, ...] = (),
+    polished: Callable[[Settings], Problem] | None = None,
+) -> tuple[Trace, NonFinite | None]:
+    """Run a problem; return its trace, and what ended it early.
+
+    Args:
+        problem: what to run.
+        settings: it was posed with.
+        marked: gets the images that the marked iterations evaluated.
+        marks: iterations, from 1.
+        polished: poses the problem that the last iterations go on with, where ``settings`` have it.
+    """
+    moved = Moved.of(problem, settings)
+    trace = Trace(moved.image.clone())
+    kept = [] if marked is None else marked
+
+    def keep(evaluated: int) -> None:
+        kept.extend([moved.image.clone()] * marks.count(evaluated))
+
+    keep(1)
+    polish = polish_of(settings) if polished else 0
+    for leg in coarse_to_fine(replace(settings, scales=None), polish):
+        if leg.polishes and polished:
+            problem = polished(leg.settings)
+            moved.reset_best()
+            trace.restart(moved.image)
+        try:
+            optimize(
+                problem.engine,
+                moved.image,
+                moved.optimizer,
+                trace.done + leg.iterations,
+                trace,
+                lambda row: keep(int(row["iteration"]) + 1),
+            )
+        except NonFinite as fault:
+            return trace, fault
+    return trace, None

@@ -1,0 +1,1 @@
+"""One style transfer, from settings to result."""

@@ -1,0 +1,80 @@
+"""The device, engine and precision that ``auto`` comes to."""
+
+from __future__ import annotations
+
+import torch
+
+from stylebench.engines import ENGINES
+from stylebench.model.precision import multiplies_fp64
+from stylebench.transfer.settings import Settings
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or else the best there is; ValueError where it is not to be had."""
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here ({reason}); "
+            "expected cpu, cuda, cuda:N or mps, as 'stylebench doctor' lists them"
+        ) from error
+    return chosen
+
+
+def choose_engine(settings: Settings, device: torch.device) -> str:
+    """The engine asked for; ``auto`` is the fastest that is right on ``device``."""
+    if settings.engine != "auto":
+        return settings.engine
+    return "reference" if device.type == "mps" or settings.precision == "fp64" else "fused"
+
+
+def choose_precision(settings: Settings, engine: str, device: torch.device) -> str:
+    """The precision asked for, if the engine and the device have it.
+
+    ``auto`` is fp16 on GPUs with tensor cores and bf16 on CPUs that multiply it, fp32 elsewhere:
+    both are as fast, but fp16 has eight times the resolution, and rescaling gives it the range.
+
+    Raises:
+        ValueError: the engine does not offer the precision, or the device does not multiply it.
+    """
+    offered = ENGINES[engine].precisions
+    wanted = settings.precision
+    if wanted == "auto":
+        wanted = "fp16" if multiplies_fp16(device) else "bf16" if multiplies_bf16(device) else ""
+        return wanted if wanted in offered else offered[0]
+    if wanted not in offered:
+        raise ValueError(
+            f"engine {engine!r} does not compute in {wanted}: expected one of {', '.join(offered)}"
+        )
+    if wanted == "fp64" and not multiplies_fp64(device):
+        raise ValueError(
+            f"fp64 is not to be had on {str(device)!r}: expected fp32 here, or device cpu"
+        )
+    if wanted == "tf32" and not multiplies_tf32(device):
+        raise ValueError(
+            f"tf32 needs a CUDA GPU of compute capability 8.0 or higher, and the device is "
+            f"{str(device)!r}: expected fp32 here, or bf16 for speed"
+        )
+    return wanted
+
+
+def multiplies_fp16(device: torch.device) -> bool:
+    """Whether ``device`` is a GPU whose tensor cores multiply fp16."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def multiplies_tf32(device: torch.device) -> bool:
+    """Whether ``device`` is a GPU whose tensor cores multiply TF32."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether ``device`` is a CPU that multiplies bf16 itself; else bf16 only slows down."""
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

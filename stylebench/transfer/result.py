@@ -1,0 +1,79 @@
+"""What a run gives, also one that ends early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from torch import Tensor
+
+from stylebench.image.files import atomic_path, check_writable
+from stylebench.image.save import save_image, to_pil
+from stylebench.transfer.loop import NonFinite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished (or cut short) run.
+
+    Attributes:
+        rgb: [3, H, W] fp32 in [0, 1] on the CPU, the image with the lowest loss seen.
+        alpha: [1, H, W], the content image's, or None.
+        history: one row an iteration: iteration, seconds, loss and every term.
+        parameters: the settings with every choice resolved, and what came of them.
+    """
+
+    rgb: Tensor
+    alpha: Tensor | None
+    history: Sequence[Mapping[str, float]]
+    parameters: Mapping[str, Any]
+
+    @property
+    def losses(self) -> pd.DataFrame:
+        """``history`` as a frame, indexed by iteration."""
+        import pandas as pd
+
+        return pd.DataFrame(self.history).set_index("iteration")
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture, 8-bit RGB or RGBA."""
+        return to_pil(self.rgb, self.alpha)
+
+    def save(self, path: str | Path, bit_depth: int = 8) -> Path:
+        """Write the picture with its parameters inside; see ``output.save_image``."""
+        return save_image(path, self.rgb, self.alpha, self.parameters, bit_depth)
+
+    def save_losses(self, path: str | Path) -> Path:
+        """Write the loss history as CSV."""
+        path = check_writable(Path(path).expanduser())
+        with atomic_path(path) as partial:
+            self.losses.to_csv(partial)
+        return path
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run. ``result`` holds the best image so far."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__("interrupted")
+        self.result = result
+
+
+class Diverged(ArithmeticError):
+    """NaN or Inf during a run. ``result`` holds the best image before it, None if there is none."""
+
+    def __init__(self, cause: NonFinite, result: Result | None, precision: str = "fp32") -> None:
+        kept = "its best image before that is kept" if result else "there was no good image before"
+        advice = "Lower the loss weights or the learning rate"
+        if precision == "fp16":
+            advice += ", or take precision bf16 or fp32, which reach further"
+        super().__init__(f"{cause}; {kept}. {advice}")
+        self.cause = cause
+        self.result = result

@@ -1,0 +1,138 @@
+"""The page as text: complete, escaped, the same for the same records, and clear about gaps."""
+
+import re
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from stylebench.bench.records.record import Case, Point
+from stylebench.bench.records.store import Stored, file_name, load_records, write_record
+from stylebench.bench.report import page
+from stylebench.bench.report.page import ReportError, render, write_report
+from stylebench.bench.report.sections import sections
+from stylebench.cli.app import main
+
+from .conftest import CPU, HOSTILE, PASSED, record
+
+pytest.importorskip("plotly", reason="the extra 'report' is not installed")
+
+
+@pytest.fixture(scope="module")
+def text(results):
+    return render(*load_records(results))
+
+
+def test_nothing_of_a_record_becomes_markup(text):
+    visible = text[: text.index('id="plotly-packed"')]
+    assert HOSTILE not in text
+    assert "<img src=x" not in visible
+    assert "&lt;script&gt;window.hacked" in visible
+    scripts = re.findall(r"<script(.*?)>", text)
+    assert sum("json" not in attributes for attributes in scripts) == 2  # plotly, and the page's
+
+
+class _Addresses(HTMLParser):
+    """Everything that a page's markup refers to."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [
+            value for name, value in attrs if name in ("src", "srcset", "href", "action")
+        ]
+
+
+def test_it_names_no_address_to_fetch_from(text):
+    parser = _Addresses()
+    parser.feed(text)
+    assert parser.found
+    assert [each for each in parser.found if not each.startswith(("data:", "#"))] == []
+    assert "default-src 'none'" in text
+
+
+def test_every_link_within_the_page_leads_somewhere(text):
+    targets = set(re.findall(r'\bid="([^"]+)"', text))
+    links = set(re.findall(r'href="#([^"]+)"', text))
+    assert links
+    assert links <= targets
+    assert len(re.findall(r'\bid="([^"]+)"', text)) == len(targets)
+
+
+def test_the_same_records_make_the_same_page(results, text):
+    assert render(*load_records(results)) == text
+
+
+def test_each_record_tells_what_ran_where_and_every_sample(text):
+    for fact in ("example-cpu/2026-03-14-iteration.json", "0123456", "avx512_bf16", "2.15.0",
+                 "stylebench bench kernels --output results", "throttled: power"):  # fmt: skip
+        assert fact in text
+    (samples, *_) = re.findall(r'class="samples">([^<]+)<', text)
+    assert len(samples.split()) == 20
+
+
+def test_without_records_each_section_names_the_command_that_fills_it():
+    empty = render([], [])
+    for section in sections([]):
+        assert f"<code>{section.command}</code> writes them" in empty
+    assert "<code>stylebench bench smoke</code> writes the first" in empty
+
+
+def test_broken_files_and_lost_pictures_are_named(results, tmp_path):
+    assert "broken.json: " in render(*load_records(results))
+    outside = tmp_path / "secret.png"
+    outside.write_bytes(b"")
+    for file in ("gone.png", "../secret.png", str(outside)):
+        lost = Case("lost", {}, parity=PASSED, pictures={"reference": file, "output": file})
+        one = record("parity", CPU, [lost])
+        write_record(tmp_path / "results" / file_name(one), one)
+        made = render(*load_records(tmp_path / "results"))
+        assert "pictures of lost" in made
+        assert 'class="exhibit"' not in made
+
+
+def test_cases_with_nothing_but_a_name_make_a_page():
+    suites = ("iteration", "sizes", "kernels", "time-to-loss", "parity", "stylize", "unheard-of")
+    bare = [
+        Case("bare", {}),
+        Case("curve", {}, parity=PASSED, curve=[Point(0, 0, 0.0)]),
+        Case("zero", {"width": 0}),
+    ]
+    for suite in suites:
+        assert "bare" in render([Stored(Path("a.json"), record(suite, CPU, bare))], [])
+
+
+def test_it_is_written_whole_and_small(results, tmp_path):
+    written = write_report([results], tmp_path / "report")
+    assert [each.name for each in (tmp_path / "report").iterdir()] == ["index.html"]
+    assert written.stat().st_size < 4e6
+
+
+def test_a_missing_plotly_is_one_line(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        page, "find_spec", lambda name: None if name == "plotly" else find_spec(name)
+    )
+    with pytest.raises(ReportError, match=r"needs plotly: pip install 'stylebench\[report\]'"):
+        write_report([results], tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["results", "-o", "report"], 0, "report/index.html"),
+        (["absent"], 2, "absent: no such file"),
+    ],
+)
+def test_the_command(results, arguments, code, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").symlink_to(results)
+    monkeypatch.setattr("warnings.showwarning", None)  # main replaces it
+    monkeypatch.setattr("sys.argv", ["stylebench", "report", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == code
+    assert message in "".join(capsys.readouterr())

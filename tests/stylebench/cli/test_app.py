@@ -1,0 +1,271 @@
+"""The command line, as a person runs it: a subprocess, its files, its exit code, its one line."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from stylebench.cli.app import main
+from stylebench.image.save import read_parameters
+from stylebench.transfer.api import Interrupted, style_transfer
+
+QUICK = [
+    "--engine", "reference", "--weights", "random", "--size", "32", "--iterations", "4",
+    "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, photo, painting, monkeypatch):
+    photo.save(tmp_path / "photo.png")
+    painting.save(tmp_path / "painting.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def opened(path):
+    """A picture's (mode, size, extremes of each channel)."""
+    with Image.open(path) as image:
+        return image.mode, image.size, image.getextrema()
+
+
+def shell(*arguments, **options):
+    command = [sys.executable, "-m", "stylebench", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, **options
+    )
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main replaces it
+        monkeypatch.setattr(sys, "argv", ["stylebench", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_stylize_writes_the_picture_the_losses_and_the_previews(folder):
+    done = shell(
+        "stylize", "photo.png", "painting.png", "painting.png", "-o", "out.png", *QUICK,
+        "--style-weights", "2,1", "--preset", "neural-style-pt", "--init", "content",
+        "--content-layers", "relu3_1=0.5", "--losses", "losses.csv", "--preview-every", "2",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+    assert opened("out.png")[:2] == ("RGB", (32, 21))
+    assert opened("out-00002.png")[1] == opened("out-00004.png")[1] == (32, 21)
+    assert len(pd.read_csv("losses.csv")) == 4
+    parameters = read_parameters("out.png")
+    assert parameters["content_layers"] == {"relu3_1": 0.5}
+    assert parameters["style_weights"] == [2 / 3, 1 / 3]
+    assert "32 x 21 px, engine reference fp32 on cpu, weights random:0" in done.stderr
+    assert re.search(r"out.png: loss \S+ -> \S+ in 4 iterations, \S+ s, \S+ it/s", done.stderr)
+
+
+def test_quiet_prints_nothing(folder):
+    done = shell("stylize", "photo.png", "painting.png", *QUICK, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert opened("out.png")[:2] == ("RGB", (32, 21))
+
+
+def test_an_error_is_one_line_and_exit_code_2(folder):
+    done = shell("stylize", "absent.png", "painting.png", *QUICK)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "stylebench: error: absent.png: no such file"
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stylize", "photo.png"], "Missing argument"),
+        (["stylize", "photo.png", "painting.png", "--sise", "3"], "No such option"),
+        (["stylize", "photo.png", "painting.png", "--size", "big"], "Invalid value for '--size'"),
+        (["stylize", "photo.png", "painting.png", "-o", "a.bmp"], "unknown image extension '.bmp'"),
+        (
+            ["stylize", "photo.png", "painting.png", "-o", "no/a.png"],
+            "the folder no does not exist",
+        ),
+        (["stylize", "photo.png", "painting.png", "--losses", "no/a.csv"], "folder no does not"),
+        (["stylize", "photo.png", "painting.png", "--preset", "x"], "expected one of paper, gatys"),
+        (["stylize", "photo.png", "painting.png", "--style-weights", "1,x"], "'x' is not a number"),
+        (["stylize", "photo.png", "painting.png", "--style-layers", "relu1_1=a"], "not a number"),
+        (["stylize", "photo.png", "painting.png", "--weights", "x"], "unknown weights 'x'"),
+        (
+            ["stylize", "photo.png", "painting.png", "-o", "a.jpg", "--bit-depth", "16"],
+            "no 16 bits",
+        ),
+        (["paint"], "No such command"),
+    ],
+)
+def test_each_mistake_is_named_in_one_line(folder, call, arguments, message):
+    code, out, err = call(*arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("stylebench: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_missing_compiler_is_named_in_one_line(folder):
+    missing = {"CXX": str(folder / "g++"), "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache")}
+    arguments = ["stylize", "photo.png", "painting.png", *QUICK[2:], "--engine", "compiled", "-q"]
+    done = shell(*arguments, "--precision", "fp32", env=os.environ | missing)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "stylebench: error: no compiler to compile with; install g++, or take --engine fused ("
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_saves_the_best_image_and_says_so(folder):
+    command = [sys.executable, "-m", "stylebench", "stylize", "photo.png", "painting.png"]
+    many = ["--weights", "random", "--size", "32", "--iterations", "100000", "--device", "cpu"]
+    process = subprocess.Popen(
+        [*command, *many, "--preview-every", "3"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # what a shell starts with & is deaf to Ctrl-C, and so would be what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 90
+    while not (folder / "out-00003.png").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the best image so far is in out.png" in err
+    assert "Traceback" not in err
+    assert read_parameters("out.png")["iterations_done"] >= 3
+
+
+def test_divergence_saves_the_last_good_image_and_fails(folder, call):
+    code, _, err = call(
+        "stylize", "photo.png", "painting.png", *QUICK[:-4], "--iterations", "50",
+        "--device", "cpu", "--learning-rate", "1e30",
+    )  # fmt: skip
+    assert code == 2
+    assert "the last good image is in out.png" in err
+    assert re.search(r"stylebench: error: the loss term 'content relu4_2' became NaN", err)
+    assert opened("out.png")[2] != ((0, 0),) * 3
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_warning_is_one_line(folder, call, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network in this test")
+
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    code, _, err = call(
+        "stylize", "photo.png", "painting.png", "--size", "32", "--iterations", "1",
+        "--device", "cpu", "-q",
+    )  # fmt: skip
+    assert code == 0
+    lines = [line for line in err.splitlines() if not line.startswith("Downloading:")]
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "stylebench: warning: pretrained VGG-19 weights cannot be downloaded"
+    )
+
+
+def test_presets_lists_every_preset_with_its_source(call):
+    code, out, _ = call("presets")
+    assert code == 0
+    assert "1000 / N^4 at relu 1_1, 2_1, 3_1, 4_1, 5_1" in out
+    assert "pytorch-tutorial: PyTorch's tutorial" in out
+
+
+def test_doctor_tells_versions_devices_weights_and_choices(call):
+    code, out, _ = call("doctor")
+    assert code == 0
+    assert f"torch {torch.__version__.split('+')[0]}" in out
+    for text in ("cpu: ", "imagenet: vgg19-dcbb9e9d.pth", "a run would use", "engine "):
+        assert text in out
+
+
+def test_demo_writes_its_pictures_and_prints_the_curve(folder, call):
+    code, out, _ = call(
+        "demo", "-o", "out", "--size", "32", "--iterations", "5", "--weights", "random"
+    )
+    assert code == 0
+    for name in ("content", "style", "result", "strip"):
+        assert opened(folder / "out" / f"{name}.png")[0] == "RGB"
+    assert len(pd.read_csv(folder / "out" / "losses.csv")) == 5
+    assert "loss by iteration" in out
+    assert "it/s" in out
+
+
+def test_an_interrupted_demo_keeps_its_pictures(folder, call, monkeypatch):
+    import stylebench.cli.demo
+
+    def stopped(*arguments, **options):
+        raise Interrupted(style_transfer(*arguments, **options))
+
+    monkeypatch.setattr(stylebench.demo, "style_transfer", stopped)
+    code, out, _ = call(
+        "demo", "-o", "out", "--size", "32", "--iterations", "2", "--weights", "random"
+    )
+    assert code == 130
+    assert opened(folder / "out" / "strip.png")[0] == "RGB"
+    assert "in 2 iterations" in out
+
+
+def test_help_and_version_come_without_torch(folder):
+    script = (
+        "import sys; from stylebench.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    for argument, text in (("--help", "Commands"), ("--version", "stylebench ")):
+        done = subprocess.run(
+            [sys.executable, "-c", script, argument], capture_output=True, text=True, check=True
+        )
+        assert text in done.stdout
+        assert done.stdout.rstrip().endswith("False")
+
+
+def test_help_shows_every_option_and_its_default(folder):
+    out = shell("stylize", "--help", env=os.environ | {"COLUMNS": "200", "TERM": "dumb"}).stdout
+    for option in ("--style-weights", "--tv-weight", "--history", "--bit-depth", "--preview-every"):
+        assert option in out
+    assert "[default: gatys-pytorch]" in out
+    assert "[default: (preset's)]" in out
+
+
+def test_importing_takes_no_more_than_torch_and_torchvision():
+    """Everything that ``import stylize`` loads besides them is ours, or pillow and numpy."""
+    script = (
+        "import sys, json, torch, torchvision\n"
+        "before = set(sys.modules)\n"
+        "from stylebench import stylize\n"
+        "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stdout))
+    assert "stylebench" in loaded
+    assert not loaded & {
+        "pandas",
+        "rich",
+        "typer",
+        "matplotlib",
+        "tifffile",
+        "imagecodecs",
+        "scipy",
+    }

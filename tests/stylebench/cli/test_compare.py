@@ -1,0 +1,149 @@
+"""Parity as a command: its options, what it writes, and that it bites."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from stylebench.cli.app import main
+from stylebench.cli.compare import compare_visibly
+from stylebench.transfer.settings import Settings
+
+QUICK = Settings(
+    weights="random", size=32, iterations=6, device="cpu", engine="fused", precision="fp32"
+)
+
+
+@pytest.fixture
+def arguments(tmp_path, photo, painting, monkeypatch):
+    photo.save(tmp_path / "photo.png")
+    painting.save(tmp_path / "painting.png")
+    monkeypatch.chdir(tmp_path)
+    return [
+        "compare", "photo.png", "painting.png", "--weights", "random", "--size", "32",
+        "--iterations", "4", "--device", "cpu", "-o", "parity",
+    ]  # fmt: skip
+
+
+def test_compare_is_a_command(arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "stylebench", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "within tolerance" in done.stdout
+    record = json.loads((tmp_path / "parity" / "compare.json").read_text())
+    assert record["passed"]
+    assert set(record) == {"parameters", "reference", "comparisons", "passed"}
+    assert record["parameters"]["seed"] == 0
+    assert record["comparisons"][0]["engine"] == "fused"
+    with Image.open(tmp_path / "parity" / "strip.png") as strip:
+        assert strip.size == (3 * 32 + 2 * 8, 21)
+
+
+def test_a_refused_precision_is_refused_before_the_reference_runs(
+    photo, painting, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("stylebench.cli.compare.baseline", None)
+    wanted = [replace(QUICK, engine=name, precision="bf16") for name in ("fused", "reference")]
+    with pytest.raises(ValueError, match="'reference' does not compute in bf16"):
+        compare_visibly(photo, painting, wanted, tmp_path)
+
+
+@pytest.fixture
+def broken(arguments):
+    """Runs the command with an engine whose gradient is an expression of ``original``'s."""
+
+    def run(gradient):
+        breakage = (
+            "from stylebench.engines import fused\n"
+            "original = fused.Fused._backward\n"
+            f"fused.Fused._backward = lambda self, image: {gradient}\n"
+            "from stylebench.cli.app import main\n"
+            "main()\n"
+        )
+        command = [sys.executable, "-c", breakage, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_nan_is_exit_code_1_with_a_table_and_json(broken, tmp_path):
+    done = broken("original(self, image) * float('nan')")
+    assert done.returncode == 1, done.stderr
+    assert "OUTSIDE the tolerance" in done.stdout
+    record = json.loads((tmp_path / "parity" / "compare.json").read_text())
+    assert not record["passed"]
+    (found,) = record["comparisons"]
+    assert found["losses"] == []
+    assert "the gradient became NaN or infinite at iteration 1" in found["checks"][-2]["what"]
+
+
+def test_compare_fails_with_a_broken_engine(broken, tmp_path):
+    done = broken("-original(self, image)")
+    assert done.returncode == 1, done.stderr
+    assert "OUTSIDE the tolerance" in done.stdout
+    assert not json.loads((tmp_path / "parity" / "compare.json").read_text())["passed"]
+
+
+@pytest.fixture
+def compared(arguments, monkeypatch):
+    """The settings and styles that the command compares, without comparing them."""
+
+    def run(*words):
+        seen = []
+        monkeypatch.setattr("stylebench.cli.compare.compare_visibly", lambda *a: seen.append(a))
+        monkeypatch.setattr(sys, "argv", ["stylebench", "compare", *words])
+        with pytest.raises(SystemExit):
+            main()
+        ((_, styles, settings, _),) = seen
+        return styles, settings
+
+    return run
+
+
+def test_compare_takes_what_stylize_takes(compared):
+    styles, settings = compared(
+        "photo.png", "painting.png", "photo.png", "--precision", "fp32", "--precision", "bf16",
+        "--engines", "eager,fused", "--pooling", "average", "--init", "noise", "--seed", "7",
+        "--optimizer", "adam", "--history", "5",
+    )  # fmt: skip
+    assert [str(style) for style in styles] == ["painting.png", "photo.png"]
+    assert [(each.engine, each.precision) for each in settings] == [
+        ("eager", "fp32"), ("eager", "bf16"), ("fused", "fp32"), ("fused", "bf16")
+    ]  # fmt: skip
+    for each in settings:
+        assert (each.pooling, each.init, each.seed) == ("average", "noise", 7)
+        assert (each.optimizer, each.history, each.size, each.iterations) == ("adam", 5, 256, 100)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--quick"], (128, 30)),
+        (["--quick", "--size", "64"], (64, 30)),
+        (["--quick", "-n", "5"], (128, 5)),
+        ([], (256, 100)),
+    ],
+)
+def test_quick_gives_way_to_what_is_given(compared, words, expected):
+    _, (settings,) = compared(*words)
+    assert (settings.size, settings.iterations) == expected
+    assert settings.precision == "auto"
+
+
+def test_precisions_are_compared_side_by_side_with_several_styles(photo, painting, tmp_path):
+    paths = [tmp_path / "photo.png", tmp_path / "painting.png"]
+    for path, picture in zip(paths, (photo, painting), strict=True):
+        picture.save(path)
+    short = replace(QUICK, iterations=2, init="noise", pooling="average", optimizer="adam")
+    wanted = [replace(short, precision=precision) for precision in ("fp32", "bf16")]
+    assert compare_visibly(paths[0], paths, wanted, tmp_path)
+    record = json.loads((tmp_path / "compare.json").read_text())
+    assert [each["precision"] for each in record["comparisons"]] == ["fp32", "bf16"]
+    assert record["parameters"]["style_weights"] == [0.5, 0.5]

@@ -1,0 +1,256 @@
+"""Every kind of image in, and every way to be no image."""
+
+import io
+import struct
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image, ImageCms, ImageOps
+
+from stylebench.image.load import ImageError, fit, load_image, resize
+
+
+def pixels(picture):
+    """[H, W, 3] in 0 .. 255, unrounded."""
+    return picture.rgb.permute(1, 2, 0).numpy() * 255
+
+
+def write(tmp_path, image, name="image.png", **options):
+    path = tmp_path / name
+    image.save(path, **options)
+    return path
+
+
+def test_path_pil_array_and_tensor_are_the_same_picture(tmp_path, photo):
+    array = np.asarray(photo)
+    sources = [
+        write(tmp_path, photo),
+        str(write(tmp_path, photo)),
+        photo,
+        array,
+        array.astype(np.float64) / 255,
+        array.astype(np.uint16) * 257,
+        torch.from_numpy(array.copy()).permute(2, 0, 1),
+        torch.from_numpy(array / 255.0).permute(2, 0, 1)[None],
+    ]
+    for source in sources:
+        picture = load_image(source)
+        assert picture.rgb.dtype == torch.float32
+        assert picture.alpha is None
+        np.testing.assert_allclose(pixels(picture), array, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "YCbCr", "HSV", "CMYK", "I;16", "I", "F"])
+def test_each_opaque_mode_reads_as_its_rgb(photo, mode):
+    grey = photo.convert("L")
+    expected = np.asarray(
+        photo.convert(mode).convert("RGB") if mode != "F" else grey.convert("RGB")
+    )
+    image = {
+        "I;16": lambda: Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
+        "I": lambda: Image.fromarray(np.asarray(grey).astype(np.int32) * 257),
+        "F": lambda: Image.fromarray(np.asarray(grey).astype(np.float32) / 255),
+    }.get(mode, lambda: photo.convert(mode))()
+    assert image.mode == mode
+    if mode in ("I", "I;16"):
+        expected = np.asarray(grey.convert("RGB"))
+    np.testing.assert_allclose(pixels(load_image(image)), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA", "RGBa", "La"])
+def test_each_mode_with_alpha_is_composited_over_white_and_keeps_it(photo, mode):
+    alpha = Image.new("L", photo.size, 255)
+    alpha.paste(0, (0, 0, 24, 32))
+    base = photo.convert("L") if mode in ("LA", "La") else photo
+    image = base.copy()
+    image.putalpha(alpha)
+    if mode == "P":
+        image = base.quantize(200)
+        image.info["transparency"] = image.getpixel((0, 0))
+        alpha = image.convert("RGBA").getchannel("A")
+    elif mode == "PA":
+        image = base.quantize(200).convert("PA")
+        image.putalpha(alpha)
+    elif mode in ("RGBa", "La"):
+        image = image.convert(mode)
+    assert image.mode == mode
+    picture = load_image(image)
+    assert picture.alpha is not None
+    np.testing.assert_allclose(picture.alpha[0].numpy() * 255, np.asarray(alpha), atol=1e-4)
+    hidden = np.asarray(alpha) == 0
+    assert (pixels(picture)[hidden] == 255).all()
+    straight = image.convert("LA") if mode == "La" else image
+    shown = np.asarray(straight.convert("RGBA"))[..., :3][~hidden]
+    np.testing.assert_allclose(pixels(picture)[~hidden], shown, atol=1.01)
+
+
+def test_an_alpha_that_hides_nothing_is_dropped(photo):
+    assert load_image(photo.convert("RGBA")).alpha is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_as_pillow_does(tmp_path, photo, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = write(tmp_path, photo, exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_allclose(pixels(load_image(path)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("deep.png", 2), ("deep.png", 3), ("deep.png", 4), ("deep.tiff", 3), ("deep.tiff", 4)],
+)
+def test_sixteen_bits_are_kept(tmp_path, name, channels):
+    values = np.random.default_rng(0).integers(0, 65536, size=(6, 9, channels), dtype=np.uint16)
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    path = tmp_path / name
+    if name.endswith("png"):
+        path.write_bytes(imagecodecs.png_encode(values))
+    else:
+        extra = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+        tifffile.imwrite(path, values, photometric="rgb", compression="lzw", **extra)
+    colors = values[..., :-1] if channels in (2, 4) else values
+    expected = np.broadcast_to(colors / 65535, (6, 9, 3))
+    found = load_image(path).rgb.permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_planar_sixteen_bit_tiff_is_read(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, size=(3, 6, 9), dtype=np.uint16)
+    path = tmp_path / "planar.tiff"
+    tifffile.imwrite(path, values, photometric="rgb", planarconfig="separate")
+    np.testing.assert_allclose(load_image(path).rgb.numpy(), values / 65535, atol=1e-6)
+
+
+def wide_gamut_profile():
+    """An RGB profile with red and green swapped: nothing could mistake it for sRGB."""
+    srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = struct.unpack(">I", srgb[128:132])[0]
+    tags = {bytes(srgb[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    red, green = tags[b"rXYZ"], tags[b"gXYZ"]
+    srgb[red + 4 : red + 12], srgb[green + 4 : green + 12] = (
+        srgb[green + 4 : green + 12],
+        srgb[red + 4 : red + 12],
+    )
+    return bytes(srgb)
+
+
+def test_embedded_profile_is_converted_to_srgb(tmp_path, photo):
+    path = write(tmp_path, photo, icc_profile=wide_gamut_profile())
+    red, green, blue = np.asarray(photo).transpose(2, 0, 1)
+    swapped = np.stack([green, red, blue], axis=-1)
+    np.testing.assert_allclose(pixels(load_image(path)), swapped, atol=3)
+
+
+def test_embedded_profile_is_converted_in_sixteen_bits(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, size=(6, 9, 3), dtype=np.uint16)
+    path = tmp_path / "deep.tiff"
+    tifffile.imwrite(path, values, photometric="rgb", iccprofile=wide_gamut_profile())
+    swapped = values[..., [1, 0, 2]] / 65535
+    found = load_image(path).rgb.permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, swapped, atol=0.01)
+
+
+def test_profile_and_alpha_live_together(tmp_path, photo):
+    image = photo.copy()
+    image.putalpha(128)
+    picture = load_image(write(tmp_path, image, icc_profile=wide_gamut_profile()))
+    red, green, blue = np.asarray(photo).transpose(2, 0, 1)
+    expected = np.stack([green, red, blue], axis=-1) * (128 / 255) + 127
+    np.testing.assert_allclose(pixels(picture), expected, atol=3)
+
+
+def test_a_broken_profile_is_read_as_srgb_with_a_warning(tmp_path, photo):
+    path = write(tmp_path, photo, icc_profile=b"no profile")
+    with pytest.warns(UserWarning, match="ICC profile cannot be used"):
+        picture = load_image(path)
+    np.testing.assert_allclose(pixels(picture), np.asarray(photo), atol=1e-4)
+
+
+def test_lab_is_converted(photo):
+    lab = Image.new("LAB", (4, 4), (255, 128, 128))  # white: L = 100, a = b = 0
+    np.testing.assert_allclose(pixels(load_image(lab)), 255, atol=2)
+
+
+def test_first_frame_of_an_animation_is_used(tmp_path, photo, painting):
+    frames = [photo.convert("P"), painting.resize(photo.size).convert("P")]
+    path = write(tmp_path, frames[0], "film.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(pixels(load_image(path)), np.asarray(frames[0].convert("RGB")))
+
+
+def bomb():
+    """A PNG that claims 40,000 x 40,000 pixels."""
+    header = struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def test_each_file_that_is_no_image_gets_its_own_message(tmp_path, photo):
+    whole = io.BytesIO()
+    photo.save(whole, "PNG")
+    files = {
+        "empty.png": (b"", "is empty"),
+        "text.png": (b"hello", "not an image, or of a format that Pillow cannot read"),
+        "half.png": (whole.getvalue()[:-40], "corrupt or incomplete"),
+        "bomb.png": (bomb(), "too many pixels to be a picture"),
+    }
+    for name, (data, message) in files.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match=f"{name}: {message}"):
+            load_image(path)
+    with pytest.raises(ImageError, match=r"absent.png: no such file"):
+        load_image(tmp_path / "absent.png")
+    with pytest.raises(ImageError, match="is a folder, expected an image file"):
+        load_image(tmp_path)
+    with pytest.raises(ImageError, match="1 x 1 px is too small"):
+        load_image(write(tmp_path, Image.new("RGB", (1, 1)), "one.png"))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((4, 4, 5), np.uint8), r"shape \(4, 4, 5\) is not an image"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "is not an image"),
+        (np.zeros((1, 9, 3), np.uint8), "9 x 1 px is too small; every side needs 2 px"),
+        (np.zeros((4, 4), np.int64), "dtype int64; expected uint8, uint16 or float"),
+        (np.full((4, 4), 1.5), r"float values span 1.5 .. 1.5; expected 0 .. 1"),
+        (np.full((4, 4), np.nan), "float values span nan .. nan"),
+        (torch.full((3, 4, 4), -0.1), "float values span -0.1 .. -0.1"),
+        (Image.fromarray(np.full((4, 4), 70000, np.int32)), r"grey values span 70000 .. 70000"),
+        (42, "int is no image: expected a path, PIL image, array or tensor"),
+    ],
+)
+def test_arrays_that_are_no_image_are_refused_by_value(source, message):
+    with pytest.raises(ImageError, match=message):
+        load_image(source)
+
+
+def test_fit_keeps_the_aspect_and_the_longest_side():
+    assert fit((300, 400), 200) == (150, 200)
+    assert fit((400, 300), 1000) == (1000, 750)
+    assert fit((1000, 3), 100) == (100, 1)
+
+
+def test_resizing_antialiases_and_stays_in_range():
+    checks = torch.zeros(3, 64, 64)
+    checks[:, ::2, ::2] = checks[:, 1::2, 1::2] = 1.0
+    small = resize(checks, (16, 16))
+    assert small.shape == (3, 16, 16)
+    assert (small - 0.5).abs().max() < 0.1  # without antialiasing it would be 0 or 1
+    edge = torch.zeros(3, 8, 8)
+    edge[:, :, 4:] = 1.0
+    assert resize(edge, (32, 32)).min() >= 0  # bicubic overshoots
+    assert resize(edge, (8, 8)) is edge

@@ -1,0 +1,98 @@
+"""Precisions by name, what torch is told within them, and which devices have them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from stylebench.engines import ENGINES
+from stylebench.model.precision import PRECISIONS, arithmetic
+from stylebench.transfer.device import choose_engine, choose_precision
+from stylebench.transfer.settings import Settings
+
+CPU, GPU, APPLE = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+SWITCHES = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,
+    torch.backends.mkldnn.matmul,
+    torch.backends.mkldnn.conv,
+)
+
+
+def read():
+    return [switch.fp32_precision for switch in SWITCHES]
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_only_tf32_allows_tf32_and_only_in_cuda_convolutions(name):
+    before = read()
+    with arithmetic(PRECISIONS[name]):
+        convolutions = "tf32" if name == "tf32" else "ieee"
+        assert read() == ["ieee", convolutions, "ieee", "ieee"]
+    assert read() == before
+
+
+def test_switches_are_restored_when_the_work_fails():
+    before = read()
+    with pytest.raises(RuntimeError, match="stop"), arithmetic(PRECISIONS["tf32"]):
+        raise RuntimeError("stop")
+    assert read() == before
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_images_and_losses_are_never_narrower_than_fp32(name):
+    assert PRECISIONS[name].wide == (torch.float64 if name == "fp64" else torch.float32)
+
+
+def on(monkeypatch, capability=None, **cpu):
+    """A machine with these instructions, and a GPU of that compute capability."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
+
+
+@pytest.mark.parametrize("engine", ["fused", "compiled", "eager"])
+def test_auto_is_what_the_device_is_fast_in(monkeypatch, engine):
+    on(monkeypatch, (9, 0), avx512_bf16=True)
+    assert choose_precision(Settings(), engine, GPU) == "fp16"
+    assert choose_precision(Settings(), engine, CPU) == "bf16"
+    on(monkeypatch, (7, 0), amx_bf16=False)
+    assert choose_precision(Settings(), engine, GPU) == "fp16"
+    assert choose_precision(Settings(), engine, CPU) == "fp32"
+    on(monkeypatch, (6, 1))
+    assert choose_precision(Settings(), engine, GPU) == "fp32"
+
+
+def test_the_reference_stays_wide(monkeypatch):
+    on(monkeypatch, (9, 0))
+    assert choose_precision(Settings(), "reference", GPU) == "fp32"
+    with pytest.raises(ValueError, match=r"'reference' does not compute in tf32: .* fp32, fp64"):
+        choose_precision(Settings(precision="tf32"), "reference", GPU)
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "reference"])
+def test_tf32_is_refused_where_there_is_none(monkeypatch, engine):
+    """Also on CPUs with AMX, for which torch calls something else tf32."""
+    settings = Settings(precision="tf32")
+    on(monkeypatch, (7, 5), amx_bf16=True)
+    with pytest.raises(ValueError, match=r"tf32 needs a CUDA GPU .* 'cpu': expected fp32"):
+        choose_precision(settings, engine, CPU)
+    with pytest.raises(ValueError, match=r"compute capability 8\.0"):
+        choose_precision(settings, engine, GPU)
+    on(monkeypatch, (8, 0))
+    assert choose_precision(settings, engine, GPU) == "tf32"
+
+
+def test_apples_gpus_get_the_plain_path_in_fp32():
+    settings = Settings(device="mps")
+    assert choose_engine(settings, APPLE) == "reference"
+    assert choose_precision(settings, "reference", APPLE) == "fp32"
+    assert choose_precision(settings, "fused", APPLE) == "fp32"
+    assert choose_engine(replace(settings, engine="fused"), APPLE) == "fused"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fp64_is_refused_where_there_is_none(engine):
+    settings = Settings(precision="fp64")
+    with pytest.raises(ValueError, match="fp64 is not to be had on 'mps': expected fp32"):
+        choose_precision(settings, engine, APPLE)
+    assert choose_precision(settings, engine, CPU) == "fp64"

@@ -1,0 +1,126 @@
+"""Runs that are put down and taken up again: no bit differs, and no other run is gone on with."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stylebench import CheckpointError, Interrupted, Keep, Settings, style_transfer
+from stylebench.transfer.checkpoint import Checkpoint
+
+QUICK = {"weights": "random", "device": "cpu", "size": 32, "iterations": 9, "engine": "fused"}
+
+
+def stopping_at(iteration):
+    def callback(step):
+        if step.iteration == iteration:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+def put_down(photo, painting, settings, path, at):
+    with pytest.raises(Interrupted):
+        style_transfer(photo, painting, settings, stopping_at(at), keep=Keep(path, 2))
+
+
+@pytest.mark.parametrize(
+    ("more", "at"),
+    [
+        pytest.param({}, 5, id="lbfgs"),
+        pytest.param({"optimizer": "adam"}, 5, id="adam"),
+        pytest.param({"precision": "bf16"}, 5, id="bf16"),
+        pytest.param({"precision": "bf16", "polish": 4}, 8, id="in its polish"),
+        pytest.param({"precision": "bf16", "polish": 4}, 5, id="before its polish"),
+        pytest.param({"scales": {24: 3, 32: 3}, "size": 48}, 5, id="in a scale"),
+        pytest.param({"scales": {24: 3, 32: 3}, "size": 48, "init": "noise"}, 9, id="in the last"),
+    ],
+)
+def test_a_run_that_was_put_down_ends_with_the_same_bits(photo, painting, tmp_path, more, at):
+    settings = Settings(**{**QUICK, "precision": "fp32", **more})
+    whole = style_transfer(photo, painting, settings)
+    path = tmp_path / "run.safetensors"
+    put_down(photo, painting, settings, path, at)
+    assert at - 2 < len(Checkpoint.load(path).rows) <= at
+    resumed = style_transfer(photo, painting, settings, resume=path)
+    assert torch.equal(resumed.rgb, whole.rgb)
+    terms = [name for name in whole.losses if name != "seconds"]
+    assert resumed.losses[terms].equals(whole.losses[terms])
+    assert resumed.losses["seconds"].is_monotonic_increasing
+    for name in ("loss", "best_iteration", "iterations_done", "precision", "polish", "schedule"):
+        assert resumed.parameters[name] == whole.parameters[name]
+
+
+def test_a_finished_run_is_taken_further(photo, painting, tmp_path):
+    path = tmp_path / "run.safetensors"
+    settings = Settings(**QUICK, precision="fp32")
+    style_transfer(photo, painting, settings, keep=Keep(path))
+    longer = Settings(**QUICK | {"iterations": 14}, precision="fp32")
+    further = style_transfer(photo, painting, longer, resume=path)
+    assert torch.equal(further.rgb, style_transfer(photo, painting, longer).rgb)
+
+
+def test_a_rollback_before_the_checkpoint_is_no_fault_after_it(photo, painting, tmp_path):
+    settings = Settings(**QUICK | {"iterations": 30}, precision="fp32", learning_rate=40.0)
+    path = tmp_path / "run.safetensors"
+    whole = style_transfer(photo, painting, settings)
+    put_down(photo, painting, settings, path, 20)
+    resumed = style_transfer(photo, painting, settings, resume=path)
+    assert torch.equal(resumed.rgb, whole.rgb)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 40}, "height 21, and this run has 27"),
+        ({"precision": "bf16"}, "precision 'fp32', and this run has 'bf16'"),
+        ({"style_weight": 5.0}, "style_weight .*, and this run has 5.0"),
+        ({"history": 7}, "history 20, and this run has 7"),
+    ],
+)
+def test_another_run_is_refused_by_name(photo, painting, tmp_path, change, message):
+    path = tmp_path / "run.safetensors"
+    style_transfer(photo, painting, Settings(**QUICK, precision="fp32"), keep=Keep(path))
+    other = Settings(**{**QUICK, "precision": "fp32", **change})
+    with pytest.raises(CheckpointError, match=message):
+        style_transfer(photo, painting, other, resume=path)
+
+
+def test_other_pictures_are_refused(photo, painting, tmp_path):
+    path = tmp_path / "run.safetensors"
+    settings = Settings(**QUICK, precision="fp32")
+    style_transfer(photo, painting, settings, keep=Keep(path))
+    with pytest.raises(CheckpointError, match="other pictures: the target of style relu"):
+        style_transfer(photo, photo, settings, resume=path)
+
+
+def test_another_content_is_refused_where_its_layer_has_a_style_too(photo, painting, tmp_path):
+    path = tmp_path / "run.safetensors"
+    settings = Settings(
+        **QUICK, precision="fp32", content_layers=["relu2_1"], style_layers=["relu2_1"]
+    )
+    style_transfer(photo, painting, settings, keep=Keep(path))
+    other = painting.resize(photo.size)
+    with pytest.raises(CheckpointError, match="the target of content relu2_1 differs"):
+        style_transfer(other, painting, settings, resume=path)
+
+
+def test_what_is_no_checkpoint_is_named(photo, painting, tmp_path):
+    settings = Settings(**QUICK)
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors is no checkpoint of a run"):
+        style_transfer(photo, painting, settings, resume=tmp_path / "gone.safetensors")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(CheckpointError, match="text is no checkpoint"):
+        style_transfer(photo, painting, settings, resume=tmp_path / "text")
+    save_file({"x": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is no checkpoint"):
+        style_transfer(photo, painting, settings, resume=tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize("more", [{"engine": "reference"}, {"tolerance_grad": 0.0}])
+def test_torchs_own_optimizers_are_refused_at_once(photo, painting, tmp_path, more):
+    steps = []
+    with pytest.raises(CheckpointError, match="an optimizer that stays on the device"):
+        style_transfer(
+            photo, painting, Settings(**QUICK | more), steps.append, keep=Keep(tmp_path / "x")
+        )
+    assert not steps

@@ -1,0 +1,184 @@
+"""Coarse to fine: what is run in which order, what is carried, and what a user sees of it."""
+
+import weakref
+
+import pytest
+import torch
+
+from stylebench import Interrupted, Settings, style_transfer, stylize
+from stylebench.transfer import api as transfer
+from stylebench.transfer.problem import pose
+from stylebench.transfer.schedule import carried, coarse_to_fine, polish_of
+
+QUICK = {"weights": "random", "device": "cpu", "size": 48, "iterations": 4}
+
+
+def legs(**settings):
+    return coarse_to_fine(Settings(**settings))
+
+
+def test_scales_are_run_in_order_the_size_last():
+    assert Settings(size=512, iterations=300).schedule() == {512: 300}
+    assert Settings(size=512, iterations=300, scales=[128, 256]).schedule() == {
+        128: 300, 256: 300, 512: 300
+    }  # fmt: skip
+    some = Settings(size=512, iterations=300, scales={128: 50, 256: 20})
+    assert some.schedule() == {128: 50, 256: 20, 512: 300}
+    sizes = [(leg.settings.size, leg.settings.iterations) for leg in coarse_to_fine(some)]
+    assert sizes == list(some.schedule().items())
+    assert all(leg.total == 370 and leg.settings.scales is None for leg in coarse_to_fine(some))
+
+
+def test_the_share_of_the_work_goes_by_pixels():
+    coarse, fine = legs(size=200, iterations=10, scales={100: 40})
+    assert (coarse.share(0), coarse.share(20), coarse.share(40)) == (0.0, 0.25, 0.5)
+    assert (fine.share(0), fine.share(10)) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        ([256, 128], r"scales are 256, 128 px, then 512 px: expected each smaller than the next"),
+        ([512], r"scales are 512 px, then 512 px"),
+        ([0], r"a scale is 0: expected a whole number of 1 or more"),
+        ({128: 0}, r"the number of iterations at scale 128 is 0: expected a whole number"),
+        ([128.5], r"a scale is 128.5"),
+    ],
+)
+def test_a_wrong_schedule_is_named(scales, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(size=512, scales=scales)
+
+
+def test_a_small_image_that_did_not_move_moves_no_large_one(photo, painting):
+    coarse, fine = (pose(photo, painting, Settings(**QUICK | {"size": s})) for s in (24, 48))
+    start = carried(coarse.image, coarse.image, fine).image
+    assert torch.equal(start, fine.image)
+
+
+def test_what_a_small_image_did_is_done_to_the_large_one(photo, painting):
+    coarse, fine = (pose(photo, painting, Settings(**QUICK | {"size": s})) for s in (24, 48))
+    start = carried(coarse.image + 0.25, coarse.image, fine).image
+    assert torch.allclose(start, fine.image + 0.25, atol=1e-6)
+
+
+def test_noise_is_carried_as_it_has_become(photo, painting):
+    given = QUICK | {"init": "noise"}
+    coarse, fine = (pose(photo, painting, Settings(**given | {"size": s})) for s in (24, 48))
+    start = carried(torch.full_like(coarse.image, 0.5), coarse.image, fine).image
+    assert torch.allclose(start, torch.full_like(fine.image, 0.5), atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+def test_a_run_over_scales_is_one_run(photo, painting, engine):
+    steps = []
+    settings = Settings(**QUICK, engine=engine, scales={24: 3, 32: 2})
+    result = style_transfer(photo, painting, settings, steps.append)
+    assert result.image.size == (48, 32)
+    assert [step.iteration for step in steps] == list(range(1, 10))
+    assert {step.iterations for step in steps} == {9}
+    assert [step.share for step in steps] == sorted(step.share for step in steps)
+    assert steps[-1].share == 1.0
+    assert list(result.losses.index) == list(range(1, 10))
+    assert result.parameters["iterations_done"] == 9
+    assert result.parameters["best_iteration"] >= 6
+    assert result.parameters["schedule"] == {24: 3, 32: 2, 48: 4}
+    seconds = result.losses["seconds"]
+    assert seconds.is_monotonic_increasing
+
+
+def test_starting_small_starts_lower(photo, painting):
+    settings = {**QUICK, "size": 96, "iterations": 1}
+    alone = style_transfer(photo, painting, Settings(**settings))
+    carried_up = style_transfer(photo, painting, Settings(**settings, scales={48: 40}))
+    assert carried_up.history[-1]["loss"] < 0.5 * alone.history[-1]["loss"]
+
+
+def test_an_interrupt_on_the_way_up_gives_the_small_image(photo, painting):
+    def stop(step):
+        if step.iteration == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as interrupt:
+        stylize(photo, painting, **QUICK, scales=[24], callback=stop)
+    assert len(interrupt.value.result.history) == 3
+    assert interrupt.value.result.image.size == (24, 16)
+
+
+def test_an_interrupt_before_the_next_scale_begins_gives_the_small_image(
+    photo, painting, monkeypatch
+):
+    def stopped_at_48(content, style, settings):
+        if settings.size == 48:
+            raise KeyboardInterrupt
+        return pose(content, style, settings)
+
+    monkeypatch.setattr(transfer, "pose", stopped_at_48)
+    with pytest.raises(Interrupted) as interrupt:
+        stylize(photo, painting, **QUICK, scales=[24])
+    assert interrupt.value.result.image.size == (24, 16)
+    assert interrupt.value.result.parameters["loss"] < float("inf")
+
+
+def half(**more):
+    return Settings(**QUICK | {"engine": "fused", "precision": "bf16", **more})
+
+
+def test_the_last_iterations_are_polished_in_fp32(photo, painting):
+    steps, problems = [], []
+    settings = half(iterations=12, polish=5, scales={24: 2})
+    result = style_transfer(photo, painting, settings, steps.append, problems.append)
+    assert [each.parameters["precision"] for each in problems] == ["bf16", "bf16", "fp32"]
+    assert [step.iteration for step in steps] == list(range(1, 15))
+    assert [step.share for step in steps] == sorted(step.share for step in steps)
+    assert (result.parameters["precision"], result.parameters["polish"]) == ("bf16", 5)
+    # From where bf16 had come to: one iteration later, and a little lower by fp32's account.
+    losses = result.losses["loss"]
+    assert losses[10] < 1.5 * losses[9]
+    assert result.parameters["best_iteration"] >= 10
+
+
+def test_a_polish_keeps_the_curvature(photo, painting):
+    """A descent begun anew would take a first step of a hair's length."""
+    settings = half(iterations=30, polish=8, pooling="average")
+    polished = style_transfer(photo, painting, settings).losses["loss"]
+    assert polished[30] < 0.97 * polished[23]
+
+
+def test_polish_is_for_half_precision_and_for_runs_where_it_shows():
+    assert polish_of(half(iterations=300)) == 60
+    assert polish_of(half(iterations=300, polish=0)) == 0
+    assert polish_of(half(iterations=50)) == 0
+    assert polish_of(half(iterations=4, polish=9)) == 4
+    assert polish_of(half(iterations=300, precision="fp16")) == 0
+    assert polish_of(half(iterations=300, precision="fp16", polish=7)) == 7
+    assert polish_of(half(iterations=300, precision="fp32", polish=7)) == 0
+    with pytest.raises(ValueError, match="polish is -1: expected a whole number of 0 or more"):
+        half(polish=-1)
+
+
+def test_an_interrupted_polish_gives_what_bf16_came_to(photo, painting, monkeypatch):
+    def stopped_in_fp32(content, style, settings):
+        if settings.precision == "fp32":
+            raise KeyboardInterrupt
+        return pose(content, style, settings)
+
+    monkeypatch.setattr(transfer, "pose", stopped_in_fp32)
+    with pytest.raises(Interrupted) as interrupt:
+        style_transfer(photo, painting, half(iterations=6, polish=2))
+    assert interrupt.value.result.parameters["iterations_done"] == 4
+
+
+@pytest.mark.parametrize("settings", [{"scales": {24: 2}}, {"precision": "bf16", "polish": 2}])
+def test_no_two_engines_are_in_memory_at_once(photo, painting, monkeypatch, settings):
+    engines = []
+
+    def posed(*arguments):
+        assert not any(engine() for engine in engines)
+        problem = pose(*arguments)
+        engines.append(weakref.ref(problem.engine))
+        return problem
+
+    monkeypatch.setattr(transfer, "pose", posed)
+    style_transfer(photo, painting, Settings(**QUICK, engine="fused", **settings))
+    assert len(engines) == 2
