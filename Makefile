@@ -3,8 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all bench report check format clean
+.PHONY: help demo test test-slow test-all bench report docs check format clean
 .DELETE_ON_ERROR:
+
+help:  ## this list
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -20,6 +23,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxpro
 test: $(READY)  ## the test suite without what is slow by nature
 	$(PYTEST) -m "not slow"
 
+test-slow: $(READY)  ## the tests that are slow by nature, alone
+	$(PYTEST) -m slow
+
 test-all: $(READY)  ## the whole test suite
 	$(PYTEST)
 
@@ -32,6 +38,9 @@ bench: $(READY)  ## the quick suites, as tables; records only with BENCH="--outp
 	  esac; \
 	done; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+
+docs: $(READY)  ## the guides and the API reference in site/, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -47,4 +56,4 @@ report: $(READY)  ## the page of all results in report/, and the README's table 
 	@echo "to be seen at file://$(CURDIR)/report/index.html"
 
 clean:  ## remove what the targets above made
-	rm -rf .venv out report .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf .venv out report site .pytest_cache .mypy_cache .ruff_cache .benchmarks
