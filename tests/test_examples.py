@@ -25,13 +25,16 @@ import pytest
 from PIL import Image
 
 import stylebench
-from stylebench.bench.suites.names import SUITES
 from stylebench.cli import main
+from stylebench.cli.bench import SUITES
 from stylebench.model import presets
 from stylebench.model.vgg import Weights
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "results/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / page for page in ("README.md", "CONTRIBUTING.md", "results/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 MEASURE = ("bench", "compare", "report")
 OPTION = re.compile(r"--[a-z-]+")
@@ -61,6 +64,8 @@ def name(page: Path) -> str:
 
 
 EXAMPLES = {name(page): blocks(page) for page in PAGES if blocks(page)}
+
+
 @pytest.fixture
 def folder(
     tmp_path: Path,
@@ -100,8 +105,6 @@ def test_examples_run_as_pasted(page, folder, monkeypatch, capsys):
             for words in lines(text):
                 if not measures(words):
                     run(words, monkeypatch, capsys)
-
-
 
 
 def test_blocks_are_of_the_languages_that_are_run():
