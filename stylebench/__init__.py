@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from stylebench.model.presets import PRESETS, Preset
     from stylebench.model.weights import WeightsError, load_weights
     from stylebench.transfer.api import style_transfer, stylize
-    from stylebench.transfer.checkpoint import CheckpointError, Keep
-    from stylebench.transfer.loop import Step
+    from stylebench.transfer.checkpoint import CheckpointConfig, CheckpointError, Keep
+    from stylebench.transfer.observers import Step
     from stylebench.transfer.result import Diverged, Interrupted, Result
     from stylebench.transfer.settings import Settings
 
 # Names are fetched when first used, so that the command line answers without loading torch.
 _HOMES = {
     "PRESETS": "model.presets",
+    "CheckpointConfig": "transfer.checkpoint",
     "CheckpointError": "transfer.checkpoint",
     "Diverged": "transfer.result",
     "ImageError": "image.load",
@@ -33,7 +34,7 @@ _HOMES = {
     "Preset": "model.presets",
     "Result": "transfer.result",
     "Settings": "transfer.settings",
-    "Step": "transfer.loop",
+    "Step": "transfer.observers",
     "WeightsError": "model.weights",
     "load_weights": "model.weights",
     "style_transfer": "transfer.api",
@@ -42,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "PRESETS",
+    "CheckpointConfig",
     "CheckpointError",
     "Diverged",
     "ImageError",

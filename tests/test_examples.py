@@ -1,203 +1,39 @@
-"""Every example of the README and of docs/ runs, small and offline.
+"""The algorithm on one screen gives the reference engine's trajectory, bit for bit."""
 
-The blocks of a page run in order, in one process and one folder that has the pictures and records
-that the page names; those that measure run apart. Against what is printed this is changed, and
-nothing else:
-
-- sizes become 32 px or so, iterations 2, scales one of 24 px; the presets' own numbers likewise;
-- weights that would be downloaded are random;
-- what happens every so many iterations happens at every one;
-- a benchmark suite is ``smoke`` at 32 px: every suite's own run has its test elsewhere;
-- of what needs a GPU, minutes, git history or a package index, the options alone are checked.
-"""
-
-import re
-import runpy
-import shlex
-import shutil
+import subprocess
 import sys
-import tomllib
-import warnings
-from dataclasses import replace
 from pathlib import Path
 
-import pytest
+import torch
 from PIL import Image
 
-import stylebench
-from stylebench.cli import main
-from stylebench.cli.bench import SUITES
-from stylebench.model import presets
-from stylebench.model.vgg import Weights
+from stylebench import Settings, style_transfer
 
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    *(ROOT / page for page in ("README.md", "CONTRIBUTING.md", "results/README.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
-BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
-MEASURE = ("bench", "compare", "report")
-OPTION = re.compile(r"--[a-z-]+")
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+GATYS = Path(__file__).parents[1] / "examples" / "gatys.py"
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    """(language, text) of every fenced block."""
-    return [
-        (language, re.sub(rf"^{indent}", "", text, flags=re.MULTILINE))
-        for indent, language, text in BLOCK.findall(page.read_text("utf-8"))
-    ]
+def test_gatys_on_one_screen_is_the_reference_engine(photo, painting, weights):
+    names = {"__name__": "gatys"}
+    exec(compile(GATYS.read_text("utf-8"), GATYS, "exec"), names)  # noqa: S102  # an example, no module
+    rgb, losses = names["gatys"](photo, painting, weights, size=48, iterations=12)
+    settings = Settings(
+        engine="reference", weights=weights, size=48, iterations=12, history=100, device="cpu"
+    )
+    reference = style_transfer(photo, painting, settings)
+    assert losses == list(reference.losses["loss"])
+    assert torch.equal(rgb, reference.rgb)
 
 
-def lines(text: str) -> list[list[str]]:
-    """The words of every line of a shell block, without its comment."""
-    return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
-
-
-def measures(words: list[str]) -> bool:
-    return words[0] == "stylebench" and words[1] in MEASURE
-
-
-def name(page: Path) -> str:
-    return str(page.relative_to(ROOT))
-
-
-EXAMPLES = {name(page): blocks(page) for page in PAGES if blocks(page)}
-
-
-@pytest.fixture
-def folder(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    weights: Weights,
-    photo: Image.Image,
-    painting: Image.Image,
-) -> Path:
-    """A folder with what the pages name, in a process whose presets are small."""
-    photo.save(tmp_path / "photo.jpg")
-    painting.save(tmp_path / "painting.jpg")
-    records = ROOT / "results/intel-xeon-2-cores"
-    machine = tmp_path / "results" / records.name
-    machine.mkdir(parents=True)
-    for suite in ("iteration", "sizes"):
-        shutil.copy(records / f"2026-11-25-{suite}.json", machine)
-    for side in ("before", "after"):
-        shutil.copy(records / "2026-11-25-iteration.json", tmp_path / f"results/{side}.json")
-    small = {key: replace(row, size=32, iterations=2) for key, row in presets.PRESETS.items()}
-    monkeypatch.setattr(presets, "PRESETS", small)
-    monkeypatch.setattr(stylebench, "PRESETS", small, raising=False)
-    monkeypatch.setattr("stylebench.model.weights.random_weights", lambda seed=0: weights)
-    monkeypatch.setattr("stylebench.model.weights._auto", lambda: weights)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command line's own
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("page", EXAMPLES)
-def test_examples_run_as_pasted(page, folder, monkeypatch, capsys):
-    for language, text in EXAMPLES[page]:
-        if language == "python":
-            capsys.readouterr()
-            exec(compile(smaller(text), page, "exec"), {"__name__": "__main__"})
-            assert capsys.readouterr().err == ""
-        elif language == "sh":
-            for words in lines(text):
-                if not measures(words):
-                    run(words, monkeypatch, capsys)
-
-
-def test_blocks_are_of_the_languages_that_are_run():
-    languages = {language for page in EXAMPLES.values() for language, _ in page}
-    assert languages <= {"python", "sh", "text"}
-
-
-def run(words, monkeypatch, capsys) -> None:
-    """Run one line of a shell, or check what of it can be checked here."""
-    match words:
-        case ["stylebench", "bench", "compare", *rest] if "--base" in rest:
-            assert options(rest) <= options_of("stylebench", words[1:3], monkeypatch, capsys)
-        case ["stylebench", *rest]:
-            monkeypatch.setattr(sys, "argv", ["stylebench", *smaller_line(rest)])
-            with pytest.raises(SystemExit) as ended:
-                main()
-            assert not ended.value.code, (words, capsys.readouterr().err)
-        case ["python", "-m", module, *rest]:
-            assert options(rest) <= options_of(module, [], monkeypatch, capsys)
-        case ["make", target]:
-            assert target in TARGETS
-        case ["pip", "install", source]:
-            path, *extra = source.rstrip("]").split("[")
-            assert path == "."
-            assert set(extra) <= set(EXTRAS)
-        case _:
-            pytest.fail(f"nothing says how to run {shlex.join(words)!r}")
-
-
-def options(words: list[str]) -> set[str]:
-    return {word for word in words if word.startswith("-")}
-
-
-def options_of(module: str, command: list[str], monkeypatch, capsys) -> set[str]:
-    """The options that the help of a module's command names."""
-    monkeypatch.setattr(sys, "argv", [module, *command, "--help"])
-    monkeypatch.setenv("COLUMNS", "200")
-    capsys.readouterr()
-    monkeypatch.delitem(sys.modules, module, raising=False)  # runpy warns of what is imported
-    with pytest.raises(SystemExit):
-        runpy.run_module(module, run_name="__main__")
-    return set(OPTION.findall(capsys.readouterr().out))
-
-
-def smaller(code: str) -> str:
-    """A Python example on small images."""
-    code = re.sub(r"\bsize=\d+", "size=32", code)
-    code = re.sub(r"\biterations=(\d+)", lambda n: f"iterations={few(int(n[1]))}", code)
-    code = re.sub(r"\bevery=\d+", "every=1", code)
-    return re.sub(r"\bscales=\{.*?\}", "scales={24: 1}", code)
-
-
-def few(iterations: int) -> int:
-    """2 iterations, or 3 where a run goes on for longer than the one before."""
-    return 2 if iterations <= 50 else 3
-
-
-def smaller_line(words: list[str]) -> list[str]:
-    """The arguments of ``stylebench`` on small images."""
-    command, *rest = words
-    longer = 3 if "--resume" in rest else 2
-    if command in ("stylize", "demo", "compare"):
-        rest = put(rest, "--size", 32)
-        rest = put(rest, "--iterations", longer)
-        if command == "stylize":
-            rest = put(rest, "--preview-every", 1) if "--preview-every" in rest else rest
-            rest = put(rest, "--scales", "24=1") if "--scales" in rest else rest
-    elif command == "bench" and rest[0] in SUITES:
-        rest = put(["smoke", *rest[1:]], "--size", 32)
-        rest = put(rest, "--filter", "fused") if "--filter" in rest else rest
-    return [command, *rest]
-
-
-def put(words: list[str], option: str, value: object) -> list[str]:
-    """``words`` with an option's value, in place of the one that it has."""
-    if option not in words:
-        return [*words, option, str(value)]
-    index = words.index(option) + 1
-    return [*words[:index], str(value), *words[index + 1 :]]
-
-
-# Lines that come to the same small run, as two suites do, run once.
-MEASURING = {
-    shlex.join(smaller_line(words[1:])): words
-    for page in EXAMPLES.values()
-    for language, text in page
-    if language == "sh"
-    for words in lines(text)
-    if measures(words)
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("line", MEASURING)
-def test_examples_that_measure_run_as_pasted(line, folder, monkeypatch, capsys):
-    run(MEASURING[line], monkeypatch, capsys)
+def test_gatys_on_one_screen_runs_from_the_shell(photo, painting, tmp_path):
+    photo.save(tmp_path / "photo.png")
+    painting.save(tmp_path / "painting.png")
+    files = [tmp_path / name for name in ("photo.png", "painting.png", "out.png")]
+    source = GATYS.read_text("utf-8").replace("size=512, iterations=500", "size=32, iterations=2")
+    ran = subprocess.run(
+        [sys.executable, "-c", source, *map(str, files), "random"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("loss ")
+    with Image.open(files[2]) as picture:
+        assert picture.size == (32, 21)

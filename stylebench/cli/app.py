@@ -62,7 +62,13 @@ def stylize(
     tv_weight: Annotated[float | None, option("Total variation.", by_preset=True)] = None,
     pooling: options.Pooling = None,
     normalize: Annotated[
-        bool | None, option("Rescale to mean activation 1 (the paper).", by_preset=True)
+        bool | None,
+        option(
+            "Rescale to mean activation 1 (the paper).",
+            "--normalize/--no-normalize",
+            "--normalise/--no-normalise",
+            by_preset=True,
+        ),
     ] = None,
     weights: options.Weights = "auto",
     engine: Annotated[str, option("auto, fused, compiled, eager or reference.")] = "auto",
@@ -108,7 +114,7 @@ def stylize(
     """Repaint CONTENT in the manner of STYLE."""
     from stylebench.image.files import check_writable
     from stylebench.image.save import check_output
-    from stylebench.transfer.checkpoint import Keep
+    from stylebench.transfer.checkpoint import CheckpointConfig
     from stylebench.transfer.settings import Settings
 
     given = {name: value for name, value in locals().items() if name in vars(Settings())}
@@ -121,16 +127,16 @@ def stylize(
     for file in (losses, checkpoint):
         if file:
             check_writable(file)
-    keep = Keep(checkpoint, checkpoint_every) if checkpoint else None
+    keep = CheckpointConfig(checkpoint, checkpoint_every) if checkpoint else None
 
     def save(result: Result) -> None:
         result.save(output, bit_depth)
         if losses:
             result.save_losses(losses)
 
-    from stylebench.cli.progress import run_visibly
+    from stylebench.cli.stylize import stylize_files
 
-    run_visibly(content, style, settings, output, save, preview_every, quiet, keep, resume)
+    stylize_files(content, style, settings, output, save, preview_every, quiet, keep, resume)
 
 
 @app.command()

@@ -15,7 +15,8 @@ from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture, to_pil
 from stylebench.image.synthetic import landscape, painting
 from stylebench.parity.harness import Baseline, Comparison, baseline, compare
-from stylebench.transfer.schedule import precision_of
+from stylebench.transfer.device import resolve_precision
+from stylebench.transfer.inputs import load_inputs
 from stylebench.transfer.settings import Settings
 
 _AMPLIFIED = 10  # how much the strip enlarges differences
@@ -40,18 +41,17 @@ def compare_visibly(
     Raises:
         ValueError: a setting or image that cannot be, or a precision that an engine has not.
     """
-    for each in wanted:
-        precision_of(each)  # refuses what ``pose`` would, before anything is computed
-    photo = content or landscape()
-    art = styles or painting()
+    for settings in wanted:
+        resolve_precision(settings)  # refuses what cannot be, before anything is computed
+    inputs = load_inputs(content or landscape(), styles or painting(), wanted[0])
     console = Console(highlight=False, soft_wrap=True)
     folder.mkdir(parents=True, exist_ok=True)
     with console.status("reference"):
-        base = baseline(photo, art, wanted[0])
+        base = baseline(inputs, wanted[0])
     comparisons = []
-    for each in wanted:
-        with console.status(f"{each.engine} {each.precision}"):
-            comparisons.append(compare(photo, art, each, base))
+    for settings in wanted:
+        with console.status(f"{settings.engine} {settings.precision}"):
+            comparisons.append(compare(inputs, settings, base))
     for comparison in comparisons:
         console.print(_table(comparison))
         console.print(_summary(comparison, base))

@@ -37,7 +37,7 @@ def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
                 style,
                 settings,
                 show,
-                announce=lambda problem: console.print(problem.description),
+                on_start=lambda problem: console.print(problem.description),
             )
     except Interrupted as stop:
         result, interrupted = stop.result, True

@@ -1,4 +1,4 @@
-"""What is on this machine and what a run here would use."""
+"""``stylebench doctor``: versions, devices and weights here, and the choices of a run."""
 
 from __future__ import annotations
 

@@ -27,16 +27,17 @@ from functools import cached_property
 
 from torch import Tensor
 
-from stylebench.image.load import ImageSource
 from stylebench.image.metrics import WINDOW, psnr, ssim
 from stylebench.model.precision import in_fp64, with_fp64
 from stylebench.parity.comparison import Check, Comparison, Term
 from stylebench.parity.errors import Evaluation, deviation, errors, evaluate, perturbed
-from stylebench.transfer.loop import NonFinite, Trace, optimize
-from stylebench.transfer.problem import Problem, Styles, pose
-from stylebench.transfer.schedule import coarse_to_fine, polish_of
+from stylebench.transfer.inputs import Inputs
+from stylebench.transfer.loop import optimize
+from stylebench.transfer.problem import Problem, build_problem
+from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Settings
-from stylebench.transfer.state import Moved
+from stylebench.transfer.state import RunState
+from stylebench.transfer.trace import NonFinite, Trace
 
 __all__ = [
     "Baseline",
@@ -93,7 +94,7 @@ class Baseline:
         return max(apart)
 
 
-def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baseline:
+def baseline(inputs: Inputs, settings: Settings) -> Baseline:
     """Run the reference in fp32 and evaluate the fp64 oracle along its way.
 
     Raises:
@@ -101,9 +102,9 @@ def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baselin
         NonFinite: the reference itself came to NaN.
     """
     single = replace(settings, engine="reference", precision="fp32")
-    problem = pose(content, style, single)
+    problem = build_problem(inputs, single)
     _check_size(problem.image)
-    total = problem.variant.iterations
+    total = problem.preset.iterations
     points: list[Tensor] = []
     trace, fault = _run(problem, single, points, marks=(1, (total + 1) // 2, total))
     if fault:
@@ -116,36 +117,34 @@ def baseline(content: ImageSource, style: Styles, settings: Settings) -> Baselin
         final_loss=trace.best_loss,
         picture=problem.rgb(trace.best),
         points=points,
-        exact=_exact(content, style, double, points),
-        averaged=_exact(content, style, replace(double, pooling="average"), points)
-        if problem.variant.pooling == "max"
+        exact=_exact(inputs, double, points),
+        averaged=_exact(inputs, replace(double, pooling="average"), points)
+        if problem.preset.pooling == "max"
         else [],
     )
 
 
-def _exact(
-    content: ImageSource, style: Styles, settings: Settings, points: Sequence[Tensor]
-) -> list[Evaluation]:
-    oracle = pose(content, style, settings)
+def _exact(inputs: Inputs, settings: Settings, points: Sequence[Tensor]) -> list[Evaluation]:
+    oracle = build_problem(inputs, settings)
     return [evaluate(oracle.engine, in_fp64(point).to(oracle.image)) for point in points]
 
 
-def compare(content: ImageSource, style: Styles, settings: Settings, base: Baseline) -> Comparison:
+def compare(inputs: Inputs, settings: Settings, base: Baseline) -> Comparison:
     """Hold the engine and precision that ``settings`` name against ``base``."""
-    problem = pose(content, style, settings)
+    problem = build_problem(inputs, settings)
     precision = problem.parameters["precision"]
     found = [evaluate(problem.engine, point) for point in base.points]
-    checks = _at_points(found, content, style, replace(settings, precision=precision), base)
+    checks = _at_points(found, inputs, replace(settings, precision=precision), base)
     if base.averaged:
-        checks += _averaged(content, style, replace(settings, precision=precision), base)
-    trace, fault = _run(problem, settings, polished=lambda each: pose(content, style, each))
+        checks += _averaged(inputs, replace(settings, precision=precision), base)
+    trace, fault = _run(problem, settings, build=lambda other: build_problem(inputs, other))
     if fault:
-        undone = 1 - len(trace.rows) / problem.variant.iterations
+        undone = 1 - len(trace.rows) / problem.preset.iterations
         checks.append(Check(f"{fault}: share of the run undone", undone, 0.0))
     judged, _ = base.problem.engine.loss_and_grad(trace.best.to(base.problem.image))
     final_loss = judged.total.item()
     excess = final_loss / base.final_loss - 1
-    limit = allowed_excess(precision, problem.variant.iterations)
+    limit = allowed_excess(precision, problem.preset.iterations)
     if excess > limit:
         limit = max(limit, FACTOR * base.spread)
     checks.append(Check("final loss above", excess, limit))
@@ -166,13 +165,12 @@ def compare(content: ImageSource, style: Styles, settings: Settings, base: Basel
 
 def _at_points(
     found: Sequence[Evaluation],
-    content: ImageSource,
-    style: Styles,
+    inputs: Inputs,
     settings: Settings,
     base: Baseline,
 ) -> list[Check]:
     """Loss and gradient as ``found`` at the three images, beside what plain PyTorch finds there."""
-    plain = pose(content, style, replace(settings, engine="eager")).engine
+    plain = build_problem(inputs, replace(settings, engine="eager")).engine
     points = zip(base.points, base.exact, strict=True)
     yardstick = [errors(plain, *point) for point in points]
     loss_limit = FACTOR * max(loss for loss, _ in yardstick) + FLOOR
@@ -185,13 +183,11 @@ def _at_points(
     return checks
 
 
-def _averaged(
-    content: ImageSource, style: Styles, settings: Settings, base: Baseline
-) -> list[Check]:
+def _averaged(inputs: Inputs, settings: Settings, base: Baseline) -> list[Check]:
     """The gradient at the three images with average pooling in place of max."""
     settings = replace(settings, pooling="average")
-    engine = pose(content, style, settings).engine
-    plain = pose(content, style, replace(settings, engine="eager")).engine
+    engine = build_problem(inputs, settings).engine
+    plain = build_problem(inputs, replace(settings, engine="eager")).engine
     checks = []
     for name, point, exact in zip(_POINTS, base.points, base.averaged, strict=True):
         (_, gradient), (_, plains) = errors(engine, point, exact), errors(plain, point, exact)
@@ -201,7 +197,7 @@ def _averaged(
 
 
 def _terms(found: Sequence[Evaluation], base: Baseline) -> list[Term]:
-    names = base.problem.variant.objective(*base.problem.image.shape[-2:]).terms
+    names = base.problem.preset.objective(*base.problem.image.shape[-2:]).terms
     terms = []
     for point, (values, _), (exact, _) in zip(_POINTS, found, base.exact, strict=True):
         shares = (values - exact).abs() / exact.sum()
@@ -229,40 +225,46 @@ def _run(
     settings: Settings,
     marked: list[Tensor] | None = None,
     marks: tuple[int, ...] = (),
-    polished: Callable[[Settings], Problem] | None = None,
+    build: Callable[[Settings], Problem] | None = None,
 ) -> tuple[Trace, NonFinite | None]:
-    """Run a problem; return its trace, and what ended it early.
+    """Run a problem; return its trace, and the fault that ended it early.
 
     Args:
-        problem: what to run.
-        settings: it was posed with.
+        problem: to be run.
+        settings: it was built of.
         marked: gets the images that the marked iterations evaluated.
         marks: iterations, from 1.
-        polished: poses the problem that the last iterations go on with, where ``settings`` have it.
+        build: builds the problem of the polish, where ``settings`` have one.
     """
-    moved = Moved.of(problem, settings)
-    trace = Trace(moved.image.clone())
-    kept = [] if marked is None else marked
+    images = [] if marked is None else marked
+    phase, *polish = make_schedule(
+        replace(settings, scales=None), polish_iterations(settings) if build else 0
+    )
+    state = RunState.begin(phase, problem)
+    fault = _run_phase(problem, state, marks, images)
+    for phase in polish if not fault else ():
+        assert build is not None  # there is no polish without it
+        problem = state.enter(phase, build(phase.settings))
+        fault = _run_phase(problem, state, (), images)
+    return state.trace, fault
 
+
+def _run_phase(
+    problem: Problem, state: RunState, marks: tuple[int, ...], images: list[Tensor]
+) -> NonFinite | None:
     def keep(evaluated: int) -> None:
-        kept.extend([moved.image.clone()] * marks.count(evaluated))
+        images.extend([state.image.clone()] * marks.count(evaluated))
 
     keep(1)
-    polish = polish_of(settings) if polished else 0
-    for leg in coarse_to_fine(replace(settings, scales=None), polish):
-        if leg.polishes and polished:
-            problem = polished(leg.settings)
-            moved.reset_best()
-            trace.restart(moved.image)
-        try:
-            optimize(
-                problem.engine,
-                moved.image,
-                moved.optimizer,
-                trace.done + leg.iterations,
-                trace,
-                lambda row: keep(int(row["iteration"]) + 1),
-            )
-        except NonFinite as fault:
-            return trace, fault
-    return trace, None
+    try:
+        optimize(
+            problem.engine,
+            state.image,
+            state.optimizer,
+            state.phase_ends,
+            state.trace,
+            lambda row: keep(int(row["iteration"]) + 1),
+        )
+    except NonFinite as fault:
+        return fault
+    return None

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from math import gcd
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from stylebench.image.load import ImageSource
-from stylebench.image.save import to_pil
 from stylebench.model.vgg import Pooling, Weights
-from stylebench.transfer.checkpoint import Checkpoint, CheckpointError, Keep, resident
-from stylebench.transfer.loop import NonFinite, Step, Trace, optimize
-from stylebench.transfer.problem import Problem, Styles, pose
-from stylebench.transfer.result import Diverged, Interrupted, Result
-from stylebench.transfer.schedule import Leg, carried, coarse_to_fine, polish_of, precision_of
+from stylebench.transfer.checkpoint import Checkpoint, CheckpointConfig, CheckpointError
+from stylebench.transfer.device import resolve_precision
+from stylebench.transfer.inputs import Styles, load_inputs
+from stylebench.transfer.observers import Callback, Observers
+from stylebench.transfer.problem import Problem, build_problem
+from stylebench.transfer.result import Interrupted, Result
+from stylebench.transfer.run import run_phase
+from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
-from stylebench.transfer.state import Moved
-from stylebench.version import __version__
-
-Callback = Callable[[Step], object]
+from stylebench.transfer.state import RunState
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +42,7 @@ def stylize(
     tv_weight: float | None = None,
     pooling: Pooling | None = None,
     normalize: bool | None = None,
+    normalise: bool | None = None,
     weights: str | Path | Weights = "auto",
     engine: str = "auto",
     precision: str = "auto",
@@ -84,9 +82,10 @@ def stylize(
         Interrupted: on Ctrl-C, with the best image so far.
         Diverged: when a loss or gradient is not finite, with the best image before that.
     """
-    given = locals()
-    chosen = Settings(**{field.name: given[field.name] for field in fields(Settings)})
-    return style_transfer(content, style, chosen, callback).image
+    keywords = locals()
+    names = [*(field.name for field in fields(Settings)), "normalise"]
+    settings = Settings(**{name: keywords[name] for name in names})
+    return style_transfer(content, style, settings, callback).image
 
 
 def style_transfer(
@@ -94,9 +93,9 @@ def style_transfer(
     style: Styles,
     settings: Settings | None = None,
     callback: Callback | None = None,
-    announce: Callable[[Problem], object] | None = None,
-    pause_every: int = 0,
-    keep: Keep | None = None,
+    on_start: Callable[[Problem], object] | None = None,
+    sync_every: int = 0,
+    keep: CheckpointConfig | None = None,
     resume: str | Path | None = None,
 ) -> Result:
     """``stylize`` with its settings as an object, returning the whole ``Result``.
@@ -106,8 +105,8 @@ def style_transfer(
         style: likewise.
         settings: likewise; the defaults where there are none.
         callback: likewise.
-        announce: called with every problem before it is run: one a scale.
-        pause_every: have ``callback`` see the image at multiples of so many iterations exactly.
+        on_start: called with the problem of every phase before it is run: one a size or precision.
+        sync_every: have ``callback`` see the image at multiples of so many iterations exactly.
         keep: write checkpoints, from which the run can be taken up again.
         resume: a checkpoint to go on from, with no bit different on the machine that wrote it. The
             other arguments are those that it was made with; ``iterations`` may be more.
@@ -117,131 +116,37 @@ def style_transfer(
             one of torch's own, which are not kept.
     """
     settings = settings or Settings()
-    polish = polish_of(settings)
-    saved = Checkpoint.load(Path(resume)) if resume else None
-    trace: Trace | None = None
+    phases = make_schedule(settings, polish_iterations(settings))
+    checkpoint = Checkpoint.load(Path(resume)) if resume else None
+    inputs = load_inputs(content, style, settings)
+    observers = Observers(callback, on_start, sync_every, keep)
+    state: RunState | None = None
     result: Result | None = None
-    start: Tensor | None = None
-    moved: Moved | None = None
-    for index, leg in enumerate(coarse_to_fine(settings, polish)):
-        if saved and index < saved.leg:
-            continue
-        if leg.polishes and moved:
-            moved.reset_best()
+    for phase in phases[checkpoint.phase if checkpoint else 0 :]:
         try:
-            problem = pose(content, style, leg.settings)
+            problem = build_problem(inputs, phase.settings, last=phase.last)
         except KeyboardInterrupt as error:
             if result is None:
                 raise
             raise Interrupted(result) from error
-        first = trace.done if trace else 0
-        if saved and index == saved.leg:
-            saved.check(problem)
-            problem = replace(problem, image=saved.start.to(problem.image))
-            moved = saved.moved(Moved.of(problem, leg.settings))
-            trace, first = saved.trace(), saved.first
-        elif trace is None or moved is None or start is None:
-            trace = Trace(problem.image.clone())
-            moved = Moved.of(problem, leg.settings)
-        elif not leg.polishes:
-            problem = carried(trace.best, start, problem)
-            moved = Moved.of(problem, leg.settings)
+        if state is not None:
+            problem = state.enter(phase, problem)
+        elif checkpoint is not None:
+            state, problem = RunState.load(checkpoint, phase, problem)
+        else:
+            state = RunState.begin(phase, problem)
         if keep:
-            resident(moved)  # now, not at the first checkpoint
+            state.checkpointable()  # now, not at the first checkpoint
         _log.info(problem.description)
-        if announce is not None:
-            announce(problem)
-        if trace.done == first:
-            trace.restart(moved.image)
-        told = Told(callback, pause_every, keep, index, first)
-        result = _run(problem, leg, moved, trace, told, result)
-        start = problem.image
+        if on_start is not None:
+            on_start(problem)
+        result = run_phase(problem, state, observers, before=result)
         del problem  # and so its engine, whose memory the next one's can take
     if result is None:
-        raise CheckpointError("the checkpoint is in a leg that this run does not have")
-    precision = precision_of(settings)
-    whole = {"precision": precision, "polish": polish, "schedule": settings.schedule()}
+        raise CheckpointError("the checkpoint is in a phase that this run does not have")
+    whole = {
+        "precision": resolve_precision(settings),
+        "polish": polish_iterations(settings),
+        "schedule": settings.schedule(),
+    }
     return replace(result, parameters={**result.parameters, **whole})
-
-
-def run(problem: Problem, settings: Settings, callback: Callback | None = None) -> Result:
-    """Optimize a problem that ``pose`` made of ``settings``, at its one scale."""
-    (leg,) = coarse_to_fine(replace(settings, scales=None))
-    trace = Trace(problem.image.clone())
-    return _run(problem, leg, Moved.of(problem, settings), trace, Told(callback))
-
-
-@dataclass(frozen=True)
-class Told:
-    """Who is told of the iterations of a leg, and what is kept of them.
-
-    Attributes:
-        callback: as ``style_transfer``'s.
-        pause_every: likewise.
-        keep: likewise.
-        leg: which one, from 0.
-        first: evaluations before it.
-    """
-
-    callback: Callback | None = None
-    pause_every: int = 0
-    keep: Keep | None = None
-    leg: int = 0
-    first: int = 0
-
-    @property
-    def stops(self) -> int:
-        """Where the image has to be seen: at multiples of this."""
-        every = self.keep.every if self.keep else 0
-        return gcd(self.pause_every, every)
-
-    def due(self, trace: Trace, iteration: int, last: int) -> bool:
-        """Whether the state after ``iteration`` is to be kept, in a leg that ends with ``last``."""
-        if not self.keep or iteration != trace.done:
-            return False
-        return iteration % self.keep.every == 0 or iteration == last
-
-
-def _run(
-    problem: Problem,
-    leg: Leg,
-    moved: Moved,
-    trace: Trace,
-    told: Told,
-    before: Result | None = None,
-) -> Result:
-    """Add one leg to ``trace``; the result is that of everything so far, ``before`` included."""
-    image, last = moved.image, told.first + leg.iterations
-
-    def result() -> Result:
-        outcome = {
-            "iterations_done": trace.done,
-            "loss": trace.best_loss,
-            "best_iteration": trace.best_iteration,
-            "seconds": trace.rows[-1]["seconds"],
-        }
-        parameters = {"stylebench": __version__, **problem.parameters, **outcome}
-        return Result(problem.rgb(trace.best), problem.alpha, trace.rows, parameters)
-
-    def step(row: dict[str, float]) -> Step:
-        share = leg.share(int(row["iteration"]) - told.first)
-        return Step.of(row, leg.total, share, lambda: to_pil(problem.rgb(image), problem.alpha))
-
-    def tell(row: dict[str, float]) -> None:
-        if told.keep and told.due(trace, int(row["iteration"]), last):
-            Checkpoint.of(told.leg, told.first, problem, moved, trace).save(told.keep.path)
-        if told.callback:
-            told.callback(step(row))
-
-    try:
-        optimize(problem.engine, image, moved.optimizer, last, trace, tell, told.stops)
-    except KeyboardInterrupt as error:
-        found = result() if trace.best_iteration else before
-        if found is None:
-            raise
-        raise Interrupted(found) from error
-    except NonFinite as error:
-        precision = problem.parameters["precision"]
-        found = result() if trace.best_iteration else before
-        raise Diverged(error, found, precision) from error
-    return result()

@@ -78,3 +78,9 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Whether ``device`` is a CPU that multiplies bf16 itself; else bf16 only slows down."""
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def resolve_precision(settings: Settings) -> str:
+    """The precision that a run computes in before its polish, on the device it would use."""
+    device = choose_device(settings.device)
+    return choose_precision(settings, choose_engine(settings, device), device)

@@ -1,4 +1,4 @@
-"""What a run gives, also one that ends early."""
+"""The result of a run, also of one that ends early."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stylebench.image.files import atomic_path, check_writable
 from stylebench.image.save import save_image, to_pil
-from stylebench.transfer.loop import NonFinite
+from stylebench.transfer.trace import NonFinite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished (or cut short) run.
+    """The picture of a finished or cut short run, and how its loss fell.
 
     Attributes:
         rgb: [3, H, W] fp32 in [0, 1] on the CPU, the image with the lowest loss seen.

@@ -1,9 +1,9 @@
-"""Everything a user may choose about a run, checked before anything is computed."""
+"""The settings of a run, checked before anything is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import InitVar, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,8 +41,8 @@ class Settings:
         pooling: ``average`` or ``max``.
         normalize: rescale the network to mean activation 1 on the given images, as the paper did.
         weights: ``auto``, ``imagenet``, ``gatys``, ``random``, ``random:SEED`` or a file.
-        engine: ``reference``, ``eager`` (plain PyTorch at any precision), ``compiled``, ``fused``, or
-            ``auto``, the fastest that is right.
+        engine: ``reference``, ``eager`` (plain PyTorch at any precision; once ``plain``),
+            ``compiled``, ``fused``, or ``auto``, the fastest that is right.
         precision: of features and weights: ``fp32``, ``tf32`` (CUDA alone), ``bf16``, ``fp16``,
             ``fp64``, or ``auto``: fp16 on GPUs with tensor cores, bf16 on CPUs that multiply it,
             else fp32. Losses and the image are at least fp32.
@@ -60,6 +60,7 @@ class Settings:
         init: ``content``, ``noise`` (white, as the paper), ``style``, or an image file.
         seed: of the noise.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None takes the best there is.
+        normalise: another spelling of ``normalize``.
     """
 
     preset: str = "gatys-pytorch"
@@ -88,8 +89,10 @@ class Settings:
     init: str | Path | None = None
     seed: int = 0
     device: str | torch.device | None = None
+    normalise: InitVar[bool | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, normalise: bool | None) -> None:
+        self._accept_former_names(normalise)
         _choice("engine", self.engine, ("auto", *ENGINES))
         _choice("precision", self.precision, ("auto", *PRECISIONS))
         _choice("optimizer", self.optimizer, OPTIMIZERS)
@@ -104,24 +107,24 @@ class Settings:
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed!r}: expected a whole number from 0 to 2^63 - 1")
         self._check_init()
-        # These raise where the preset, what it is overridden with, or a scale is wrong.
-        self.variant()
+        # These raise where the preset, an override of it, or a scale is wrong.
+        self.resolved_preset()
         self.schedule()
 
-    def variant(self) -> Preset:
+    def resolved_preset(self) -> Preset:
         """The preset with this run's numbers in place of its own."""
-        chosen = preset(self.preset)
         names = {field.name for field in fields(Preset)}
-        given = {name: value for name, value in vars(self).items() if name in names}
-        given = {name: value for name, value in given.items() if value is not None}
+        overrides = {
+            name: value for name, value in vars(self).items() if name in names and value is not None
+        }
         for name in ("content_layers", "style_layers"):
-            if name in given:
-                given[name] = layer_weights(given[name])
-        return replace(chosen, **given)
+            if name in overrides:
+                overrides[name] = layer_weights(overrides[name])
+        return replace(preset(self.preset), **overrides)
 
     def schedule(self) -> dict[int, int]:
         """Size -> iterations of every scale, coarse to fine, the one asked for last."""
-        final = self.variant()
+        final = self.resolved_preset()
         scales = self.scales or ()
         if not isinstance(scales, Mapping):
             scales = dict.fromkeys(scales, final.iterations)
@@ -136,7 +139,7 @@ class Settings:
             )
         return {**scales, final.size: final.iterations}
 
-    def blend(self, styles: int) -> list[float]:
+    def normalized_style_weights(self, styles: int) -> list[float]:
         """Weights of the style images, adding up to 1."""
         weights = [1.0] * styles if self.style_weights is None else list(self.style_weights)
         if len(weights) != styles:
@@ -147,8 +150,19 @@ class Settings:
             )
         return [weight / sum(weights) for weight in weights]
 
+    @property
+    def starts_from_file(self) -> bool:
+        """Whether ``init`` names an image file."""
+        return self.init is not None and self.init not in INITS
+
+    def _accept_former_names(self, normalise: bool | None) -> None:
+        if normalise is not None:
+            object.__setattr__(self, "normalize", normalise)
+        if self.engine == "plain":
+            object.__setattr__(self, "engine", "eager")
+
     def _check_init(self) -> None:
-        if self.init is None or self.init in INITS or Path(self.init).is_file():
+        if not self.starts_from_file or Path(str(self.init)).is_file():
             return
         raise ValueError(
             f"unknown init {str(self.init)!r}: expected {', '.join(INITS)} or an image file"

@@ -1,63 +1,138 @@
-"""An image on its way, and the optimizer that a user's settings come to."""
+"""Everything that changes in a run, in one object that saves and loads itself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
 
 from torch import Tensor
 
-from stylebench.model.precision import PRECISIONS
 from stylebench.optim.adam import Adam
 from stylebench.optim.base import DeviceOptimizer, Optimizer
 from stylebench.optim.lbfgs import LBFGS
-from stylebench.optim.torch_optimizers import TorchAdam, TorchLBFGS
+from stylebench.transfer.checkpoint import Checkpoint, CheckpointError, identity_of
+from stylebench.transfer.optimizer import make_optimizer
 from stylebench.transfer.problem import Problem
-from stylebench.transfer.settings import HISTORY_DTYPES, Settings
+from stylebench.transfer.schedule import Phase, warm_start
+from stylebench.transfer.trace import Trace
 
-_ADAM_RATE = 0.02  # of the image's range, as crowsonkb/style-transfer-pytorch
 
+@dataclass
+class RunState:
+    """A run between two iterations.
 
-@dataclass(frozen=True)
-class Moved:
-    """An image on its way, preprocessed [1, 3, H, W], and what moves it."""
+    Attributes:
+        image: preprocessed [1, 3, H, W], moved in place.
+        optimizer: bound to ``image``.
+        start: [1, 3, H, W], the image that the phase began with.
+        trace: every evaluation so far, and the best image.
+        phase: the phase that the run is in.
+        phase_began: evaluations before that phase.
+    """
 
     image: Tensor
     optimizer: Optimizer | DeviceOptimizer
+    start: Tensor
+    trace: Trace
+    phase: Phase
+    phase_began: int = 0
 
     @classmethod
-    def of(cls, problem: Problem, settings: Settings) -> Moved:
-        """The start of ``problem``, with the optimizer that ``settings`` name."""
+    def begin(cls, phase: Phase, problem: Problem) -> RunState:
+        """The state before the first iteration, at the problem's starting image."""
         image = problem.image.clone()
-        return cls(image, make_optimizer(settings, problem, image))
+        optimizer = make_optimizer(phase.settings, problem, image)
+        return cls(image, optimizer, problem.image, Trace(image.clone()), phase)
+
+    def enter(self, phase: Phase, problem: Problem) -> Problem:
+        """Go on to the next phase.
+
+        A polish keeps image and curvature; a larger size starts from the best image so far.
+
+        Returns:
+            The problem as it is run, with its true starting image.
+        """
+        if phase.polishes:
+            self.reset_best()
+        else:
+            problem = warm_start(self.trace.best, self.start, problem)
+            self.image = problem.image.clone()
+            self.optimizer = make_optimizer(phase.settings, problem, self.image)
+            self.trace.restart(self.image)
+        self.start, self.phase, self.phase_began = problem.image, phase, self.trace.done
+        return problem
 
     def reset_best(self) -> None:
-        """Go on, with the curvature that was learnt, to gradients of another precision."""
+        """Forget the best image, since gradients of another precision come; keep the curvature."""
         if isinstance(self.optimizer, DeviceOptimizer):
             self.optimizer.reset_best()
+        self.trace.restart(self.image)
 
+    @property
+    def phase_ends(self) -> int:
+        """Evaluations when the phase is done."""
+        return self.phase_began + self.phase.iterations
 
-def make_optimizer(
-    settings: Settings, problem: Problem, image: Tensor
-) -> Optimizer | DeviceOptimizer:
-    """Torch's own for the reference; elsewhere the ones that never leave the device.
+    def save(self, path: Path, problem: Problem) -> None:
+        """Write a checkpoint, atomically.
 
-    Raises:
-        ValueError: torch's own L-BFGS is needed, and a history dtype that it does not have asked.
-    """
-    plain = problem.engine.name == "reference"
-    if settings.optimizer == "adam":
-        scale = sum(problem.preprocessing.scale) / len(problem.preprocessing.scale)
-        rate = (settings.learning_rate or _ADAM_RATE) * scale
-        return TorchAdam(image, rate) if plain else Adam(image, rate)
-    rate = settings.learning_rate or 1.0
-    tolerances = settings.tolerance_grad, settings.tolerance_change
-    if plain or max(tolerances) >= 0:  # testing for convergence takes the host
-        if settings.history_dtype == "bf16":
-            raise ValueError(
-                "torch's own L-BFGS, which the reference engine and tolerances take, has no bf16 "
-                "history; drop history_dtype, or choose engine fused and no tolerances"
+        Raises:
+            CheckpointError: the optimizer is one of torch's own.
+        """
+        Checkpoint(
+            phase=self.phase.index,
+            phase_began=self.phase_began,
+            start=self.start,
+            image=self.image,
+            optimizer=self.checkpointable().state_dict(),
+            rows=self.trace.rows,
+            best_loss=self.trace.best_loss,
+            best_iteration=self.trace.best_iteration,
+            identity=identity_of(problem),
+        ).save(path)
+
+    @classmethod
+    def load(
+        cls, checkpoint: Checkpoint, phase: Phase, problem: Problem
+    ) -> tuple[RunState, Problem]:
+        """The state that was saved, and the problem with the start that it had.
+
+        Args:
+            checkpoint: as it was read.
+            phase: the one that ``checkpoint.phase`` counts.
+            problem: built anew for that phase.
+
+        Raises:
+            CheckpointError: it belongs to another problem or optimizer.
+        """
+        checkpoint.check(problem)
+        problem = replace(problem, image=checkpoint.start.to(problem.image))
+        state = cls.begin(phase, problem)
+        state.image.copy_(checkpoint.image)
+        try:
+            state.checkpointable().load_state_dict(dict(checkpoint.optimizer))
+        except ValueError as error:
+            raise CheckpointError(f"the checkpoint is of another optimizer: {error}") from error
+        state.phase_began = checkpoint.phase_began
+        state.trace = Trace(
+            state.image.clone(),
+            checkpoint.best_loss,
+            checkpoint.best_iteration,
+            list(checkpoint.rows),
+            perf_counter() - checkpoint.rows[-1]["seconds"],  # the clock goes on where it stopped
+        )
+        return state, problem
+
+    def checkpointable(self) -> LBFGS | Adam:
+        """The optimizer, whose state can be saved.
+
+        Raises:
+            CheckpointError: it is one of torch's own.
+        """
+        if not isinstance(self.optimizer, LBFGS | Adam):
+            raise CheckpointError(
+                "checkpoints need an optimizer that stays on the device: choose another engine "
+                "than reference, and no tolerances"
             )
-        return TorchLBFGS(image, settings.history, rate, *tolerances)
-    dtype = HISTORY_DTYPES.get(settings.history_dtype or "")
-    noisy = PRECISIONS[problem.parameters["precision"]].noisy
-    return LBFGS(image, settings.history, rate, dtype, noisy=noisy)
+        return self.optimizer

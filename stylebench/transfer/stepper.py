@@ -1,8 +1,9 @@
-"""One iteration, evaluate and move and log, repeated by the host or by the device on its own.
+"""Steppers: one iteration, repeated by the host or by the device on its own.
 
-``HostStepper`` looks at every loss, as torch's optimizers need it. ``GraphStepper`` never does: losses go to
-a buffer on the device, and on CUDA the whole iteration is one captured graph, so that repeating it
-costs the host a single call.
+An iteration evaluates the engine, steps the optimizer and logs the losses. ``HostStepper`` reads
+every loss, as torch's optimizers need it. ``GraphStepper`` never does: losses go to a buffer on the
+device, and on CUDA the whole iteration is one captured graph, so that repeating it costs the host a
+single call.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Stepper(Protocol):
 
     Attributes:
         converged: the optimizer has said so; there is nothing left to do.
-        syncs_every_step: whether the host looks at every image; else it does well to let several go by.
+        syncs_every_step: whether the host waits for every iteration anyway; else it does well to
+            ask for several at once.
         best_image: the image of the lowest finite loss so far, the first image before that.
     """
 

@@ -61,7 +61,7 @@ def broken(arguments):
 
     def run(gradient):
         breakage = (
-            "from stylebench.engines import fused\n"
+            "from stylebench.engines.fused import engine as fused\n"
             "original = fused.Fused._backward\n"
             f"fused.Fused._backward = lambda self, image: {gradient}\n"
             "from stylebench.cli.app import main\n"

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from stylebench.cli.progress import progress
-from stylebench.transfer.loop import Step
+from stylebench.transfer.observers import Step
 
 
 def steps(count):

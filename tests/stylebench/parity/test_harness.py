@@ -12,6 +12,7 @@ from stylebench.image.metrics import psnr, ssim
 from stylebench.model.precision import PRECISIONS
 from stylebench.parity.errors import evaluate
 from stylebench.parity.harness import LOSS_EXCESS, Check, allowed_excess, baseline, compare
+from stylebench.transfer.inputs import load_inputs
 from stylebench.transfer.settings import Settings
 
 QUICK = Settings(
@@ -20,8 +21,13 @@ QUICK = Settings(
 
 
 @pytest.fixture(scope="module")
-def base(photo, painting):
-    return baseline(photo, painting, QUICK)
+def inputs(photo, painting):
+    return load_inputs(photo, painting, QUICK)
+
+
+@pytest.fixture(scope="module")
+def base(inputs):
+    return baseline(inputs, QUICK)
 
 
 def failures(comparison):
@@ -29,8 +35,8 @@ def failures(comparison):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_fused_is_within_tolerance(photo, painting, base, precision):
-    comparison = compare(photo, painting, replace(QUICK, precision=precision), base)
+def test_fused_is_within_tolerance(inputs, base, precision):
+    comparison = compare(inputs, replace(QUICK, precision=precision), base)
     assert failures(comparison) == []
     assert comparison.passed
     assert (comparison.engine, comparison.precision) == ("fused", precision)
@@ -44,14 +50,14 @@ def test_fused_is_within_tolerance(photo, painting, base, precision):
     assert comparison.ssim > 0.5
 
 
-def test_the_reference_is_within_its_own_tolerance(photo, painting, base):
-    comparison = compare(photo, painting, replace(QUICK, engine="reference"), base)
+def test_the_reference_is_within_its_own_tolerance(inputs, base):
+    comparison = compare(inputs, replace(QUICK, engine="reference"), base)
     assert comparison.passed
     assert comparison.final_loss == pytest.approx(base.final_loss)
     assert comparison.psnr > 100
 
 
-def test_a_wrong_loss_is_caught(photo, painting, base, monkeypatch):
+def test_a_wrong_loss_is_caught(inputs, base, monkeypatch):
     original = fused.sk.style_loss_forward
 
     def wrong(x, target, weight):
@@ -59,34 +65,34 @@ def test_a_wrong_loss_is_caught(photo, painting, base, monkeypatch):
         return loss * 1.0001, slope
 
     monkeypatch.setattr(fused.sk, "style_loss_forward", wrong)
-    found = failures(compare(photo, painting, QUICK, base))
+    found = failures(compare(inputs, QUICK, base))
     assert "loss at the start" in found
     assert "gradient at the start" not in found
 
 
 @pytest.mark.parametrize("factor", [1.008, 0.9999, -1.0])
-def test_a_wrong_gradient_is_caught(photo, painting, base, monkeypatch, factor):
+def test_a_wrong_gradient_is_caught(inputs, base, monkeypatch, factor):
     """With the default preset's max pooling, below which a hundredth would hide."""
-    assert base.problem.variant.pooling == "max"
+    assert base.problem.preset.pooling == "max"
     original = fused.Fused._backward
     monkeypatch.setattr(fused.Fused, "_backward", lambda self, x: original(self, x) * factor)
-    found = failures(compare(photo, painting, QUICK, base))
+    found = failures(compare(inputs, QUICK, base))
     for point in ("start", "middle", "end"):
         assert f"gradient at the {point}, average pooling" in found
     assert "loss at the start" not in found
 
 
-def test_average_pooling_is_not_compared_twice(photo, painting):
+def test_average_pooling_is_not_compared_twice(inputs):
     average = replace(QUICK, pooling="average")
-    found = compare(photo, painting, average, baseline(photo, painting, average))
+    found = compare(inputs, average, baseline(inputs, average))
     assert failures(found) == []
     assert [check.what for check in found.checks if "average" in check.what] == []
 
 
-def test_every_loss_term_is_recorded_by_name(photo, painting, base, monkeypatch):
+def test_every_loss_term_is_recorded_by_name(inputs, base, monkeypatch):
     original = fused.sk.content_loss
     monkeypatch.setattr(fused.sk, "content_loss", lambda *given: original(*given) * 1.5)
-    found = compare(photo, painting, QUICK, base).as_json()["terms"]
+    found = compare(inputs, QUICK, base).as_json()["terms"]
     assert [term["name"] for term in found[:6]] == [
         "content relu4_2", *(f"style relu{block}_1" for block in range(1, 6))
     ]  # fmt: skip
@@ -101,7 +107,7 @@ def test_every_loss_term_is_recorded_by_name(photo, painting, base, monkeypatch)
 
 @pytest.mark.parametrize("from_evaluation", [1, 5])
 def test_an_engine_that_gives_nan_fails_and_is_still_shown(
-    photo, painting, base, monkeypatch, from_evaluation
+    inputs, base, monkeypatch, from_evaluation
 ):
     evaluations = []
     original = fused.Fused.loss_and_grad
@@ -112,7 +118,7 @@ def test_an_engine_that_gives_nan_fails_and_is_still_shown(
         return terms, gradient * float("nan") if len(evaluations) >= from_evaluation else gradient
 
     monkeypatch.setattr(fused.Fused, "loss_and_grad", spoilt)
-    comparison = compare(photo, painting, QUICK, base)
+    comparison = compare(inputs, QUICK, base)
     assert not comparison.passed
     assert any("became NaN or infinite" in what for what in failures(comparison))
     assert comparison.picture.isfinite().all()
@@ -120,17 +126,17 @@ def test_an_engine_that_gives_nan_fails_and_is_still_shown(
     assert not record["passed"]
 
 
-def test_equal_pictures_are_valid_json(photo, painting, base):
-    comparison = compare(photo, painting, replace(QUICK, engine="reference"), base)
+def test_equal_pictures_are_valid_json(inputs, base):
+    comparison = compare(inputs, replace(QUICK, engine="reference"), base)
     assert comparison.psnr == float("inf")
     assert json.loads(json.dumps(comparison.as_json(), allow_nan=False))["psnr"] is None
 
 
-def test_pictures_too_small_to_compare_are_refused_before_the_run(photo, painting, monkeypatch):
+def test_pictures_too_small_to_compare_are_refused_before_the_run(inputs, monkeypatch):
     monkeypatch.setattr("stylebench.parity.harness.optimize", None)
     small = replace(QUICK, preset="pytorch-tutorial", size=14)
     with pytest.raises(ValueError, match=r"14 x 9 px are too few to compare pictures by: .* 11 px"):
-        baseline(photo, painting, small)
+        baseline(inputs, small)
 
 
 def test_the_oracle_of_a_device_without_fp64_is_on_the_cpu(apple):
@@ -153,27 +159,25 @@ def test_the_final_loss_has_a_fixed_limit_from_300_iterations_on():
 
 
 @pytest.mark.parametrize(("spread", "limit"), [(0.3, 0.6), (0.2, 0.4), (0.0, 0.25)])
-def test_beyond_it_an_engine_may_be_off_by_twice_what_the_reference_is(
-    photo, painting, base, spread, limit
-):
+def test_beyond_it_an_engine_may_be_off_by_twice_what_the_reference_is(inputs, base, spread, limit):
     lower = replace(base, final_loss=base.final_loss / 1.5)
     vars(lower)["spread"] = spread
-    *_, check = compare(photo, painting, QUICK, lower).checks
+    *_, check = compare(inputs, QUICK, lower).checks
     assert (check.what, check.limit) == ("final loss above", pytest.approx(limit))
     assert check.value == pytest.approx(0.5, abs=0.02)
     assert check.passed == (limit == 0.6)
 
 
-def test_a_run_that_is_slower_to_descend_is_caught(photo, painting, base):
+def test_a_run_that_is_slower_to_descend_is_caught(inputs, base):
     assert 0 < base.spread < 0.05
     slow = replace(QUICK, learning_rate=0.1)
-    assert failures(compare(photo, painting, slow, base)) == ["final loss above"]
+    assert failures(compare(inputs, slow, base)) == ["final loss above"]
 
 
-def test_what_is_within_it_takes_no_second_reference(photo, painting, monkeypatch):
-    base = baseline(photo, painting, QUICK)
-    monkeypatch.setattr("stylebench.parity.harness.nearby", None)
-    assert compare(photo, painting, QUICK, base).passed
+def test_what_is_within_it_takes_no_second_reference(inputs, monkeypatch):
+    base = baseline(inputs, QUICK)
+    monkeypatch.setattr("stylebench.parity.harness.perturbed", None)
+    assert compare(inputs, QUICK, base).passed
 
 
 def test_a_check_fails_on_nan():

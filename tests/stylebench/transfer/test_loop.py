@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from stylebench.engines import LossTerms
-from stylebench.transfer.loop import NonFinite, Step, Trace, optimize
+from stylebench.transfer.loop import optimize
+from stylebench.transfer.observers import Step
+from stylebench.transfer.trace import NonFinite, Trace
 
 
 class Bowl:

@@ -1,4 +1,4 @@
-"""Coarse to fine: what is run in which order, what is carried, and what a user sees of it."""
+"""Coarse to fine: the order of the phases, the warm start, and what a user sees of them."""
 
 import weakref
 
@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from stylebench import Interrupted, Settings, style_transfer, stylize
-from stylebench.transfer import api as transfer
-from stylebench.transfer.problem import pose
-from stylebench.transfer.schedule import carried, coarse_to_fine, polish_of
+from stylebench.transfer import api
+from stylebench.transfer.problem import build_problem
+from stylebench.transfer.schedule import make_schedule, polish_iterations, warm_start
+
+from .problems import problem_of
 
 QUICK = {"weights": "random", "device": "cpu", "size": 48, "iterations": 4}
 
 
-def legs(**settings):
-    return coarse_to_fine(Settings(**settings))
+def phases(**settings):
+    return make_schedule(Settings(**settings))
 
 
 def test_scales_are_run_in_order_the_size_last():
@@ -24,13 +26,15 @@ def test_scales_are_run_in_order_the_size_last():
     }  # fmt: skip
     some = Settings(size=512, iterations=300, scales={128: 50, 256: 20})
     assert some.schedule() == {128: 50, 256: 20, 512: 300}
-    sizes = [(leg.settings.size, leg.settings.iterations) for leg in coarse_to_fine(some)]
+    sizes = [(phase.settings.size, phase.settings.iterations) for phase in make_schedule(some)]
     assert sizes == list(some.schedule().items())
-    assert all(leg.total == 370 and leg.settings.scales is None for leg in coarse_to_fine(some))
+    assert all(
+        phase.total == 370 and phase.settings.scales is None for phase in make_schedule(some)
+    )
 
 
 def test_the_share_of_the_work_goes_by_pixels():
-    coarse, fine = legs(size=200, iterations=10, scales={100: 40})
+    coarse, fine = phases(size=200, iterations=10, scales={100: 40})
     assert (coarse.share(0), coarse.share(20), coarse.share(40)) == (0.0, 0.25, 0.5)
     assert (fine.share(0), fine.share(10)) == (0.5, 1.0)
 
@@ -51,21 +55,21 @@ def test_a_wrong_schedule_is_named(scales, message):
 
 
 def test_a_small_image_that_did_not_move_moves_no_large_one(photo, painting):
-    coarse, fine = (pose(photo, painting, Settings(**QUICK | {"size": s})) for s in (24, 48))
-    start = carried(coarse.image, coarse.image, fine).image
+    coarse, fine = (problem_of(photo, painting, Settings(**QUICK | {"size": s})) for s in (24, 48))
+    start = warm_start(coarse.image, coarse.image, fine).image
     assert torch.equal(start, fine.image)
 
 
-def test_what_a_small_image_did_is_done_to_the_large_one(photo, painting):
-    coarse, fine = (pose(photo, painting, Settings(**QUICK | {"size": s})) for s in (24, 48))
-    start = carried(coarse.image + 0.25, coarse.image, fine).image
+def test_the_change_of_a_small_image_is_added_to_the_large_one(photo, painting):
+    coarse, fine = (problem_of(photo, painting, Settings(**QUICK | {"size": s})) for s in (24, 48))
+    start = warm_start(coarse.image + 0.25, coarse.image, fine).image
     assert torch.allclose(start, fine.image + 0.25, atol=1e-6)
 
 
-def test_noise_is_carried_as_it_has_become(photo, painting):
+def test_noise_is_upsampled_as_it_has_become(photo, painting):
     given = QUICK | {"init": "noise"}
-    coarse, fine = (pose(photo, painting, Settings(**given | {"size": s})) for s in (24, 48))
-    start = carried(torch.full_like(coarse.image, 0.5), coarse.image, fine).image
+    coarse, fine = (problem_of(photo, painting, Settings(**given | {"size": s})) for s in (24, 48))
+    start = warm_start(torch.full_like(coarse.image, 0.5), coarse.image, fine).image
     assert torch.allclose(start, torch.full_like(fine.image, 0.5), atol=1e-6)
 
 
@@ -90,8 +94,8 @@ def test_a_run_over_scales_is_one_run(photo, painting, engine):
 def test_starting_small_starts_lower(photo, painting):
     settings = {**QUICK, "size": 96, "iterations": 1}
     alone = style_transfer(photo, painting, Settings(**settings))
-    carried_up = style_transfer(photo, painting, Settings(**settings, scales={48: 40}))
-    assert carried_up.history[-1]["loss"] < 0.5 * alone.history[-1]["loss"]
+    warm = style_transfer(photo, painting, Settings(**settings, scales={48: 40}))
+    assert warm.history[-1]["loss"] < 0.5 * alone.history[-1]["loss"]
 
 
 def test_an_interrupt_on_the_way_up_gives_the_small_image(photo, painting):
@@ -108,12 +112,12 @@ def test_an_interrupt_on_the_way_up_gives_the_small_image(photo, painting):
 def test_an_interrupt_before_the_next_scale_begins_gives_the_small_image(
     photo, painting, monkeypatch
 ):
-    def stopped_at_48(content, style, settings):
+    def stopped_at_48(inputs, settings, last):
         if settings.size == 48:
             raise KeyboardInterrupt
-        return pose(content, style, settings)
+        return build_problem(inputs, settings, last=last)
 
-    monkeypatch.setattr(transfer, "pose", stopped_at_48)
+    monkeypatch.setattr(api, "build_problem", stopped_at_48)
     with pytest.raises(Interrupted) as interrupt:
         stylize(photo, painting, **QUICK, scales=[24])
     assert interrupt.value.result.image.size == (24, 16)
@@ -128,7 +132,7 @@ def test_the_last_iterations_are_polished_in_fp32(photo, painting):
     steps, problems = [], []
     settings = half(iterations=12, polish=5, scales={24: 2})
     result = style_transfer(photo, painting, settings, steps.append, problems.append)
-    assert [each.parameters["precision"] for each in problems] == ["bf16", "bf16", "fp32"]
+    assert [problem.parameters["precision"] for problem in problems] == ["bf16", "bf16", "fp32"]
     assert [step.iteration for step in steps] == list(range(1, 15))
     assert [step.share for step in steps] == sorted(step.share for step in steps)
     assert (result.parameters["precision"], result.parameters["polish"]) == ("bf16", 5)
@@ -146,24 +150,24 @@ def test_a_polish_keeps_the_curvature(photo, painting):
 
 
 def test_polish_is_for_half_precision_and_for_runs_where_it_shows():
-    assert polish_of(half(iterations=300)) == 60
-    assert polish_of(half(iterations=300, polish=0)) == 0
-    assert polish_of(half(iterations=50)) == 0
-    assert polish_of(half(iterations=4, polish=9)) == 4
-    assert polish_of(half(iterations=300, precision="fp16")) == 0
-    assert polish_of(half(iterations=300, precision="fp16", polish=7)) == 7
-    assert polish_of(half(iterations=300, precision="fp32", polish=7)) == 0
+    assert polish_iterations(half(iterations=300)) == 60
+    assert polish_iterations(half(iterations=300, polish=0)) == 0
+    assert polish_iterations(half(iterations=50)) == 0
+    assert polish_iterations(half(iterations=4, polish=9)) == 4
+    assert polish_iterations(half(iterations=300, precision="fp16")) == 0
+    assert polish_iterations(half(iterations=300, precision="fp16", polish=7)) == 7
+    assert polish_iterations(half(iterations=300, precision="fp32", polish=7)) == 0
     with pytest.raises(ValueError, match="polish is -1: expected a whole number of 0 or more"):
         half(polish=-1)
 
 
 def test_an_interrupted_polish_gives_what_bf16_came_to(photo, painting, monkeypatch):
-    def stopped_in_fp32(content, style, settings):
+    def stopped_in_fp32(inputs, settings, last):
         if settings.precision == "fp32":
             raise KeyboardInterrupt
-        return pose(content, style, settings)
+        return build_problem(inputs, settings, last=last)
 
-    monkeypatch.setattr(transfer, "pose", stopped_in_fp32)
+    monkeypatch.setattr(api, "build_problem", stopped_in_fp32)
     with pytest.raises(Interrupted) as interrupt:
         style_transfer(photo, painting, half(iterations=6, polish=2))
     assert interrupt.value.result.parameters["iterations_done"] == 4
@@ -173,12 +177,12 @@ def test_an_interrupted_polish_gives_what_bf16_came_to(photo, painting, monkeypa
 def test_no_two_engines_are_in_memory_at_once(photo, painting, monkeypatch, settings):
     engines = []
 
-    def posed(*arguments):
+    def build(*arguments, **named):
         assert not any(engine() for engine in engines)
-        problem = pose(*arguments)
+        problem = build_problem(*arguments, **named)
         engines.append(weakref.ref(problem.engine))
         return problem
 
-    monkeypatch.setattr(transfer, "pose", posed)
+    monkeypatch.setattr(api, "build_problem", build)
     style_transfer(photo, painting, Settings(**QUICK, engine="fused", **settings))
     assert len(engines) == 2

@@ -1,5 +1,7 @@
 """Settings: bad values are refused before anything is computed, by name and with the choices."""
 
+from dataclasses import replace
+
 import pytest
 
 from stylebench.model.presets import PRESETS
@@ -39,7 +41,7 @@ def test_bad_values_are_refused_by_name(given, message):
 
 def test_none_means_what_the_preset_says():
     for name, preset in PRESETS.items():
-        assert Settings(preset=name).variant() == preset
+        assert Settings(preset=name).resolved_preset() == preset
 
 
 def test_every_number_of_a_preset_can_be_overridden():
@@ -55,15 +57,23 @@ def test_every_number_of_a_preset_can_be_overridden():
         "size": 77,
         "iterations": 9,
     }
-    variant = Settings(**given).variant()
-    assert {name: getattr(variant, name) for name in given} == given
+    preset = Settings(**given).resolved_preset()
+    assert {name: getattr(preset, name) for name in given} == given
 
 
 def test_zero_is_a_weight_not_a_default():
-    variant = Settings(preset="neural-style-pt", tv_weight=0.0, content_weight=0.0).variant()
-    assert (variant.tv_weight, variant.content_weight) == (0.0, 0.0)
+    preset = Settings(preset="neural-style-pt", tv_weight=0.0, content_weight=0.0).resolved_preset()
+    assert (preset.tv_weight, preset.content_weight) == (0.0, 0.0)
 
 
 def test_blend_is_normalized():
-    assert Settings().blend(4) == [0.25] * 4
-    assert Settings(style_weights=[3, 1]).blend(2) == [0.75, 0.25]
+    assert Settings().normalized_style_weights(4) == [0.25] * 4
+    assert Settings(style_weights=[3, 1]).normalized_style_weights(2) == [0.75, 0.25]
+
+
+def test_former_names_are_still_understood():
+    assert Settings(normalise=True) == Settings(normalize=True)
+    assert Settings(normalise=False).resolved_preset().normalize is False
+    assert Settings(preset="paper").resolved_preset().normalize is True
+    assert replace(Settings(normalise=True), size=64).normalize is True
+    assert Settings(engine="plain") == Settings(engine="eager")

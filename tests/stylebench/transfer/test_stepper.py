@@ -8,7 +8,6 @@ import torch
 from stylebench.optim.adam import Adam
 from stylebench.optim.lbfgs import LBFGS
 from stylebench.optim.torch_optimizers import TorchAdam, TorchLBFGS
-from stylebench.transfer.problem import pose
 from stylebench.transfer.settings import Settings
 from stylebench.transfer.stepper import (
     LOG_ROWS,
@@ -18,13 +17,15 @@ from stylebench.transfer.stepper import (
     make_stepper,
 )
 
+from .problems import problem_of
+
 OPTIMIZERS = {"lbfgs": lambda x: LBFGS(x, history=3), "adam": lambda x: Adam(x, lr=0.05)}
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
 
 def posed(photo, painting, size=48, **more):
     settings = Settings(weights="random", size=size, engine="fused", **more)
-    return pose(photo, painting, settings)
+    return problem_of(photo, painting, settings)
 
 
 def by_hand(problem, make, count):
@@ -189,7 +190,7 @@ def test_each_gpu_has_its_graph(photo, painting):
 @pytest.mark.parametrize("engine", ["fused", "eager"])
 def test_replaying_a_graph_changes_no_bit(photo, painting, make, engine):
     settings = Settings(weights="random", size=96, engine=engine, device="cuda")
-    problem = pose(photo, painting, settings)
+    problem = problem_of(photo, painting, settings)
     runs = []
     for capture in (False, True):
         image = problem.image.clone()

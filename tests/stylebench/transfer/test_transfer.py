@@ -15,7 +15,8 @@ from stylebench.image.save import read_parameters
 from stylebench.model.normalize import normalized
 from stylebench.model.presets import PRESETS
 from stylebench.model.weights import random_weights
-from stylebench.transfer.problem import pose
+
+from .problems import problem_of
 
 QUICK = {
     "weights": "random", "size": 32, "iterations": 3, "device": "cpu", "engine": "reference"
@@ -51,7 +52,7 @@ def test_history_is_a_frame_of_terms_by_iteration(result, tmp_path):
 
 
 def test_the_picture_is_the_best_one_evaluated(result, photo, painting):
-    problem = pose(photo, painting, Settings(**QUICK))
+    problem = problem_of(photo, painting, Settings(**QUICK))
     x = problem.preprocessing.apply(result.rgb[None])
     terms, _ = problem.engine.loss_and_grad(x)
     # The result is clamped to what a picture can hold, the optimized image was not.
@@ -95,14 +96,14 @@ def test_the_start_is_what_init_says(photo, painting, tmp_path):
     photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "start.png")
 
     def start(init):
-        problem = pose(photo, painting, Settings(**QUICK, init=init))
+        problem = problem_of(photo, painting, Settings(**QUICK, init=init))
         return problem.rgb(problem.image)
 
     content = start("content")
     assert torch.allclose(start(str(tmp_path / "start.png")), content.flip(-1), atol=0.02)
     assert start("style").shape == content.shape
     assert not torch.allclose(start("style"), content, atol=0.1)
-    problem = pose(photo, painting, Settings(**QUICK, init="noise"))
+    problem = problem_of(photo, painting, Settings(**QUICK, init="noise"))
     noise = problem.preprocessing.invert(problem.image)
     assert noise.mean().item() == pytest.approx(0.5, abs=0.02)
     assert noise.std().item() == pytest.approx(0.25, abs=0.02)
@@ -112,7 +113,9 @@ def test_several_styles_blend_by_weight(photo, painting):
     other = painting.rotate(90).point(lambda value: value // 2)
 
     def grams(styles, weights=None):
-        return pose(photo, styles, Settings(**QUICK, style_weights=weights)).engine.targets.style
+        return problem_of(
+            photo, styles, Settings(**QUICK, style_weights=weights)
+        ).engine.targets.style
 
     first, second = grams(painting)["relu2_1"], grams([other])["relu2_1"]
     torch.testing.assert_close(
@@ -130,15 +133,15 @@ def test_style_images_are_sized_as_the_preset_says(photo, painting, monkeypatch)
             super().__init__(network, objective, content, styles, *more)
 
     monkeypatch.setitem(__import__("stylebench.engines").engines.ENGINES, "reference", Spy)
-    pose(photo, painting, Settings(**QUICK))
-    pose(photo, painting, Settings(**QUICK | {"size": 64}, style_scale=0.5))
-    pose(photo, painting, Settings(**QUICK, preset="paper"))
+    problem_of(photo, painting, Settings(**QUICK))
+    problem_of(photo, painting, Settings(**QUICK | {"size": 64}, style_scale=0.5))
+    problem_of(photo, painting, Settings(**QUICK, preset="paper"))
     assert seen == [[(32, 32)], [(32, 32)], [(21, 32)]]
 
 
 def test_the_papers_network_is_normalized(photo, painting):
     quick = QUICK | {"content_layers": {}, "style_layers": {"relu1_1": 1.0, "relu2_1": 1.0}}
-    problem = pose(photo, painting, Settings(**quick, preset="paper"))
+    problem = problem_of(photo, painting, Settings(**quick, preset="paper"))
     assert problem.parameters["weights"] == "random:0, normalized"
     weights = random_weights()
     images = [
@@ -147,7 +150,7 @@ def test_the_papers_network_is_normalized(photo, painting):
     ]
     expected = normalized(weights, images, "relu2_1").layers["conv2_1"][0]
     assert torch.equal(problem.engine.network.layers["conv2_1"].weight, expected)
-    plain = pose(photo, painting, Settings(**quick, preset="paper", normalize=False))
+    plain = problem_of(photo, painting, Settings(**quick, preset="paper", normalize=False))
     assert not torch.equal(plain.engine.network.layers["conv2_1"].weight, expected)
 
 
@@ -183,21 +186,30 @@ def test_what_was_chosen_is_logged(photo, painting, caplog):
     ]
 
 
-def test_auto_chooses_fused_in_the_precision_that_the_processor_multiplies(photo, painting):
-    problem = pose(photo, painting, Settings(**QUICK | {"engine": "auto"}))
-    fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    assert (problem.engine.name, problem.parameters["precision"]) == (
-        "fused", "bf16" if fast else "fp32"
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "fp32"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        ({}, "fp32"),
+    ],
+)
+def test_auto_chooses_fused_in_the_precision_that_the_processor_multiplies(
+    photo, painting, monkeypatch, capabilities, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    problem = problem_of(photo, painting, Settings(**QUICK | {"engine": "auto"}))
+    assert (problem.engine.name, problem.parameters["precision"]) == ("fused", precision)
 
 
 def test_a_precision_that_an_engine_lacks_is_refused(photo, painting):
     with pytest.raises(ValueError, match="engine 'reference' does not compute in bf16: expected"):
-        pose(photo, painting, Settings(**QUICK, precision="bf16"))
+        problem_of(photo, painting, Settings(**QUICK, precision="bf16"))
 
 
 def test_fp64_runs_in_fp64(photo, painting):
-    problem = pose(photo, painting, Settings(**QUICK, precision="fp64"))
+    problem = problem_of(photo, painting, Settings(**QUICK, precision="fp64"))
     terms, gradient = problem.engine.loss_and_grad(problem.image)
     assert terms.values.dtype == gradient.dtype == torch.float64
     assert problem.parameters["precision"] == "fp64"
@@ -265,6 +277,7 @@ def test_signature_and_settings_are_the_same():
         for name, parameter in parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "callback"
     }
+    assert options.pop("normalise") is None  # another spelling of one of them
     assert options == {field.name: field.default for field in fields(Settings)}
     assert [p.kind for p in list(parameters.values())[:2]] == [
         inspect.Parameter.POSITIONAL_OR_KEYWORD

@@ -1,0 +1,89 @@
+"""One phase of a run, from its state to a result, however it ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stylebench.image.save import to_pil
+from stylebench.transfer.loop import optimize
+from stylebench.transfer.observers import Callback, Observers, Step
+from stylebench.transfer.problem import Problem
+from stylebench.transfer.result import Diverged, Interrupted, Result
+from stylebench.transfer.schedule import make_schedule
+from stylebench.transfer.settings import Settings
+from stylebench.transfer.state import RunState
+from stylebench.transfer.trace import NonFinite
+from stylebench.version import __version__
+
+
+def run_phase(
+    problem: Problem, state: RunState, observers: Observers, before: Result | None = None
+) -> Result:
+    """Run the phase that ``state`` is in to its end.
+
+    Args:
+        problem: that of the phase.
+        state: goes on by the phase's iterations.
+        observers: are told of every iteration.
+        before: the result of the phase before, for a run that ends without a good image here.
+
+    Raises:
+        Interrupted: on Ctrl-C, with the best image so far.
+        Diverged: when a loss or gradient is not finite, with the best image before that.
+    """
+
+    def on_row(row: dict[str, float]) -> None:
+        iteration = int(row["iteration"])
+        if observers.checkpoints and _is_due(state, iteration, observers.checkpoints.every):
+            state.save(observers.checkpoints.path, problem)
+        if observers.callback:
+            observers.callback(_step(problem, state, row))
+
+    optimizer, last = state.optimizer, state.phase_ends
+    try:
+        optimize(problem.engine, state.image, optimizer, last, state.trace, on_row, observers.stops)
+    except KeyboardInterrupt as error:
+        best = _result(problem, state) if state.trace.best_iteration else before
+        if best is None:
+            raise
+        raise Interrupted(best) from error
+    except NonFinite as error:
+        best = _result(problem, state) if state.trace.best_iteration else before
+        raise Diverged(error, best, problem.parameters["precision"]) from error
+    return _result(problem, state)
+
+
+def run(problem: Problem, settings: Settings, callback: Callback | None = None) -> Result:
+    """Run a problem built of ``settings``, at its one size and precision.
+
+    Raises:
+        Interrupted: as ``run_phase``.
+        Diverged: likewise.
+    """
+    (phase,) = make_schedule(replace(settings, scales=None))
+    return run_phase(problem, RunState.begin(phase, problem), Observers(callback))
+
+
+def _is_due(state: RunState, iteration: int, every: int) -> bool:
+    """Whether a checkpoint is due: only of the newest iteration, whose image there is."""
+    newest = iteration == state.trace.done
+    return newest and (iteration % every == 0 or iteration == state.phase_ends)
+
+
+def _step(problem: Problem, state: RunState, row: dict[str, float]) -> Step:
+    share = state.phase.share(int(row["iteration"]) - state.phase_began)
+    return Step.of(
+        row, state.phase.total, share, lambda: to_pil(problem.rgb(state.image), problem.alpha)
+    )
+
+
+def _result(problem: Problem, state: RunState) -> Result:
+    trace = state.trace
+    outcome = {
+        "iterations_done": trace.done,
+        "loss": trace.best_loss,
+        "best_iteration": trace.best_iteration,
+        "seconds": trace.rows[-1]["seconds"],
+    }
+    parameters = {"stylebench": __version__, **problem.parameters, **outcome}
+    return Result(problem.rgb(trace.best), problem.alpha, trace.rows, parameters)

@@ -1,0 +1,92 @@
+"""The trace of a run: every evaluation's losses, and the best image among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf, isfinite
+from time import perf_counter
+
+from torch import Tensor
+
+from stylebench.transfer.stepper import LoggedStep
+
+
+@dataclass
+class Trace:
+    """The losses of a run so far, kept also when it ends early.
+
+    Attributes:
+        best: the image [1, 3, H, W], preprocessed, that had the lowest loss of the phase.
+        best_loss: that loss.
+        best_iteration: the evaluation that found it, from 1; 0 while there is none.
+        rows: one row an evaluation: iteration, seconds, loss and every term.
+        started: when the run began, on ``perf_counter``.
+    """
+
+    best: Tensor
+    best_loss: float = inf
+    best_iteration: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    started: float = field(default_factory=perf_counter)
+    _failures: int = 0
+
+    @property
+    def done(self) -> int:
+        """Function evaluations so far."""
+        return len(self.rows)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return perf_counter() - self.started
+
+    def restart(self, image: Tensor) -> None:
+        """Forget the best image: the next losses are of another function.
+
+        Args:
+            image: [1, 3, H, W], that the next phase starts from.
+        """
+        self.best, self.best_loss, self.best_iteration = image.clone(), inf, 0
+        self._failures = 0
+
+    def record(
+        self, steps: Sequence[LoggedStep], began: float, ended: float, patience: int
+    ) -> NonFinite | None:
+        """Add evaluations, up to a fault that ends the run.
+
+        Args:
+            steps: in order.
+            began: seconds from the run's beginning to that of the first.
+            ended: likewise to the end of the last.
+            patience: evaluations in a row that may fail once one has succeeded.
+        """
+        seconds_a_step = (ended - began) / max(1, len(steps))
+        for index, step in enumerate(steps, start=1):
+            iteration = self.done + 1
+            fault = None if step.finite else _fault(step, iteration)
+            self._failures = self._failures + 1 if fault else 0
+            if fault and (self._failures > patience or not self.best_iteration):
+                return fault
+            if step.finite and step.loss <= self.best_loss:
+                self.best_loss, self.best_iteration = step.loss, iteration
+            seconds = began + index * seconds_a_step
+            columns = {"iteration": iteration, "seconds": seconds, "loss": step.loss}
+            self.rows.append({**columns, **step.terms})
+        return None
+
+
+class NonFinite(FloatingPointError):
+    """A loss term or gradient became NaN or infinite."""
+
+    def __init__(self, what: str, iteration: int) -> None:
+        super().__init__(f"{what} became NaN or infinite at iteration {iteration}")
+        self.what = what
+        self.iteration = iteration
+
+
+def _fault(step: LoggedStep, iteration: int) -> NonFinite:
+    for name, value in step.terms.items():
+        if not isfinite(value):
+            return NonFinite(f"the loss term {name!r}", iteration)
+    return NonFinite("the gradient", iteration)

@@ -1,0 +1,65 @@
+"""A run's state: it begins, enters phases, and comes back from its file as it was."""
+
+import pytest
+import torch
+
+from stylebench import CheckpointError, Settings
+from stylebench.transfer.checkpoint import Checkpoint
+from stylebench.transfer.observers import Observers
+from stylebench.transfer.run import run_phase
+from stylebench.transfer.schedule import make_schedule
+from stylebench.transfer.state import RunState
+
+from .problems import problem_of
+
+QUICK = {"weights": "random", "device": "cpu", "size": 32, "iterations": 3, "engine": "fused"}
+
+
+@pytest.fixture(scope="module")
+def ran(photo, painting):
+    """A state after its only phase, with the phase and the problem."""
+    settings = Settings(**QUICK, precision="fp32")
+    (phase,) = make_schedule(settings)
+    problem = problem_of(photo, painting, settings)
+    state = RunState.begin(phase, problem)
+    run_phase(problem, state, Observers())
+    return state, phase, problem
+
+
+def test_a_state_comes_back_from_its_file_as_it_was(ran, tmp_path):
+    state, phase, problem = ran
+    state.save(tmp_path / "run.safetensors", problem)
+    checkpoint = Checkpoint.load(tmp_path / "run.safetensors")
+    loaded, same = RunState.load(checkpoint, phase, problem)
+    assert torch.equal(loaded.image, state.image)
+    assert torch.equal(same.image, state.start)
+    assert loaded.trace.rows == state.trace.rows
+    assert loaded.trace.best_loss == state.trace.best_loss
+    saved, own = loaded.optimizer.state_dict(), state.optimizer.state_dict()
+    assert saved.keys() == own.keys()
+    assert all(torch.equal(saved[name], own[name]) for name in own)
+    assert (loaded.phase_began, loaded.phase_ends) == (0, 3)
+
+
+def test_a_polish_keeps_image_and_optimizer_and_forgets_the_best(ran):
+    state, phase, problem = ran
+    image, optimizer = state.image, state.optimizer
+    best = state.trace.best_loss
+    _, polish = make_schedule(Settings(**QUICK | {"precision": "bf16"}), polish=1)
+    entered = state.enter(polish, problem)
+    assert entered is problem
+    assert state.image is image
+    assert state.optimizer is optimizer
+    assert best < float("inf")
+    assert state.trace.best_loss == float("inf")
+    assert torch.equal(state.trace.best, image)
+    assert (state.phase_began, state.phase_ends) == (3, 4)
+
+
+def test_a_state_with_torchs_own_optimizer_is_not_saved(photo, painting, tmp_path):
+    settings = Settings(**QUICK | {"engine": "reference"})
+    (phase,) = make_schedule(settings)
+    problem = problem_of(photo, painting, settings)
+    with pytest.raises(CheckpointError, match="checkpoints need an optimizer that stays"):
+        RunState.begin(phase, problem).save(tmp_path / "x", problem)
+    assert list(tmp_path.iterdir()) == []
