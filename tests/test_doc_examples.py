@@ -1,7 +1,7 @@
 """Every example of the README and of docs/ runs, small and offline.
 
 The blocks of a page run in order, in one process and one folder that has the pictures and records
-that the page names; those that measure run apart. Against what is printed this is changed, and
+that the page names; those that are slow run apart. Against what is printed this is changed, and
 nothing else:
 
 - sizes become 32 px or so, iterations 2, scales one of 24 px; the presets' own numbers likewise;
@@ -36,7 +36,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
-MEASURE = ("bench", "compare", "report")
+SLOW = ("bench", "compare", "demo", "report")
 OPTION = re.compile(r"--[a-z-]+")
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -47,6 +47,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return [
         (language, re.sub(rf"^{indent}", "", text, flags=re.MULTILINE))
         for indent, language, text in BLOCK.findall(page.read_text("utf-8"))
+        if not text.startswith("--8<--")  # a file, with tests of its own
     ]
 
 
@@ -55,8 +56,8 @@ def lines(text: str) -> list[list[str]]:
     return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
 
 
-def measures(words: list[str]) -> bool:
-    return words[0] == "stylebench" and words[1] in MEASURE
+def is_slow(words: list[str]) -> bool:
+    return words[0] == "stylebench" and words[1] in SLOW
 
 
 def name(page: Path) -> str:
@@ -103,7 +104,7 @@ def test_examples_run_as_pasted(page, folder, monkeypatch, capsys):
             assert capsys.readouterr().err == ""
         elif language == "sh":
             for words in lines(text):
-                if not measures(words):
+                if not is_slow(words):
                     run(words, monkeypatch, capsys)
 
 
@@ -124,6 +125,8 @@ def run(words, monkeypatch, capsys) -> None:
             assert not ended.value.code, (words, capsys.readouterr().err)
         case ["python", "-m", module, *rest]:
             assert options(rest) <= options_of(module, [], monkeypatch, capsys)
+        case ["python", script, *_]:  # which has tests of its own
+            assert (ROOT / script).is_file()
         case ["make", target]:
             assert target in TARGETS
         case ["pip", "install", source]:
@@ -187,17 +190,17 @@ def put(words: list[str], option: str, value: object) -> list[str]:
 
 
 # Lines that come to the same small run, as two suites do, run once.
-MEASURING = {
+SLOW_LINES = {
     shlex.join(smaller_line(words[1:])): words
     for page in EXAMPLES.values()
     for language, text in page
     if language == "sh"
     for words in lines(text)
-    if measures(words)
+    if is_slow(words)
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", MEASURING)
-def test_examples_that_measure_run_as_pasted(line, folder, monkeypatch, capsys):
-    run(MEASURING[line], monkeypatch, capsys)
+@pytest.mark.parametrize("line", SLOW_LINES)
+def test_slow_examples_run_as_pasted(line, folder, monkeypatch, capsys):
+    run(SLOW_LINES[line], monkeypatch, capsys)
