@@ -117,12 +117,12 @@ def stylize(
     from stylebench.transfer.checkpoint import CheckpointConfig
     from stylebench.transfer.settings import Settings
 
-    given = {name: value for name, value in locals().items() if name in vars(Settings())}
-    given["content_layers"] = parse_layers(content_layers)
-    given["style_layers"] = parse_layers(style_layers)
-    given["scales"] = parse_scales(scales)
-    given["style_weights"] = parse_numbers("--style-weights", style_weights)
-    settings = Settings(**given)
+    choices = {name: value for name, value in locals().items() if name in vars(Settings())}
+    choices["content_layers"] = parse_layers(content_layers)
+    choices["style_layers"] = parse_layers(style_layers)
+    choices["scales"] = parse_scales(scales)
+    choices["style_weights"] = parse_numbers("--style-weights", style_weights)
+    settings = Settings(**choices)
     check_output(output, bit_depth)
     for file in (losses, checkpoint):
         if file:
@@ -191,15 +191,14 @@ def compare(
     from stylebench.cli.compare import compare_visibly
     from stylebench.transfer.settings import Settings
 
-    given = {name: value for name, value in locals().items() if name in vars(Settings())}
+    choices = {name: value for name, value in locals().items() if name in vars(Settings())}
     defaults = {"size": 128, "iterations": 30} if quick else {"size": 256, "iterations": 100}
-    given |= {name: value for name, value in defaults.items() if given[name] is None}
-    settings = Settings(**{**given, "precision": "auto"})
-    names = [name.strip() for name in engines.split(",")]
+    choices |= {name: value for name, value in defaults.items() if choices[name] is None}
+    settings = Settings(**{**choices, "precision": "auto"})
     wanted = [
-        replace(settings, engine=engine, precision=each)
-        for engine in names
-        for each in precision or ["auto"]
+        replace(settings, engine=engine.strip(), precision=name)
+        for engine in engines.split(",")
+        for name in precision or ["auto"]
     ]
     raise typer.Exit(0 if compare_visibly(content, style, wanted, output) else 1)
 
@@ -282,7 +281,7 @@ _NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
 
 
 def _explain(error: Exception) -> str | None:
-    """What to tell a person about an error they can mend; None for a fault of ours."""
+    """The line for an error that a person can mend; None for a fault of ours."""
     if format_message := getattr(error, "format_message", None):
         return str(format_message())  # typer's usage errors; older versions have click's
     if isinstance(error, ValueError | ArithmeticError | OSError):

@@ -1,4 +1,4 @@
-"""What a user types, as values: layers, scales and lists of numbers.
+"""Typed text as values: layers, scales and lists of numbers.
 
 Nothing heavy is imported here, so that the command line can answer at once.
 """

@@ -18,7 +18,8 @@ def presets_table(markdown: bool = False) -> str:
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *(f"{name}: {each.source}" for name, each in PRESETS.items())])
+    sources = [f"{name}: {preset.source}" for name, preset in PRESETS.items()]
+    return "\n".join([*lines, "", *sources])
 
 
 def _row(name: str, preset: Preset) -> tuple[str, ...]:

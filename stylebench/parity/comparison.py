@@ -1,4 +1,4 @@
-"""What a comparison of two engines came to, for a table, a picture and JSON."""
+"""The outcome of a comparison of two engines, for a table, a picture and JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: what, the value found, the limit, and whether it holds."""
+    """One measured error, its limit, and whether it holds."""
 
     what: str
     value: float
@@ -49,7 +49,7 @@ class Comparison:
     Attributes:
         engine: its name.
         precision: what it computed in.
-        checks: what decides; one says so where its run came to NaN.
+        checks: those that decide; one says so where its run came to NaN.
         terms: every loss term at the three images.
         losses: of its run, an entry an iteration, by its own account.
         final_loss: of its last image, by the fp32 reference's account.
@@ -87,7 +87,7 @@ class Comparison:
 def _without_nan(value: Any) -> Any:
     """``value`` with None for every number in it that is not finite, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(each) for each in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,4 +1,4 @@
-"""How far what an engine finds at an image is from the exact, and images to ask it at."""
+"""Errors of an engine's loss and gradient at an image, and images that differ by a rounding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stylebench.model.precision import in_fp64
 
 Evaluation: TypeAlias = tuple[Tensor, Tensor]  # loss terms [K] and gradient [1, 3, H, W], fp64
 
-_NEARBY = 2
+_PERTURBATIONS = 2
 
 
 def evaluate(engine: Engine, image: Tensor) -> Evaluation:
@@ -22,14 +22,14 @@ def evaluate(engine: Engine, image: Tensor) -> Evaluation:
     return in_fp64(terms.values), in_fp64(gradient)
 
 
-def deviation(found: Evaluation, exact: Evaluation) -> tuple[float, float]:
-    """Largest error of a loss term, of the loss; error of the gradient, of its norm."""
-    gradient = (found[1] - exact[1]).norm() / exact[1].norm()
-    return loss_error(found[0], exact[0]), gradient.item()
+def deviation(evaluation: Evaluation, exact: Evaluation) -> tuple[float, float]:
+    """Largest error of a loss term, as a share of the loss; error of the gradient, of its norm."""
+    gradient = (evaluation[1] - exact[1]).norm() / exact[1].norm()
+    return loss_error(evaluation[0], exact[0]), gradient.item()
 
 
 def loss_error(terms: Tensor, exact: Tensor) -> float:
-    """Largest error of the loss terms [K], of the loss."""
+    """Largest error of the loss terms [K], as a share of the loss."""
     return ((terms - exact).abs().max() / exact.sum()).item()
 
 
@@ -39,19 +39,19 @@ def errors(engine: Engine, point: Tensor, exact: Evaluation) -> tuple[float, flo
     Args:
         engine: to be judged.
         point: preprocessed image [1, 3, H, W].
-        exact: what ``evaluate`` found there with the oracle.
+        exact: the oracle's ``evaluate`` there.
     """
     return deviation(evaluate(engine, point), exact)
 
 
-def perturbed(start: Tensor, apart: float) -> Iterator[Tensor]:
-    """Images that differ from ``start`` by seeded noise that nobody sees; the same everywhere.
+def perturbed(start: Tensor, share: float) -> Iterator[Tensor]:
+    """Images that differ from ``start`` by invisible seeded noise; the same on every machine.
 
     Args:
         start: any image.
-        apart: the noise's deviation, of the image's.
+        share: the noise's standard deviation, as a share of the image's.
     """
     generator = torch.Generator().manual_seed(0)
-    for _ in range(_NEARBY):
+    for _ in range(_PERTURBATIONS):
         noise = torch.randn(start.shape, generator=generator).to(start)
-        yield start + apart * start.std() * noise
+        yield start + share * start.std() * noise

@@ -1,6 +1,6 @@
 """Engines compared: terms and gradients with an fp64 oracle, whole runs with the reference.
 
-What is held to what:
+The checks of a comparison:
 
 - At three images of the reference's trajectory (start, middle, end) an engine's loss terms and
   gradient are compared with the fp64 reference. Its error may be twice that of plain PyTorch at
@@ -10,13 +10,13 @@ What is held to what:
   loss: a term that is next to nothing may be wrong by all of itself.
 - With max pooling, fp32's own error is lost in the few gradients that go elsewhere. So the gradient
   is compared with average pooling in place of max too, where 1e-5 would show.
-- The engine runs by itself, and the fp32 reference, with its own targets, judges the image it ends
-  with: after 300 iterations the loss may be above the reference's by 0.2 % in fp16 and TF32 and by
-  0.5 % in every other precision, and in proportion more after fewer, when trajectories have not
-  come together yet. Lower is no fault. The run is a user's, with the polish of bf16's in fp32.
-- Where that is exceeded, the reference runs from two starts more that nobody could tell from the
-  first. L-BFGS without a line search may end elsewhere then, with some presets by a fifth:
-  an engine may end above by twice of how far the reference so ends from itself.
+- The engine runs by itself, as a user's run does, with the fp32 polish of bf16. The fp32
+  reference, with its own targets, judges the final image: after 300 iterations the loss may be
+  above the reference's by 0.2 % in fp16 and TF32 and by 0.5 % in every other precision, and in
+  proportion more after fewer, when trajectories have not come together yet. Lower is no fault.
+- Where that is exceeded, the reference runs twice more, from starts that differ by a rounding.
+  L-BFGS without a line search may end elsewhere then, with some presets by a fifth: an engine may
+  end above by twice the spread of the reference.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
     "compare",
 ]
 
-FACTOR = 2.0  # an engine's error over plain PyTorch's
+FACTOR = 2.0  # limit of an engine's error, over plain PyTorch's
 FLOOR = 2e-6  # relative gradient error that is luck in fp32
 # A maximum of two inputs that differ by less than a rounding sends its gradient elsewhere, in every
 # implementation alike: a few such positions change the gradient by up to this much.
@@ -62,7 +62,7 @@ _ROUNDED = 1e-6  # of an image's deviation: fp32 rounds otherwise, and nothing e
 
 @dataclass(frozen=True)
 class Baseline:
-    """The reference's run in fp32, and its fp64 self at three points of it.
+    """The reference's run in fp32, and the fp64 oracle at three images of it.
 
     Attributes:
         problem: the fp32 reference's.
@@ -86,12 +86,12 @@ class Baseline:
 
     @cached_property
     def spread(self) -> float:
-        """How far from its final loss, of it, the reference ends from starts ``nearby``."""
-        apart = [0.0]
+        """Largest distance of the final losses of ``perturbed`` starts, as a share of its own."""
+        distances = [0.0]
         for start in perturbed(self.problem.image, _ROUNDED):
             trace, fault = _run(replace(self.problem, image=start), self.settings)
-            apart += [] if fault else [abs(trace.best_loss / self.final_loss - 1)]
-        return max(apart)
+            distances += [] if fault else [abs(trace.best_loss / self.final_loss - 1)]
+        return max(distances)
 
 
 def baseline(inputs: Inputs, settings: Settings) -> Baseline:
@@ -133,8 +133,8 @@ def compare(inputs: Inputs, settings: Settings, base: Baseline) -> Comparison:
     """Hold the engine and precision that ``settings`` name against ``base``."""
     problem = build_problem(inputs, settings)
     precision = problem.parameters["precision"]
-    found = [evaluate(problem.engine, point) for point in base.points]
-    checks = _at_points(found, inputs, replace(settings, precision=precision), base)
+    evaluations = [evaluate(problem.engine, point) for point in base.points]
+    checks = _at_points(evaluations, inputs, replace(settings, precision=precision), base)
     if base.averaged:
         checks += _averaged(inputs, replace(settings, precision=precision), base)
     trace, fault = _run(problem, settings, build=lambda other: build_problem(inputs, other))
@@ -153,7 +153,7 @@ def compare(inputs: Inputs, settings: Settings, base: Baseline) -> Comparison:
         engine=problem.engine.name,
         precision=precision,
         checks=checks,
-        terms=_terms(found, base),
+        terms=_terms(evaluations, base),
         losses=[row["loss"] for row in trace.rows],
         final_loss=final_loss,
         psnr=psnr(picture, base.picture),
@@ -164,22 +164,21 @@ def compare(inputs: Inputs, settings: Settings, base: Baseline) -> Comparison:
 
 
 def _at_points(
-    found: Sequence[Evaluation],
-    inputs: Inputs,
-    settings: Settings,
-    base: Baseline,
+    evaluations: Sequence[Evaluation], inputs: Inputs, settings: Settings, base: Baseline
 ) -> list[Check]:
-    """Loss and gradient as ``found`` at the three images, beside what plain PyTorch finds there."""
-    plain = build_problem(inputs, replace(settings, engine="eager")).engine
+    """Loss and gradient of an engine at the three images, beside plain PyTorch's there."""
+    eager = build_problem(inputs, replace(settings, engine="eager")).engine
     points = zip(base.points, base.exact, strict=True)
-    yardstick = [errors(plain, *point) for point in points]
+    yardstick = [errors(eager, *point) for point in points]
     loss_limit = FACTOR * max(loss for loss, _ in yardstick) + FLOOR
     floor = MAX_POOLING_FLOOR if base.averaged else FLOOR
     checks = []
-    for name, mine, exact, (_, plains) in zip(_POINTS, found, base.exact, yardstick, strict=True):
-        loss, gradient = deviation(mine, exact)
+    for name, evaluation, exact, (_, eager_error) in zip(
+        _POINTS, evaluations, base.exact, yardstick, strict=True
+    ):
+        loss, gradient = deviation(evaluation, exact)
         checks.append(Check(f"loss at the {name}", loss, loss_limit))
-        checks.append(Check(f"gradient at the {name}", gradient, FACTOR * plains + floor))
+        checks.append(Check(f"gradient at the {name}", gradient, FACTOR * eager_error + floor))
     return checks
 
 
@@ -187,19 +186,19 @@ def _averaged(inputs: Inputs, settings: Settings, base: Baseline) -> list[Check]
     """The gradient at the three images with average pooling in place of max."""
     settings = replace(settings, pooling="average")
     engine = build_problem(inputs, settings).engine
-    plain = build_problem(inputs, replace(settings, engine="eager")).engine
+    eager = build_problem(inputs, replace(settings, engine="eager")).engine
     checks = []
     for name, point, exact in zip(_POINTS, base.points, base.averaged, strict=True):
-        (_, gradient), (_, plains) = errors(engine, point, exact), errors(plain, point, exact)
-        what = f"gradient at the {name}, average pooling"
-        checks.append(Check(what, gradient, FACTOR * plains + FLOOR))
+        (_, error), (_, eager_error) = errors(engine, point, exact), errors(eager, point, exact)
+        label = f"gradient at the {name}, average pooling"
+        checks.append(Check(label, error, FACTOR * eager_error + FLOOR))
     return checks
 
 
-def _terms(found: Sequence[Evaluation], base: Baseline) -> list[Term]:
+def _terms(evaluations: Sequence[Evaluation], base: Baseline) -> list[Term]:
     names = base.problem.preset.objective(*base.problem.image.shape[-2:]).terms
     terms = []
-    for point, (values, _), (exact, _) in zip(_POINTS, found, base.exact, strict=True):
+    for point, (values, _), (exact, _) in zip(_POINTS, evaluations, base.exact, strict=True):
         shares = (values - exact).abs() / exact.sum()
         columns = names, values.tolist(), exact.tolist(), shares.tolist()
         terms += [Term(point, *row) for row in zip(*columns, strict=True)]
@@ -207,7 +206,7 @@ def _terms(found: Sequence[Evaluation], base: Baseline) -> list[Term]:
 
 
 def allowed_excess(precision: str, iterations: int) -> float:
-    """How far above the reference's final loss, of it, a run of ``precision`` may end."""
+    """The share of the reference's final loss that a run of ``precision`` may end above it."""
     return LOSS_EXCESS[precision] * max(1.0, AT_ITERATIONS / iterations)
 
 

@@ -33,7 +33,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Where checkpoints are written, and how often.
+    """The file of a run's checkpoints, and their distance.
 
     Attributes:
         path: of the file, which each checkpoint replaces.

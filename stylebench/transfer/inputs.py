@@ -34,9 +34,9 @@ class Inputs:
     weights: Weights | None
 
     def take_weights(self) -> Weights:
-        """The weights, which are let go of here: no later problem can be built.
+        """Hand over the weights: no later problem can be built of these inputs.
 
-        Engines convert weights layer by layer, and held here each would be in memory twice.
+        Engines convert weights layer by layer, and held here every layer would be there twice.
         """
         weights, self.weights = self.weights, None
         if weights is None:
