@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from stylebench.bench.suites.base import Bench, Options
 from stylebench.bench.workloads.breakdown import breakdown
 from stylebench.bench.workloads.parity_gate import ParityGate, oracle_fits
 from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import LossTerms
-from stylebench.image.synthetic import landscape, painting
 from stylebench.model.precision import with_fp64
 from stylebench.transfer.problem import pose
 from stylebench.transfer.settings import Settings
@@ -21,7 +21,12 @@ def timed_run(engine="fused", history=8):
         weights="random", size=32, device="cpu", engine=engine, precision="fp32", history=history,
         **SHALLOW,
     )  # fmt: skip
-    return TimedRun(pose(landscape(32, 24), painting(32, 24), settings), settings)
+    return TimedRun(pose(*pictures(), settings), settings)
+
+
+def pictures():
+    bench = Bench(Options(device="cpu"))  # which draws them once for all
+    return bench.content(32, 24), bench.style(32, 24)
 
 
 def pairs(run):
@@ -54,7 +59,7 @@ def test_a_breakdown_is_of_the_run_that_was_timed():
 @pytest.fixture(scope="module")
 def gate():
     settings = Settings(weights="random", size=32, device="cpu", **SHALLOW)
-    return ParityGate(landscape(32, 24), painting(32, 24), settings)
+    return ParityGate(*pictures(), settings)
 
 
 def test_the_yardstick_of_a_loss_is_the_eager_engines_largest_error(gate):
