@@ -11,7 +11,7 @@ help:  ## this list
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,report]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench,report]'
 	touch $@
 
 demo: $(READY)  ## install, then the whole algorithm on pictures the project draws itself

@@ -7,9 +7,9 @@ from functools import cache
 
 import pytest
 
-from stylebench.bench.measure.timing import Contestant
-from stylebench.bench.workloads.parity_gate import Proof
-from stylebench.bench.workloads.timed_run import Walk
+from stylebench.bench.measure.timing import Candidate
+from stylebench.bench.workloads.parity_gate import ParityGate
+from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import ENGINES
 from stylebench.image.synthetic import landscape, painting
 from stylebench.transfer.problem import pose
@@ -19,8 +19,8 @@ SIZE = 256
 
 
 @cache
-def proof(device: str) -> Proof:
-    return Proof(landscape(), painting(), Settings(weights="random", size=SIZE, device=device))
+def proof(device: str) -> ParityGate:
+    return ParityGate(landscape(), painting(), Settings(weights="random", size=SIZE, device=device))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -33,10 +33,10 @@ def test_iteration(benchmark, timed, device, engine, precision):
         weights="random", size=SIZE, device=device, engine=engine, precision=precision
     )
     problem = pose(landscape(), painting(), settings)
-    walk = Walk(problem, settings)
-    walk.settle()
+    timed_run = TimedRun(problem, settings)
+    timed_run.settle()
     timed(
         device,
-        Contestant(walk.advance, replays=walk.replays, per_sample=1),
+        Candidate(timed_run.advance, replays=timed_run.replays, per_sample=1),
         lambda: proof(device).checks(problem.engine, precision),
     )

@@ -2,14 +2,14 @@
 
     pytest benchmarks/bench_kernels.py -k "cpu and tap" --benchmark-columns=median,iqr,rounds
 
-The formulations are ``stylebench.bench.workloads.tap_tasks``'s. Each is checked against fp64 before its time
-is taken and again after; on a GPU its operands lie in no cache.
+The formulations are ``stylebench.bench.workloads.tap_tasks``'s. Each is checked against fp64 before
+its time is taken and again after; on a GPU its operands lie in no cache.
 """
 
 import pytest
 import torch
 
-from stylebench.bench.workloads.formulations import contestant
+from stylebench.bench.workloads.formulations import candidate
 from stylebench.bench.workloads.tap_tasks import tap_tasks
 from stylebench.model.precision import PRECISIONS
 
@@ -30,7 +30,7 @@ def test_kernel(benchmark, timed, device, kind, layer, precision, name):
         run = task.formulations[name]()
         timed(
             device,
-            contestant(run, task, torch.device(device)),
+            candidate(run, task, torch.device(device)),
             lambda: task.checks(run),
             bytes=task.moved,
             flops=task.flops,

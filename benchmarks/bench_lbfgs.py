@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylebench.bench.measure.timing import Contestant
-from stylebench.bench.records.record import Check
+from stylebench.bench.measure.timing import Candidate
+from stylebench.bench.records.record import RecordedCheck
 from stylebench.bench.workloads.parity_gate import finite
 from stylebench.optim.lbfgs import LBFGS
 
@@ -61,7 +61,9 @@ def test_step(benchmark, timed, device: str, history: int, which: str) -> None: 
     descend(theirs(expected, history), expected, curvature, 8)
     descend(step, x, curvature, 8)
     error = float((x - expected).norm() / start.norm())
-    followed = Check.of("distance from torch after 8", error, 2e-2 if which == "bf16" else 1e-5)
+    followed = RecordedCheck.of(
+        "distance from torch after 8", error, 2e-2 if which == "bf16" else 1e-5
+    )
 
     # Gradients with noise never converge, so that every pair is kept until the history is full.
     # They are drawn beforehand: what is timed is the step alone.
@@ -78,7 +80,7 @@ def test_step(benchmark, timed, device: str, history: int, which: str) -> None: 
     benchmark.group = f"L-BFGS step, {device}, history {history}"
     timed(
         device,
-        Contestant(run, per_sample=1),
+        Candidate(run, per_sample=1),
         lambda: [followed, finite("the image", x)],
         relative_error=error,
     )

@@ -8,7 +8,7 @@ The formulations are ``stylebench.bench.workloads.loss_tasks``'s.
 import pytest
 import torch
 
-from stylebench.bench.workloads.formulations import contestant
+from stylebench.bench.workloads.formulations import candidate
 from stylebench.bench.workloads.loss_tasks import loss_tasks
 
 SIZE = (384, 512)  # height, width of the image
@@ -23,7 +23,7 @@ def test_loss_and_gradient(benchmark, timed, device, loss, name):
     run = task.formulations[name]()
     timed(
         device,
-        contestant(run, task, torch.device(device)),
+        candidate(run, task, torch.device(device)),
         lambda: task.checks(run),
         bytes=task.moved,
     )

@@ -8,8 +8,8 @@ import torch
 
 from stylebench.bench.machine.probe import machine
 from stylebench.bench.machine.provenance import code, software
-from stylebench.bench.measure.timing import QUICK, Contestant, measure
-from stylebench.bench.records.record import Check
+from stylebench.bench.measure.timing import QUICK, Candidate, measure
+from stylebench.bench.records.record import RecordedCheck
 
 DEVICES = ("cpu", *(("cuda",) if torch.cuda.is_available() else ()))
 _ROUNDS = 7
@@ -38,26 +38,29 @@ def compiled_anew() -> None:
 
 @pytest.fixture
 def timed(benchmark):
-    """Proof, time, proof: a function of (device, contestant, checks, what to note down).
+    """ParityGate, time, proof: a function of (device, candidate, checks, what to note down).
 
     On a CPU pytest-benchmark's own rounds; on a GPU also the device's time in ``extra_info``, by
     the timing core: a wall clock includes what it takes to launch.
     """
 
     def run(
-        device: str, contestant: Contestant, checks: Callable[[], Iterable[Check]], **notes: float
+        device: str,
+        candidate: Candidate,
+        checks: Callable[[], Iterable[RecordedCheck]],
+        **notes: float,
     ) -> None:
         require(checks())
-        units = contestant.per_sample or contestant.multiple
+        units = candidate.per_sample or candidate.multiple
 
         def once() -> None:
-            contestant.run(units)
+            candidate.run(units)
             if device == "cuda":
                 torch.cuda.synchronize()
 
         benchmark.pedantic(once, rounds=_ROUNDS, iterations=1, warmup_rounds=2)
         if device == "cuda":
-            found = measure(contestant, torch.device(device), QUICK)
+            found = measure(candidate, torch.device(device), QUICK)
             notes |= {"device_seconds": found.median, "device_spread": found.spread}
         require(checks())
         benchmark.extra_info |= {"launches_a_round": units, **notes}
@@ -65,7 +68,7 @@ def timed(benchmark):
     return run
 
 
-def require(checks: Iterable[Check]) -> None:
+def require(checks: Iterable[RecordedCheck]) -> None:
     """Fail where a check does not hold: no time is kept then."""
     wrong = [f"{check.what}: {check.value} > {check.limit}" for check in checks if not check.passed]
     assert not wrong, f"no time is kept: {', '.join(wrong)}"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stylebench.bench.suites.names import SUITES
+from stylebench.bench.suites import SUITES
 
 
 class _Group(TyperGroup):
@@ -70,13 +70,13 @@ def _command(name: str) -> Callable[..., None]:
         resume: Resume = None,
     ) -> None:
         from stylebench.bench.suites.base import Options
-        from stylebench.bench.suites.console import run_visibly
+        from stylebench.bench.suites.console import run_suite_in_console
 
         options = Options(
             quick=quick, device=device, size=size, content=content, style=style, weights=weights,
             pattern=pattern, seconds=seconds, command=_typed(),
         )  # fmt: skip
-        raise typer.Exit(run_visibly(name, options, output, json, resume))
+        raise typer.Exit(run_suite_in_console(name, options, output, json, resume))
 
     command.__doc__ = SUITES[name]
     return command
@@ -110,7 +110,7 @@ def compare(
     weights: Weights = "random",
 ) -> None:
     """Tell by case whether AFTER is FASTER, SLOWER, the SAME, or UNCLEAR against BEFORE."""
-    from stylebench.bench.compare.differences import compare_visibly, percentage
+    from stylebench.bench.compare.differences import percentage, print_comparison
     from stylebench.bench.compare.worktree import measured_against
     from stylebench.bench.suites.base import Options
 
@@ -125,7 +125,7 @@ def compare(
         records = measured_against(base, suite, options, rounds)
     else:
         records = _loaded(before), _loaded(after)
-    raise typer.Exit(0 if compare_visibly(*records, limit, json) else 1)
+    raise typer.Exit(0 if print_comparison(*records, limit, json) else 1)
 
 
 def _loaded(path: Path | None) -> list[Any]:
@@ -138,7 +138,7 @@ def _loaded(path: Path | None) -> list[Any]:
         typer.echo(f"stylebench: left out: {fault}", err=True)
     if not stored:
         raise ValueError(f"{path}: holds no record")
-    return [each.record for each in stored]
+    return [one.record for one in stored]
 
 
 def _typed() -> str:

@@ -13,9 +13,9 @@ import numpy as np
 from rich.table import Table
 
 from stylebench.bench.compare.durations import FEWEST, Durations, durations
-from stylebench.bench.records.overrides import conditions
+from stylebench.bench.records.overrides import overrides
 from stylebench.bench.records.record import Case, Machine, Record
-from stylebench.bench.suites.console import show
+from stylebench.bench.records.show import print_table
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "UNCLEAR", "ONLY BEFORE", "ONLY AFTER", "NO TIME"]
 
@@ -31,8 +31,8 @@ class Difference:
     """One time in two runs.
 
     Attributes:
-        case: suite and name, and which of its times where it has several.
-        verdict: what came of it.
+        case: suite and name, and the name of the time where a case has several.
+        verdict: on the ratio, or on the lack of one.
         ratio: median time after over median time before; above 1 is slower.
         low: lower end of the ratio's 95 % interval; null where there is none.
         high: its upper end.
@@ -55,9 +55,9 @@ def differences(before: Sequence[Record], after: Sequence[Record]) -> list[Diffe
     """Every time of either run; a case may be recorded more than once, and have several times."""
     old, new = _cases(before), _cases(after)
     return [
-        each
+        difference
         for name in {**old, **new}
-        for each in _of_case(name, old.get(name, []), new.get(name, []))
+        for difference in _of_case(name, old.get(name, []), new.get(name, []))
     ]
 
 
@@ -85,20 +85,20 @@ def _difference(
     if old.bare or new.bare:
         return Difference(name, _of_single(ratio), ratio, None, None, *both, _SINGLE)
     low, high = ratio_interval(old.runs, new.runs)
-    found, remark = verdict(low, high), None
-    if found != "SAME" and (old.disturbed or new.disturbed):
-        # Nothing but a likeness can be told from disturbed samples.
-        found, remark = "UNCLEAR", "most samples were disturbed"
-    return Difference(name, found, ratio, low, high, *both, remark)
+    result, remark = verdict(low, high), None
+    if result != "SAME" and (old.disturbed or new.disturbed):
+        # Disturbed samples can show that two times are the same, but not that they differ.
+        result, remark = "UNCLEAR", "most samples were disturbed"
+    return Difference(name, result, ratio, low, high, *both, remark)
 
 
-def _median(*found: Durations | None) -> float | None:
-    """Of the first, where there is one."""
-    return next((each.median for each in found if each), None)
+def _median(*times: Durations | None) -> float | None:
+    """The median of the first that there is."""
+    return next((time.median for time in times if time), None)
 
 
 def _why(before: Sequence[Case], after: Sequence[Case]) -> str | None:
-    """What became of a case that has no time."""
+    """The reason for which a case has no time."""
     sides = (("before", before), ("after", after))
     failed = [f"{side}: {case.status}" for side, cases in sides for case in cases
               if case.status != "ok"]  # fmt: skip
@@ -106,14 +106,14 @@ def _why(before: Sequence[Case], after: Sequence[Case]) -> str | None:
 
 
 def _of_single(ratio: float) -> Verdict:
-    """What can be said of two times without an interval: far apart, or nothing."""
+    """The verdict on two single times: they differ where they are far apart, or it is unclear."""
     if abs(ratio - 1) <= _FAR:
         return "UNCLEAR"
     return "FASTER" if ratio < 1 else "SLOWER"
 
 
 def verdict(low: float, high: float) -> Verdict:
-    """What the 95 % interval of a ratio of times says."""
+    """The verdict by the 95 % interval of a ratio of times."""
     if low >= 1 - _SAME and high <= 1 + _SAME:
         return "SAME"
     if high < 1:
@@ -150,40 +150,40 @@ def _medians(random: np.random.Generator, runs: Runs) -> np.ndarray[Any, np.dtyp
 
 def percentage(text: str) -> float:
     """``5%`` -> 0.05; ValueError for anything else."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
-    if not found:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    if not match:
         raise ValueError(f"--fail-slower: {text!r} is no percentage; expected 5% or so")
-    return float(found[1]) / 100
+    return float(match[1]) / 100
 
 
-def failures(found: Sequence[Difference], limit: float) -> list[str]:
-    """Why ``found`` does not show that nothing is slower by more than ``limit``; a line each."""
+def failures(results: Sequence[Difference], limit: float) -> list[str]:
+    """A line for each case slower by more than ``limit``, for each lost time, and for no case."""
     lines = []
-    for each in found:
-        if each.verdict == "SLOWER" and each.ratio is not None and each.ratio > 1 + limit:
-            lines.append(f"slower than allowed: {each.case}")
-        elif each.verdict in ("NO TIME", "ONLY BEFORE") and each.before is not None:
-            lines.append(f"no time any more: {each.case} ({each.remark or 'not run'})")
-    if not any(each.ratio is not None for each in found):
+    for result in results:
+        if result.verdict == "SLOWER" and result.ratio is not None and result.ratio > 1 + limit:
+            lines.append(f"slower than allowed: {result.case}")
+        elif result.verdict in ("NO TIME", "ONLY BEFORE") and result.before is not None:
+            lines.append(f"no time any more: {result.case} ({result.remark or 'not run'})")
+    if not any(result.ratio is not None for result in results):
         lines.append("nothing was compared: no case has a time in both runs")
     return lines
 
 
-def compare_visibly(
+def print_comparison(
     before: Sequence[Record], after: Sequence[Record], limit: float | None, as_json: bool
 ) -> bool:
     """Print the comparison; return whether nothing is slower by more than ``limit``.
 
-    It is not where a time is lost, or where there was nothing to compare.
+    A lost time fails too, and so does having nothing to compare.
     """
-    found, remark = differences(before, after), _remark(before, after)
-    failed = [] if limit is None else failures(found, limit)
+    results, remark = differences(before, after), _remark(before, after)
+    failed = [] if limit is None else failures(results, limit)
     if as_json:
-        rows = [_finite(asdict(each)) for each in found]
+        rows = [_finite(asdict(result)) for result in results]
         answer = {"remark": remark, "cases": rows, "failures": failed, "passed": not failed}
         sys.stdout.write(json.dumps(answer, indent=1) + "\n")
     else:
-        show(_table(found, remark))
+        print_table(_table(results, remark))
         sys.stdout.write("".join(f"{line}\n" for line in failed))
     return not failed
 
@@ -202,20 +202,20 @@ def _identity(machine: Machine) -> tuple[str, str, tuple[str, ...]]:
     return machine.slug, machine.device, tuple(machine.instructions)
 
 
-def _table(found: Sequence[Difference], remark: str | None) -> Table:
+def _table(results: Sequence[Difference], remark: str | None) -> Table:
     table = Table(title="time after / time before" + (f" ({remark})" if remark else ""))
     left = ("case", "verdict", "")
     for heading in ("case", "verdict", "ratio", "95 % interval", "before", "after", ""):
         table.add_column(heading, justify="left" if heading in left else "right")
-    for each in found:
+    for result in results:
         table.add_row(
-            each.case,
-            each.verdict,
-            "" if each.ratio is None else f"{each.ratio:.3f}",
-            "" if each.low is None else f"{each.low:.3f} .. {each.high:.3f}",
-            "" if each.before is None else f"{each.before:.4g} s",
-            "" if each.after is None else f"{each.after:.4g} s",
-            each.remark or "",
+            result.case,
+            result.verdict,
+            "" if result.ratio is None else f"{result.ratio:.3f}",
+            "" if result.low is None else f"{result.low:.3f} .. {result.high:.3f}",
+            "" if result.before is None else f"{result.before:.4g} s",
+            "" if result.after is None else f"{result.after:.4g} s",
+            result.remark or "",
         )
     return table
 
@@ -225,6 +225,6 @@ def _cases(records: Sequence[Record]) -> dict[str, list[Case]]:
     for record in records:
         quick = " quick" if record.quick else ""
         for case in record.cases:
-            unusual = "".join(f", {each}" for each in conditions(record, case))
+            unusual = "".join(f", {override}" for override in overrides(record, case))
             cases.setdefault(f"{record.suite}{quick}: {case.name}{unusual}", []).append(case)
     return cases

@@ -1,4 +1,4 @@
-"""The times that a case holds: of its steady state, or until it reached each loss."""
+"""The times of a case: of its steady state, or until it reached each loss."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Durations:
 
     Attributes:
         runs: samples of each run, s.
-        disturbed: whether most samples of any run were.
-        bare: whether runs have one time each, and are too few for an interval.
+        disturbed: whether most samples of any run were disturbed.
+        bare: whether the runs have one time each and are too few for an interval.
     """
 
     runs: list[list[float]]
@@ -30,19 +30,19 @@ class Durations:
 
     @property
     def median(self) -> float:
-        """Of all samples, s."""
+        """Median of all samples, s."""
         return float(np.median(np.concatenate(self.runs)))
 
 
 def durations(cases: Sequence[Case]) -> dict[str, Durations]:
-    """Which -> that time; the steady state's name is empty. Only what was proven has any.
+    """Name -> time; the steady state's name is empty. A case that failed its checks has none.
 
     A case that runs until it has reached a loss has no steady state, but ``seconds_to_300``.
     """
     proven = [case for case in cases if case.status == "ok" and case.parity and case.parity.passed]
     if steady := [case.timing for case in proven if case.timing and case.timing.median > 0]:
-        runs = [deciding(each.samples, each.disturbed) for each in steady]
-        disturbed = any(mostly_disturbed(each.samples, each.disturbed) for each in steady)
+        runs = [deciding(timing.samples, timing.disturbed) for timing in steady]
+        disturbed = any(mostly_disturbed(timing.samples, timing.disturbed) for timing in steady)
         return {"": Durations(runs, disturbed)}
     reached: dict[str, list[list[float]]] = {}
     for case in proven:

@@ -1,4 +1,7 @@
-"""Another revision of the sources measured against the working tree, in turn."""
+"""Another revision of the sources measured against the working tree, in turn.
+
+The only module of ``compare`` that uses ``suites``: it runs one, with a user's ``Options``.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,10 @@ def measured_against(
         ValueError: no git repository, no such revision, or one whose run of the suite did not
             end, or left what cannot be read here.
     """
-    here = Path(stylebench.__file__ or ".").parents[1]
-    with tempfile.TemporaryDirectory() as folder, checked_out(here, revision) as there:
+    current = Path(stylebench.__file__ or ".").parents[1]
+    with tempfile.TemporaryDirectory() as folder, checked_out(current, revision) as earlier:
         for number in range(rounds):
-            for name, root in (("before", there), ("after", here)):
+            for name, root in (("before", earlier), ("after", current)):
                 output = Path(folder) / name / str(number)
                 _run(root, suite, options, output)
         return _records(Path(folder) / "before"), _records(Path(folder) / "after")
@@ -63,18 +66,18 @@ def _run(root: Path, suite: str, options: Options, output: Path) -> None:
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     if done.returncode not in (0, _FAILED_CASES):
         raise ValueError(f"{root}: the suite {suite!r} ended with {done.returncode}: {last}")
-    if not any(each.complete for each in _records(output)):
+    if not any(record.complete for record in _records(output)):
         raise ValueError(f"{root} cannot run the suite {suite!r}: {last}")
 
 
 def _records(folder: Path) -> list[Record]:
-    """All below ``folder``; what cannot be read is an error, since this very run wrote it."""
+    """All records below ``folder``; an unreadable one is an error, since this very run wrote it."""
     if not folder.is_dir():
         return []
     stored, faults = load_records(folder)
     if faults:
         raise ValueError("; ".join(faults))
-    return [each.record for each in stored]
+    return [one.record for one in stored]
 
 
 def _git(repository: Path, *arguments: str) -> None:
@@ -86,11 +89,11 @@ def _git(repository: Path, *arguments: str) -> None:
 
 
 def _arguments(options: Options) -> list[str]:
-    """What to type for ``options``."""
+    """``options`` as command line arguments."""
     named = {
         "--device": options.device, "--size": options.size, "--content": options.content,
         "--style": options.style, "--weights": options.weights, "--filter": options.pattern,
         "--seconds": options.seconds,
     }  # fmt: skip
-    given = [[name, str(value)] for name, value in named.items() if value is not None]
-    return ["--quick"] * options.quick + [word for pair in given for word in pair]
+    pairs = [[name, str(value)] for name, value in named.items() if value is not None]
+    return ["--quick"] * options.quick + [word for pair in pairs for word in pair]

@@ -1,11 +1,11 @@
-"""Everything that a short loan of a GPU should do: ``python -m stylebench.bench.gpu``.
+"""All that a short loan of a GPU should do: ``python -m stylebench.bench.gpu``.
 
     PYTHONPATH=.:kernels python -m stylebench.bench.gpu --output OUT
     PYTHONPATH=.:kernels python -m stylebench.bench.gpu --output OUT2 --resume OUT/records.tar.gz
 
-Runs correctness tests, the tuner and all suites within ``--minutes``. Finished stages and cases are
-not run again by the next call. OUT gets few files, as loaned machines want it: records.tar.gz with
-records, pictures, tuned configurations, logs and the state; summary.txt; state.json.
+Runs correctness tests, the tuner and all suites within ``--minutes``. The next call skips finished
+stages and cases. OUT gets three files: records.tar.gz with records, pictures, tuned configurations,
+logs and the state; summary.txt; state.json.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from stylebench.bench.gpu.stages import Stage, run_stage, stages
-from stylebench.bench.records.rebuild import unfinished
-from stylebench.bench.suites.runner import summary
+from stylebench.bench.records.show import summary
+from stylebench.bench.records.store import read_or_none
 from stylebench.image.files import atomic_path
 
 _ARCHIVE, _STATE, _SUMMARY = "records.tar.gz", "state.json", "summary.txt"
@@ -36,16 +36,16 @@ _TRIES = 3  # of a stage that does not finish
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
-    given = _parser().parse_args(arguments)
-    if not given.rehearse and not torch.cuda.is_available():
+    options = _parser().parse_args(arguments)
+    if not options.rehearse and not torch.cuda.is_available():
         sys.stderr.write("stylebench.bench.gpu: there is no CUDA GPU here; --rehearse needs none\n")
         return 2
-    chosen = _chosen(stages(given.rehearse, given.quick), given.stages)
-    given.output.mkdir(parents=True, exist_ok=True)
+    chosen = _chosen(stages(options.rehearse, options.quick), options.stages)
+    options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        _unpack(given.resume or given.output / _ARCHIVE, work, asked=given.resume is not None)
-        _run(chosen, work, given.output, time.monotonic() + 60 * given.minutes)
+        _unpack(options.resume or options.output / _ARCHIVE, work, asked=options.resume is not None)
+        _run(chosen, work, options.output, time.monotonic() + 60 * options.minutes)
         lines = _summary(work)
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
@@ -126,19 +126,15 @@ def _summary(work: Path) -> list[str]:
         lines.append(f"{name}: {entry['verdict']}, {entry['seconds']:.0f} s")
         log = work / "logs" / f"{name.replace(' ', '-')}.log"
         if name.startswith("tests") and log.is_file():
-            lines += [f"  {line}" for line in _telling(log.read_text("utf-8").splitlines())]
+            lines += [f"  {line}" for line in _failures(log.read_text("utf-8").splitlines())]
     for path in sorted((work / "records").rglob("*.json")):
-        if record := unfinished(path):
+        if record := read_or_none(path):
             lines.append(f"{record.suite}{'' if record.complete else ', incomplete'}:")
             lines += [f"  {summary(case)[:160]}" for case in record.cases]
     return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], "... more in the records"]
 
 
-def _telling(log: Sequence[str]) -> list[str]:
+def _failures(log: Sequence[str]) -> list[str]:
     failed = [line[:160] for line in log if line.startswith(("FAILED", "ERROR"))][:15]
     totals = [line for line in log if " passed" in line or " failed" in line or " error" in line]
     return [*failed, *totals[-1:]]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

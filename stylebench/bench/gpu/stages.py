@@ -1,4 +1,4 @@
-"""What a short loan of a GPU is used for, in order, each stage a process with a time limit."""
+"""The stages of a short loan of a GPU, in order, each a process with a time limit."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 import stylebench
-from stylebench.bench.records.rebuild import unfinished
-from stylebench.bench.suites.names import SUITES
+from stylebench.bench.records.store import read_or_none
+from stylebench.bench.suites import SUITES
 from stylekernels.config import OWN_FOLDER
 
-Verdict = Literal["done", "failed", "unfinished"]
+StageResult = Literal["done", "failed", "unfinished"]
 
-_ABOUT_GPUS = ("iteration", "convolution", "lbfgs_step", "adam", "engines")
-_MERCY = 20.0  # s that a stage gets to write down what it has, after it is told to stop
+ROOT = Path(stylebench.__file__ or ".").parents[1]
+_MERCY = 20.0  # s that a stage gets to write its results down, after it is told to stop
 #: The order in which suites are worth having, and the most seconds that each may take a call.
 _SUITES = {
     "smoke": 60, "parity": 120, "iteration": 180, "kernels": 150, "sizes": 120,
@@ -42,16 +42,16 @@ class Stage:
         name: of its log, and in the state.
         limit: seconds that it may take.
         command: makes the arguments of Python, given the work folder and the seconds left.
-        verdict: what an exit code means, given the work folder; None where it had to be stopped.
+        result: of an exit code, given the work folder; the code is None where it had to be stopped.
     """
 
     name: str
     limit: float
     command: Callable[[Path, float], list[str]]
-    verdict: Callable[[Path, int | None], Verdict] = lambda _, code: _meaning(code)
+    result: Callable[[Path, int | None], StageResult] = lambda _, code: _meaning(code)
 
 
-def _meaning(code: int | None) -> Verdict:
+def _meaning(code: int | None) -> StageResult:
     """A stage that had to be stopped is worth another try: nothing says that it fails."""
     if code is None:
         return "unfinished"
@@ -76,23 +76,31 @@ def stages(rehearse: bool, quick: bool) -> list[Stage]:
     ]
 
 
+#: Package -> its tests on a GPU: the kernels natively, and of the rest those about GPUs.
+_TESTS = {
+    "stylekernels": ["tests/stylekernels", "--ignore-glob=*/test_aot.py"],
+    "stylebench": [
+        "tests/stylebench/engines/test_engines.py",
+        "tests/stylebench/engines/test_convolution.py",
+        "tests/stylebench/optim/test_lbfgs_step.py",
+        "tests/stylebench/optim/test_adam.py",
+        "tests/stylebench/transfer/test_stepper.py",
+    ],
+}
+_REHEARSED = {
+    "stylekernels": ["tests/stylekernels/test_config.py"],
+    "stylebench": ["tests/stylebench/image/test_save.py"],
+}
+
+
 def _tests(rehearse: bool) -> list[Stage]:
-    """The kernels natively, and of the rest what is about GPUs: CPUs run everything elsewhere."""
-    native = {
-        "stylekernels": ["tests/stylekernels", "--ignore=tests/stylekernels/test_aot.py"],
-        "stylebench": [f"tests/stylebench/test_{name}.py" for name in _ABOUT_GPUS],
-    }
-    few = {"stylekernels": ["tests/stylekernels/test_config.py"],
-           "stylebench": ["tests/stylebench/test_output.py"]}  # fmt: skip
-
-    def command(package: str) -> list[str]:
-        paths = (few if rehearse else native)[package]
-        return ["-m", "pytest", *paths, "-q", "-p", "no:cacheprovider"]
-
     return [
-        Stage(f"tests of {package}", 150, lambda _, __, package=package: command(package))  # type: ignore[misc]
-        for package in native
-    ]
+        Stage(
+            f"tests of {package}", 150,
+            lambda _, __, paths=paths: ["-m", "pytest", *paths, "-q", "-p", "no:cacheprovider"],  # type: ignore[misc]
+        )
+        for package, paths in (_REHEARSED if rehearse else _TESTS).items()
+    ]  # fmt: skip
 
 
 def _tune(size: int, dtype: str, limit: float, rehearse: bool) -> Stage:
@@ -113,21 +121,21 @@ def _suite(name: str, limit: float, rehearse: bool, quick: bool) -> Stage:
         words = ["-m", "stylebench", "bench", name, "--output", str(work / "records")]
         words += ["--seconds", f"{budget:.0f}", "--device", "cpu" if rehearse else "cuda"]
         words += ["--quick"] * (quick or rehearse) + ["--size", "48"] * rehearse
-        if found := begun(work, name):
-            words += ["--resume", str(found)]
+        if path := begun(work, name):
+            words += ["--resume", str(path)]
         return words
 
-    def verdict(work: Path, _: int | None) -> Verdict:
-        records = [unfinished(path) for path in _records(work, name)]
-        return "done" if any(each and each.complete for each in records) else "unfinished"
+    def result(work: Path, _: int | None) -> StageResult:
+        records = [read_or_none(path) for path in _records(work, name)]
+        return "done" if any(record and record.complete for record in records) else "unfinished"
 
-    return Stage(name, limit, command, verdict)
+    return Stage(name, limit, command, result)
 
 
 def begun(work: Path, suite: str) -> Path | None:
     """The incomplete record of ``suite``."""
     for path in _records(work, suite):
-        record = unfinished(path)
+        record = read_or_none(path)
         if record and not record.complete:
             return path
     return None
@@ -138,17 +146,16 @@ def _records(work: Path, suite: str) -> list[Path]:
     return [path for path in (work / "records").rglob("*.json") if name.fullmatch(path.stem)]
 
 
-def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ()) -> Verdict:
+def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ()) -> StageResult:
     """Run it within its limit and ``left`` seconds; whatever it says goes into its log."""
     limit = min(stage.limit, left)
-    here = Path(stylebench.__file__ or ".").parents[1]
-    paths = os.pathsep.join(str(root) for root in (roots or (here, here / "kernels")))
+    paths = os.pathsep.join(str(root) for root in (roots or (ROOT, ROOT / "kernels")))
     log = work / "logs" / f"{stage.name.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as lines:
         process = subprocess.Popen(
             [sys.executable, *stage.command(work, limit)],
-            cwd=here, stdout=lines, stderr=subprocess.STDOUT, start_new_session=True,
+            cwd=ROOT, stdout=lines, stderr=subprocess.STDOUT, start_new_session=True,
             env={
                 **os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
                 OWN_FOLDER: str(work / "configs"),  # what was tuned is what is measured
@@ -157,7 +164,7 @@ def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ())
         )  # fmt: skip
         code = _finish(process, limit)
         lines.write(f"\nexit code {code}\n")
-    return stage.verdict(work, code)
+    return stage.result(work, code)
 
 
 def _hear_interrupts() -> None:

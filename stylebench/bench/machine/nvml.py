@@ -1,4 +1,4 @@
-"""What NVIDIA's management library tells of a GPU; nothing where it is absent or broken."""
+"""A GPU's state by NVIDIA's management library; None where that is absent or broken."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from stylebench.bench.records.record import State
 
 T = TypeVar("T")
 
-#: Reasons for which clocks are held down, by the name of NVML's bit. That the GPU idles, or runs
-#: at clocks that somebody chose, is none.
+#: Reasons for which clocks are held down, by the name of NVML's bit. Idling, and clocks that a
+#: user has set, are not among them.
 THROTTLES = (
     "SwPowerCap",
     "HwSlowdown",
@@ -25,32 +25,39 @@ THROTTLES = (
 
 
 def gpu_state(device: torch.device) -> State:
-    """Clocks, temperature, power and throttle reasons, each absent where NVML does not tell."""
-    clock, memory, temperature, power = (
-        _read(device, lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
-        _read(device, lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM)),
-        _read(
-            device,
-            lambda nvml, gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
-        ),
-        _read(device, lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3),
+    """Clocks, temperature, power and throttle reasons, each None where NVML does not report it."""
+
+    def clock(kind: str) -> float | None:
+        return _read(
+            device, lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, getattr(nvml, kind))
+        )
+
+    return State(
+        clock_mhz=clock("NVML_CLOCK_SM"),
+        memory_clock_mhz=clock("NVML_CLOCK_MEM"),
+        temperature_c=_read(device, _temperature),
+        power_w=_read(device, lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3),
+        throttle=_read(device, _throttle) or [],
     )
-    return State(clock, memory, temperature, power, throttle=_read(device, _throttle) or [])
 
 
 def power_limit(device: torch.device) -> float | None:
-    """Of the GPU, W."""
+    """The GPU's enforced power limit, W."""
     return _read(device, lambda nvml, gpu: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1e3)
 
 
 def driver_version() -> str | None:
-    """Of NVIDIA's driver."""
+    """The version of NVIDIA's driver."""
     nvml = _library()
     try:
         version = nvml.nvmlSystemGetDriverVersion() if nvml else None
     except Exception:  # as _read
         return None
     return version.decode() if isinstance(version, bytes) else version
+
+
+def _temperature(nvml: Any, gpu: Any) -> float:
+    return nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)
 
 
 def _throttle(nvml: Any, gpu: Any) -> list[str]:
@@ -74,7 +81,7 @@ def _read(device: torch.device, question: Callable[[Any, Any], T]) -> T | None:
         return None
     try:
         return question(nvml, _handle(device))
-    except Exception:  # a GPU that does not know an answer is no reason to stop
+    except Exception:  # an unanswered question is no reason to stop
         return None
 
 

@@ -1,6 +1,7 @@
-"""On what a benchmark runs, and what that machine was doing: whatever can be read, never an error.
+"""The machine of a benchmark and its state: whatever can be read, never an error.
 
-A field is None where the machine does not tell.
+A field is None where the machine does not report it, or where the package that would read it (extra
+``bench``) is not installed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
@@ -27,8 +29,24 @@ _INSTRUCTIONS = (
 )  # fmt: skip
 
 
+INSTALL = "pip install 'stylebench[bench]'"
+#: Package of the extra ``bench`` -> facts that a record lacks without it.
+_FACTS = {
+    "psutil": "memory, load and clock, and which samples other processes disturbed",
+    "cpuinfo": "the processor's name and instructions",
+    "pynvml": "the GPU's clocks, temperature, power and throttling",
+}
+
+
+def missing_facts(device: torch.device) -> str | None:
+    """The facts that a record of ``device`` will lack, in one line; None where it lacks none."""
+    needed = [name for name in _FACTS if name != "pynvml" or device.type == "cuda"]
+    facts = [_FACTS[name] for name in needed if find_spec(name) is None]
+    return f"no record of {'; '.join(facts)}: {INSTALL}" if facts else None
+
+
 def machine(device: torch.device) -> Machine:
-    """What ``device`` is, and its state now as ``before``."""
+    """The machine of ``device``, with its state now as ``before``."""
     cores = _or_none(lambda: len(os.sched_getaffinity(0))) or os.cpu_count()
     cpu = _cpu_name()
     gpu = _gpu(device) if device.type == "cuda" else {}
@@ -40,7 +58,7 @@ def machine(device: torch.device) -> Machine:
         cpu=cpu,
         cores=cores,
         memory_bytes=_or_none(lambda: _psutil().virtual_memory().total),
-        instructions=[each for each in _INSTRUCTIONS if each in _cpu().get("flags", ())],
+        instructions=[name for name in _INSTRUCTIONS if name in _cpu().get("flags", ())],
         before=state(device),
         **gpu,
     )
@@ -52,7 +70,7 @@ def finished(before: Machine, device: torch.device) -> Machine:
 
 
 def state(device: torch.device) -> State:
-    """What the machine is doing now; its GPU where ``device`` is one."""
+    """The machine's state now; its GPU's where ``device`` is one."""
     cores = os.cpu_count() or 1
     load = _or_none(lambda: _psutil().getloadavg()[0] / cores)
     if device.type == "cuda":
@@ -67,23 +85,23 @@ def slug(name: str) -> str:
 
 
 def _gpu(device: torch.device) -> dict[str, Any]:
-    found = _or_none(lambda: torch.cuda.get_device_properties(device))
-    if found is None:
+    gpu = _or_none(lambda: torch.cuda.get_device_properties(device))
+    if gpu is None:
         return {}
     return {
-        "gpu": found.name,
-        "gpu_memory_bytes": found.total_memory,
-        "multiprocessors": found.multi_processor_count,
-        "capability": f"{found.major}.{found.minor}",
-        "l2_bytes": getattr(found, "L2_cache_size", None),
+        "gpu": gpu.name,
+        "gpu_memory_bytes": gpu.total_memory,
+        "multiprocessors": gpu.multi_processor_count,
+        "capability": f"{gpu.major}.{gpu.minor}",
+        "l2_bytes": getattr(gpu, "L2_cache_size", None),
         "power_limit_w": power_limit(device),
     }
 
 
 def _cpu_name() -> str:
-    found = str(_cpu().get("brand_raw") or platform.processor() or platform.machine())
+    brand = str(_cpu().get("brand_raw") or platform.processor() or platform.machine())
     noise = r"\((R|TM|r|tm)\)|\bCPU\b|\bProcessor\b|\b\d+-Core\b|@.*$"
-    return " ".join(re.sub(noise, " ", found).split())
+    return " ".join(re.sub(noise, " ", brand).split())
 
 
 @cache
@@ -113,5 +131,5 @@ def _psutil() -> Any:
 def _or_none(ask: Callable[[], T]) -> T | None:
     try:
         return ask()
-    except Exception:  # a machine that does not tell is no reason to stop
+    except Exception:  # an unreadable fact is no reason to stop
         return None

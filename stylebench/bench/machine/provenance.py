@@ -1,4 +1,4 @@
-"""With which software and which code a benchmark ran."""
+"""The software and the code that a benchmark ran with."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def software() -> Software:
 
 
 def code() -> Code:
-    """Git's account of the sources where they lie in a repository, and their hash anywhere."""
-    packages = [_folder(stylebench.__file__), _folder(stylekernels.__file__)]
+    """The commit of the sources where they are a repository's own, and their hash anywhere."""
+    packages = [Path(p.__file__ or ".").parent for p in (stylebench, stylekernels)]
     root = packages[0].parent
     top = _git(root, "rev-parse", "--show-toplevel")
-    ours = top is not None and Path(top).resolve() == root.resolve()
-    changes = _git(root, "status", "--porcelain", "--", ".", ":!results") if ours else None
+    own = top is not None and Path(top).resolve() == root.resolve()
+    changes = _git(root, "status", "--porcelain", "--", ".", ":!results") if own else None
     return Code(
-        commit=_git(root, "rev-parse", "HEAD") if ours else None,
+        commit=_git(root, "rev-parse", "HEAD") if own else None,
         dirty=None if changes is None else bool(changes),
         sha256=sources_hash(packages),
     )
@@ -55,10 +55,6 @@ def sources_hash(packages: Iterable[Path]) -> str:
         for name in sorted(files):
             digest.update(name.encode() + b"\0" + files[name].read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _folder(file: str | None) -> Path:
-    return Path(file or ".").parent
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -80,5 +76,5 @@ def _installed(package: str) -> str | None:
 
 
 def _cudnn() -> str | None:
-    found = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-    return None if found is None else str(found)
+    number = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return None if number is None else str(number)

@@ -1,1 +1,1 @@
-"""How times and memory are taken."""
+"""Timing, memory, and the statistics of both."""

@@ -1,4 +1,4 @@
-"""Work captured as a CUDA graph, so that its launches cost its time nothing."""
+"""Capture of work as a CUDA graph, which leaves the cost of its launches out of its time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _WARM = 3  # runs before the capture: kernels are compiled and libraries set up 
 def captured(work: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph | None:
     """``work`` on ``device``, a CUDA one, as a graph; None where it cannot be captured.
 
-    It is warmed up on a stream of its own, and not on the default one: what libraries set up there
-    could not be captured afterwards.
+    It is warmed up on a side stream: state that libraries set up on the default one could not be
+    captured afterwards.
 
     Raises:
         torch.OutOfMemoryError: there is no room for it.

@@ -1,4 +1,4 @@
-"""The memory that some work takes at its most, and what there is."""
+"""Peak memory of a block of work, and the memory that is free."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ import torch
 from stylebench.engines.heap import malloc_trim
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_OUT_OF_MEMORY = (  # as allocators and libraries put it
+_OUT_OF_MEMORY = (  # in the messages of allocators and libraries
     "out of memory", "not enough memory", "can't allocate", "cudnn_status_alloc_failed",
     "cublas_status_alloc_failed",
 )  # fmt: skip
-_PEAK = "5"  # what resets the peak of the resident set, see proc(5)
+_PEAK = "5"  # resets the peak of the resident set, see proc(5)
 
 
 @dataclass
 class Peak:
-    """Filled in when the block ends; None where the device does not tell.
+    """Result of ``peak_memory``, filled in when the block ends.
 
     Attributes:
-        bytes: what the block added at its most, of the GPU's memory or of the process's.
+        bytes: peak over the block less the memory held before it, of the GPU or of the process;
+            None where the device does not report it.
     """
 
     bytes: int | None = None
@@ -34,7 +35,7 @@ class Peak:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """Watch the block's memory."""
+    """InterferenceMonitor the block's memory."""
     gc.collect()
     peak = Peak()
     if device.type == "cuda":
@@ -55,7 +56,7 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes to be had on ``device``, None where nothing tells."""
+    """Bytes that can be allocated on ``device``; None where nothing reports it."""
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + idle
@@ -68,14 +69,14 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def release(device: torch.device) -> None:
-    """Give back what finished cases held, so that the next one finds the machine empty."""
+    """Free the memory of finished cases, so that the next one finds the machine empty."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory did not suffice, in any of the ways it is said."""
+    """Whether ``error`` is an out-of-memory error of Python, an allocator or a library."""
     kinds = (MemoryError, torch.OutOfMemoryError)
     text = str(error).lower()
     return isinstance(error, kinds) or any(words in text for words in _OUT_OF_MEMORY)

@@ -1,4 +1,4 @@
-"""Medians and how sure they are, without assuming how times are distributed."""
+"""Medians and their confidence intervals, free of any assumption on the distribution of times."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def spread(samples: Sequence[float]) -> float:
 
 
 def deciding(samples: Sequence[float], disturbed: Sequence[int]) -> list[float]:
-    """The samples that a median is of: the undisturbed, or all where most are disturbed.
+    """The samples that the median is taken of: the undisturbed, or all where most are disturbed.
 
-    Then the disturbance is how this machine runs, and picking the few fast ones would flatter it.
+    In that case the disturbance is how this machine runs, and a few fast samples would flatter it.
 
     Args:
         samples: seconds.
@@ -56,8 +56,8 @@ def deciding(samples: Sequence[float], disturbed: Sequence[int]) -> list[float]:
     """
     if mostly_disturbed(samples, disturbed):
         return list(samples)
-    marked = set(disturbed)
-    return [value for index, value in enumerate(samples) if index not in marked]
+    flagged = set(disturbed)
+    return [value for index, value in enumerate(samples) if index not in flagged]
 
 
 def mostly_disturbed(samples: Sequence[float], disturbed: Sequence[int]) -> bool:
@@ -72,10 +72,10 @@ def timing(
     per_sample: int = 1,
     warmup: int = 0,
 ) -> Timing:
-    """Sum samples up; those that ``deciding`` names decide.
+    """Summary of samples: median, quartiles and spread of those that ``deciding`` selects.
 
     Args:
-        clock: that took them.
+        clock: name of the clock that took them.
         samples: seconds a unit.
         disturbed: indices of samples during which something else ran.
         per_sample: units in each.

@@ -5,33 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
 
 import torch
 
-from stylebench.bench.measure.clocks import Clock, Watch, clock_for, watch_for
-from stylebench.bench.measure.samples import Samples
+from stylebench.bench.measure.clocks import Clock, clock_for
+from stylebench.bench.measure.interference import InterferenceMonitor, Samples, monitor_for
 from stylebench.bench.measure.statistics import deciding, spread, timing
 from stylebench.bench.records.record import Timing
 
-Run = Callable[[int], object]
+Units = Callable[[int], object]  # does as many units of work as it is told
 
-_GRACE = 0.05  # by which a time may undercut its floor: the roof has a spread of its own
-_FEWEST = 3  # samples, though the time be up: fewer have no spread
+_GRACE = 0.05  # by which a time may undercut its lower bound: the roofline has its own spread
+_FEWEST = 3  # samples, even when the time is up: fewer have no spread
 _MOST_UNITS = 10_000  # in a sample
 _STABLE = 0.1  # last three warm-up samples within this of each other
 
 
-class TooFast(ValueError):
-    """A time below what the machine can physically do: whatever was timed, it was not the work."""
+class ImpossibleTime(ValueError):
+    """A time below the physical lower bound: something other than the work was timed."""
 
 
 @dataclass(frozen=True)
-class Floor:
+class LowerBound:
     """The least time that a unit of work can take, and why.
 
     Attributes:
         seconds: a unit.
-        why: what takes them, for the message.
+        why: the operations or bytes behind it, for the message.
     """
 
     seconds: float
@@ -44,7 +45,7 @@ class Floor:
         flop_rate: float = float("inf"),
         moved: float = 0.0,
         byte_rate: float = float("inf"),
-    ) -> Floor:
+    ) -> LowerBound:
         """The larger of the times for ``flops`` and for ``moved`` bytes, at rates a second."""
         arithmetic, memory = flops / flop_rate, moved / byte_rate
         if arithmetic >= memory:
@@ -52,17 +53,17 @@ class Floor:
         return cls(memory, f"{moved:.3g} bytes at the {byte_rate:.3g} B/s measured here")
 
     def check(self, seconds: float, name: str = "a run") -> None:
-        """Raise TooFast where ``seconds`` is below this floor by more than 5 %."""
+        """Raise ImpossibleTime where ``seconds`` is below this bound by more than 5 %."""
         if seconds < (1 - _GRACE) * self.seconds:
-            raise TooFast(
-                f"{name} took {seconds:.3g} s, under its physical floor of {self.seconds:.3g} s: "
-                f"{self.why}. The time is wrong, not fast"
+            raise ImpossibleTime(
+                f"{name} took {seconds:.3g} s, under its physical lower bound of "
+                f"{self.seconds:.3g} s: {self.why}. The time is wrong, not fast"
             )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure one contestant.
+    """How long to measure one candidate.
 
     Attributes:
         target: relative half-width of the median's 95 % interval that is sure enough.
@@ -85,20 +86,20 @@ QUICK = Plan(target=0.05, seconds=2.0, least=3, most=50, warm_seconds=2.0)
 
 
 @dataclass
-class Contestant:
+class Candidate:
     """Something to be timed.
 
     Attributes:
         run: does (on a GPU: launches) as many units of work as it is told.
-        floor: that a unit cannot undercut.
-        prepare: called before each sample, outside the clock: flushes a cache, say.
+        lower_bound: of a unit's time.
+        prepare: called before each sample, outside the clock: to flush a cache.
         replays: whether ``run`` replays a CUDA graph.
         per_sample: units a sample; None lets the plan's ``shortest`` decide.
-        multiple: units come in multiples of this: the launches in a graph, say.
+        multiple: units come in multiples of this number: the launches in a graph.
     """
 
-    run: Run
-    floor: Floor | None = None
+    run: Units
+    lower_bound: LowerBound | None = None
     prepare: Callable[[], object] | None = None
     replays: bool = False
     per_sample: int | None = None
@@ -106,6 +107,16 @@ class Contestant:
     samples: Samples = field(default_factory=Samples, init=False)
     warmed: int = field(default=0, init=False)
     spent: float = field(default=0.0, init=False)
+
+    @classmethod
+    def repeating(cls, work: Callable[[], object], **more: Any) -> Candidate:
+        """A candidate whose unit is one call of ``work``; ``more`` are its other attributes."""
+
+        def run(units: int) -> None:
+            for _ in range(units):
+                work()
+
+        return cls(run, **more)
 
     def sample(self, clock: Clock, units: int) -> float:
         """Seconds a unit."""
@@ -145,7 +156,7 @@ class Contestant:
         self.spent += self.samples.seconds[-1] * units
 
     def done(self, plan: Plan) -> bool:
-        """Whether it is sure enough, or has had its time."""
+        """Whether the median is sure enough, or the time is up."""
         count = len(self.samples.seconds)
         if count >= plan.most:
             return True
@@ -154,85 +165,82 @@ class Contestant:
         return self.spent >= plan.seconds or self._sure(plan)
 
     def _sure(self, plan: Plan) -> bool:
-        """By the samples that will decide, those that nothing disturbed."""
+        """Judged by the undisturbed samples alone, which the median is of."""
         judged = deciding(self.samples.seconds, self.samples.disturbed)
         return len(judged) >= max(6, plan.least) and spread(judged) <= plan.target
 
+    def result(self, name: str, clock: Clock) -> Timing:
+        """The timing of all samples; raises ImpossibleTime below the lower bound."""
+        taken, units = self.samples, self.per_sample or 1
+        summed = timing(clock.name, taken.seconds, taken.disturbed, units, self.warmed)
+        if self.lower_bound:
+            self.lower_bound.check(summed.median, name)
+        return summed
+
 
 def measure(
-    run: Run | Contestant,
+    run: Units | Candidate,
     device: torch.device,
     plan: Plan | None = None,
-    *,
-    floor: Floor | None = None,
 ) -> Timing:
-    """Time one thing; see ``measure_interleaved``."""
-    contestant = run if isinstance(run, Contestant) else Contestant(run, floor)
-    return measure_interleaved({"it": contestant}, device, plan)["it"]
+    """Time one candidate; see ``measure_interleaved``."""
+    return measure_interleaved({"it": run}, device, plan)["it"]
 
 
 def measure_interleaved(
-    runs: Mapping[str, Run | Contestant],
+    runs: Mapping[str, Units | Candidate],
     device: torch.device,
     plan: Plan | None = None,
     *,
     clock: Clock | None = None,
-    watch: Watch | None = None,
+    monitor: InterferenceMonitor | None = None,
 ) -> dict[str, Timing]:
-    """Time several things in turn, a sample of each a round, so that drift hits all alike.
+    """Time several candidates in turn, a sample of each a round, so that drift hits all alike.
 
-    All have as many samples as the one that takes the most to be sure.
+    All get as many samples as the one that needs the most.
 
     Args:
-        runs: name -> what does the given number of units of work.
-        device: that the work is on; it chooses the clock.
+        runs: name -> candidate, or function that does the given number of units of work.
+        device: of the work; it decides the clock.
         plan: how sure to be, and how long to try.
-        clock: in place of the device's.
-        watch: in place of what watches the device for disturbances.
+        clock: in place of the device's own.
+        monitor: in place of the device's own.
 
     Returns:
         Name -> timing, seconds a unit, every sample kept.
 
     Raises:
-        TooFast: a median below its floor.
+        ImpossibleTime: a median below its floor.
     """
     plan = plan or Plan()
-    watch = watch or watch_for(device)
-    contestants = {
-        name: run if isinstance(run, Contestant) else Contestant(run) for name, run in runs.items()
+    monitor = monitor or monitor_for(device)
+    candidates = {
+        name: run if isinstance(run, Candidate) else Candidate(run) for name, run in runs.items()
     }
-    clocks = {name: clock or clock_for(device, each.replays) for name, each in contestants.items()}
-    for name, each in contestants.items():
-        each.warm_up(clocks[name], plan)
-    watch.disturbed()
-    while not _enough(contestants.values(), plan):
-        for name, each in contestants.items():
-            each.take(clocks[name])
-        _judge(contestants, watch.disturbed())
-    _judge(contestants, watch.disturbed(final=True))
-    return {name: _result(name, each, clocks[name]) for name, each in contestants.items()}
+    clocks = {name: clock or clock_for(device, c.replays) for name, c in candidates.items()}
+    for name, candidate in candidates.items():
+        candidate.warm_up(clocks[name], plan)
+    monitor.disturbed()
+    while not _enough(candidates.values(), plan):
+        for name, candidate in candidates.items():
+            candidate.take(clocks[name])
+        _flag(candidates.values(), monitor.disturbed())
+    _flag(candidates.values(), monitor.disturbed(final=True))
+    return {name: c.result(name, clocks[name]) for name, c in candidates.items()}
 
 
-def _enough(contestants: Collection[Contestant], plan: Plan) -> bool:
-    """Whether all are done, or have had together what time they may take each.
+def _enough(candidates: Collection[Candidate], plan: Plan) -> bool:
+    """Whether all are done, or have taken together the time that each may take.
 
-    None stops by itself: what is sampled after the others is not interleaved with them.
+    None stops by itself: samples taken after the others have stopped are not interleaved.
     """
-    if all(each.done(plan) for each in contestants):
+    if all(candidate.done(plan) for candidate in candidates):
         return True
-    rounds = min(len(each.samples.seconds) for each in contestants)
-    spent = sum(each.spent for each in contestants)
-    return rounds >= min(_FEWEST, plan.least) and spent >= plan.seconds * len(contestants)
+    rounds = min(len(candidate.samples.seconds) for candidate in candidates)
+    spent = sum(candidate.spent for candidate in candidates)
+    return rounds >= min(_FEWEST, plan.least) and spent >= plan.seconds * len(candidates)
 
 
-def _judge(contestants: Mapping[str, Contestant], disturbed: bool | None) -> None:
-    for each in contestants.values():
-        each.samples.mark(disturbed)
-
-
-def _result(name: str, each: Contestant, clock: Clock) -> Timing:
-    taken = each.samples
-    found = timing(clock.name, taken.seconds, taken.disturbed, each.per_sample or 1, each.warmed)
-    if each.floor:
-        each.floor.check(found.median, name)
-    return found
+def _flag(candidates: Collection[Candidate], disturbed: bool | None) -> None:
+    for candidate in candidates:
+        candidate.samples.flag(disturbed)

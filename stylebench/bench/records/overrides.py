@@ -1,4 +1,4 @@
-"""What a user may choose for a run and the names of its cases do not tell."""
+"""Choices of a run that the names of its cases do not show: weights, threads, own pictures."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ _PICTURES = ("content", "style")
 _WEIGHTS = "random:0"
 
 
-def conditions(record: Record, case: Case) -> tuple[str, ...]:
-    """What was not as usual about a case: ``weights imagenet``, ``threads 1``, ``content a.jpg``.
+def overrides(record: Record, case: Case) -> tuple[str, ...]:
+    """The unusual choices of a case: ``weights imagenet``, ``threads 1``, ``content a.jpg``.
 
     Usual are random weights, a thread a core, and drawn pictures; on a GPU threads do not matter.
     """
-    found = []
+    unusual = []
     weights, threads = (case.parameters.get(name) for name in ("weights", "threads"))
     if weights not in (None, _WEIGHTS):
-        found.append(f"weights {weights}")
+        unusual.append(f"weights {weights}")
     if threads not in (None, record.machine.cores) and record.machine.device != "cuda":
-        found.append(f"threads {threads}")
-    own = pictures(record.command).items()
-    return *found, *(f"{name} {PurePath(file).name}" for name, file in own)
+        unusual.append(f"threads {threads}")
+    files = pictures(record.command).items()
+    return *unusual, *(f"{name} {PurePath(file).name}" for name, file in files)
 
 
 def pictures(command: str) -> dict[str, str]:
-    """The user's own pictures in a record's command: ``content``, ``style``, where they are."""
-    found = {}
+    """``content`` and ``style`` -> image files named in a record's command, where they are."""
+    files = {}
     for word, following in pairwise([*_words(command), ""]):
-        name, given, value = word.removeprefix("--").partition("=")
+        name, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--") and name in _PICTURES:
-            found[name] = value if given else following
-    return found
+            files[name] = value if equals else following
+    return files
 
 
 def _words(command: str) -> list[str]:

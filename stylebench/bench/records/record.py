@@ -1,18 +1,21 @@
-"""What a benchmark run leaves behind: one record a run, versioned, complete enough to re-run.
+"""The record of a benchmark run: one a run, versioned, complete enough to run it again.
 
-A time is only worth something beside the proof that what was timed is right, so a case without a
-passing parity block cannot hold one. Fields are null where a machine does not tell.
+A time is only worth something beside the proof that the timed code is right, so a case without a
+passing parity block cannot hold one. A field is null where the machine does not report it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stylebench.bench.records.times import times
-
 VERSION = 2
+#: Fields of a case that are times.
+TIMES = ("timing", "in_situ", "setup", "roof_share", "parts", "curve")
+#: Found in the names of a case's values that are times.
+TIME_VALUES = re.compile("second|B/s$|FLOP/s$")
 
 Value = str | int | float | bool | None
 Status = Literal["ok", "parity failed", "out of memory", "failed"]
@@ -20,7 +23,7 @@ Status = Literal["ok", "parity failed", "out of memory", "failed"]
 
 @dataclass(frozen=True)
 class State:
-    """What a machine was doing at one moment.
+    """A machine's activity at one moment.
 
     Attributes:
         clock_mhz: of the processor, or of the GPU's multiprocessors.
@@ -41,24 +44,24 @@ class State:
 
 @dataclass(frozen=True)
 class Machine:
-    """On what it ran.
+    """The machine of a run.
 
     Attributes:
         name: for people: the GPU's name, or the processor's with its cores.
         slug: for folders: ``nvidia-h200``.
-        device: ``cpu``, ``cuda`` or ``mps``; what the tensors were on.
+        device: ``cpu``, ``cuda`` or ``mps``, where the tensors were.
         cpu: the processor's name.
-        cores: those this process may use.
+        cores: number that this process may use.
         memory_bytes: of the host.
-        instructions: of the processor, those that matter here: ``avx512_bf16``.
-        gpu: its name.
+        instructions: of the processor, those that decide a convolution's speed: ``avx512_bf16``.
+        gpu: the GPU's name.
         gpu_memory_bytes: of the GPU.
         multiprocessors: of the GPU.
         capability: of the GPU, ``9.0``.
         l2_bytes: of the GPU.
         power_limit_w: of the GPU.
-        before: its state before the first case.
-        after: its state after the last.
+        before: state before the first case.
+        after: state after the last case.
     """
 
     name: str
@@ -80,7 +83,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Software:
-    """With what it ran: version numbers."""
+    """Version numbers of a run's software."""
 
     os: str
     python: str
@@ -94,7 +97,7 @@ class Software:
 
 @dataclass(frozen=True)
 class Code:
-    """Which code ran.
+    """The code of a run.
 
     Attributes:
         commit: of git, 40 digits.
@@ -109,7 +112,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Roof:
-    """What the machine reached at something simple, measured in the run.
+    """The machine's rate at one simple piece of work, measured in the run.
 
     Attributes:
         what: ``copy``, ``matmul`` or ``convolutions``.
@@ -131,8 +134,14 @@ class Roof:
 
 
 @dataclass(frozen=True)
-class Check:
-    """What is compared, the value, the limit, and whether it holds: ValueError if it says wrong."""
+class RecordedCheck:
+    """One comparison in a record: subject, value, limit, and whether it holds.
+
+    ``stylebench.parity`` has the live one; this one is data, whose value is null where it was NaN.
+
+    Raises:
+        ValueError: ``passed`` contradicts the numbers.
+    """
 
     what: str
     value: float | None
@@ -145,18 +154,18 @@ class Check:
             raise ValueError(f"check {self.what!r} contradicts itself: {numbers}")
 
     @classmethod
-    def of(cls, what: str, value: float, limit: float) -> Check:
-        """NaN and infinity do not pass, and JSON has neither: they are null."""
+    def of(cls, what: str, value: float, limit: float) -> RecordedCheck:
+        """A check of ``value``; NaN and infinity fail, and become null, as JSON has neither."""
         finite = abs(value) < float("inf")
         return cls(what, value if finite else None, limit, finite and value <= limit)
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared before and after the timed loop, and against which oracle."""
+    """The checks before and after the timed loop, and the oracle they are made against."""
 
     oracle: str
-    checks: list[Check]
+    checks: list[RecordedCheck]
 
     @property
     def passed(self) -> bool:
@@ -173,9 +182,9 @@ class Timing:
         samples: all of them, in the order taken.
         disturbed: indices of samples taken while the clock fell, the GPU throttled, or other
             processes had the processor.
-        median: of the undisturbed; of all where most were disturbed.
-        q1: their first quartile.
-        q3: their third quartile.
+        median: of the undisturbed samples; of all where most were disturbed.
+        q1: first quartile of the same samples.
+        q3: third quartile.
         spread: half-width of the 95 % interval of the median, over the median.
         per_sample: units of work behind one sample; samples are divided by it.
         warmup: units of work before the first sample.
@@ -194,7 +203,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Setup:
-    """What passes before the steady state, in seconds.
+    """The time before the steady state, in seconds.
 
     Attributes:
         build: network, targets and optimizer.
@@ -222,22 +231,22 @@ class Case:
 
     Attributes:
         name: unique within the record: ``fused fp32 512x384``.
-        parameters: what was run: engine, precision, preset, width, height, optimizer, history,
-            seed, kernel, layer, ...; one flat mapping of plain values.
+        parameters: engine, precision, preset, width, height, optimizer, history, seed, kernel,
+            layer, ...; one flat mapping of plain values.
         status: ``ok``, or why there is no time.
         note: one line for people where the status is not ``ok``, or a remark.
         parity: null where the suite has nothing to compare.
         timing: steady state.
-        in_situ: of a kernel right behind the one that writes its input, that one's time taken off.
-        setup: what came before it.
-        peak_bytes: the most memory that it took, set-up included, of the GPU's or the process's.
+        in_situ: of a kernel launched right after the one that writes its input, less that one's.
+        setup: time before the steady state.
+        peak_bytes: peak memory, set-up included, of the GPU or of the process.
         flops: of one unit of work.
         bytes: that one unit of work has to move.
-        roof_share: of the measured roof that bounds it, 0 to 1.
-        parts: where the time of one unit goes, part -> seconds.
+        roof_share: share reached of the measured roof that bounds the case, 0 to 1.
+        parts: breakdown of one unit's time, part -> seconds.
         curve: a run's loss against time, judged by the fp32 reference.
         pictures: name -> path of an image file, relative to the record's folder.
-        values: further figures, name -> number, whose names say what they are.
+        values: further figures, descriptive name -> number.
 
     Raises:
         ValueError: a time, of whatever kind, without a passing parity block.
@@ -262,8 +271,13 @@ class Case:
 
     def __post_init__(self) -> None:
         proven = self.parity is not None and self.parity.passed
-        if not proven and (found := ", ".join(times(self, self.values))):
-            raise ValueError(f"case {self.name!r} has a time but no passing parity block: {found}")
+        if not proven and (times := ", ".join(self._times())):
+            raise ValueError(f"case {self.name!r} has a time but no passing parity block: {times}")
+
+    def _times(self) -> Iterable[str]:
+        """Names of the fields and values of this case that hold a time."""
+        yield from (name for name in TIMES if getattr(self, name) not in (None, [], {}))
+        yield from filter(TIME_VALUES.search, self.values)
 
 
 @dataclass(frozen=True)
@@ -277,7 +291,7 @@ class Record:
         seconds: how long the run took.
         quick: whether it was the short form.
         complete: false when it was cut short; the cases it holds are whole.
-        command: that runs it again.
+        command: command line that runs it again.
     """
 
     suite: str

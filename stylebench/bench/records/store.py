@@ -1,32 +1,28 @@
-"""Records in files: written whole, read strictly, gathered into one tidy frame."""
+"""Records in files: written atomically, read strictly, gathered into one tidy frame."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stylebench.bench.records.from_dict import FieldError, from_dict
 from stylebench.bench.records.record import VERSION, Record
-from stylebench.bench.records.times import TIME_VALUES, TIMES
 from stylebench.image.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pydantic import TypeAdapter
 
-SCHEMA = Path(__file__).with_name("schema.json")
-
-#: Version -> what turns a record of that version, as parsed JSON, into one of the next.
+#: Version -> function from a record of that version, as parsed JSON, to one of the next.
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda old: {**old, "version": 2},  # which adds what may be absent
 }
 
 
 class RecordError(ValueError):
-    """A file that is not a record; the message names it and says what is wrong."""
+    """A file that is not a record; the message names the file and the fault."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +63,25 @@ def read_record(path: Path) -> Record:
     Raises:
         RecordError: not JSON, not a record, or of a version that is not known.
     """
-    from pydantic import ValidationError
-
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(data, dict) or not isinstance(data.get("version"), int):
         raise RecordError(f"{path}: is no record: it has no version")
+    data = _migrated(data, path)
     try:
-        return _adapter().validate_python(_migrated(data, path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: {where or 'the record'}: {first['msg']}") from error
+        return from_dict(Record, data)
+    except FieldError as error:
+        raise RecordError(f"{path}: {error}") from error
+
+
+def read_or_none(path: Path) -> Record | None:
+    """The record at ``path``; None where there is none, or none that can be read here."""
+    try:
+        return read_record(path)
+    except RecordError:
+        return None
 
 
 def _migrated(data: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -89,59 +90,13 @@ def _migrated(data: dict[str, Any], path: Path) -> dict[str, Any]:
             raise RecordError(
                 f"{path}: is of version {version}; this stylebench reads up to {VERSION}"
             )
-        data = _next(data, path)
+        try:
+            newer = MIGRATIONS[version](data)
+            data = {**newer, "version": newer["version"]}
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise RecordError(f"{path}: is no record of version {version} ({reason})") from error
     return data
-
-
-def _next(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    version = data["version"]
-    try:
-        newer = MIGRATIONS[version](data)
-        return {**newer, "version": newer["version"]}
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise RecordError(f"{path}: is no record of version {version} ({what})") from error
-
-
-@cache
-def _adapter() -> TypeAdapter[Record]:
-    # Imported late: machines that only write records need not have it.
-    from pydantic import ConfigDict, TypeAdapter, with_config
-
-    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(Record))
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of a record, as published in ``schema.json``.
-
-    It says, too, that no time stands without a proof and that no check passes without a value. That
-    a value within its limit passes, and no other, is what it cannot say and ``record`` does.
-    """
-    found = _adapter().json_schema(mode="serialization")
-    found["$defs"]["Case"] |= {"if": {"anyOf": _holds_a_time()}, "then": _PROVEN}
-    found["$defs"]["Check"] |= {
-        "if": {"properties": {"passed": {"const": True}}},
-        "then": {"properties": {"value": {"type": "number"}}},
-    }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
-
-
-_PASSED = {"minItems": 1, "items": {"properties": {"passed": {"const": True}}}}
-_PROVEN = {
-    "required": ["parity"],
-    "properties": {"parity": {"type": "object", "properties": {"checks": _PASSED}}},
-}
-
-
-def _holds_a_time() -> list[dict[str, Any]]:
-    """Schemas of a case, each of which only one with some time in it meets."""
-    named = {"propertyNames": {"not": {"pattern": TIME_VALUES.pattern}}}
-    some = {"parts": {"minProperties": 1}, "curve": {"minItems": 1}}
-    times = {name: some.get(name, {"not": {"type": "null"}}) for name in TIMES}
-    return [
-        {"required": [name], "properties": {name: rule}}
-        for name, rule in {**times, "values": {"not": named}}.items()
-    ]
 
 
 def load_records(*paths: str | Path) -> tuple[list[Stored], list[str]]:
@@ -171,7 +126,7 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
 
 
 _TIMING = ("median", "q1", "q3", "spread", "samples")
-#: Those that a frame of results always has, also without a record.
+#: Columns that a frame of results always has, also without a record.
 _COLUMNS = (
     "suite", "machine", "device", "started", "quick", "commit", "torch", "path", "case", "status",
     *_TIMING, "rate", "parity", "peak_bytes", "roof_share", "flops", "bytes", "build", "first",
@@ -230,13 +185,3 @@ def _rows(stored: Stored) -> list[dict[str, Any]]:
             figures |= asdict(case.setup)
         rows.append({**case.parameters, **case.values, **run, **figures})
     return rows
-
-
-def main() -> None:
-    """Write ``schema.json`` anew: ``python -m stylebench.bench.records.store``."""
-    with atomic_path(SCHEMA) as partial:
-        partial.write_text(json.dumps(schema(), indent=1) + "\n", "utf-8")
-
-
-if __name__ == "__main__":
-    main()

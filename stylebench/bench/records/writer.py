@@ -1,4 +1,4 @@
-"""Where a run's record and pictures lie: below a folder of results, taking nothing from others."""
+"""Writer of a run's record and pictures below a folder of results, which keeps others' intact."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from stylebench.bench.records.overrides import conditions
-from stylebench.bench.records.rebuild import unfinished
+from stylebench.bench.records.overrides import overrides
 from stylebench.bench.records.record import Case, Record
-from stylebench.bench.records.store import file_name, write_record
+from stylebench.bench.records.store import file_name, read_or_none, write_record
 
 
-class Shelf:
-    """One run's place.
+class RecordWriter:
+    """Writes one run's record, as often as it grows.
 
     Attributes:
-        folder: for pictures, until the record's own is known; no other run's.
+        folder: for this run's pictures, until the record's file name is known.
     """
 
     def __init__(self, output: Path, folder: Path, begun: Path | None) -> None:
         self.folder = folder
         self._output, self._path = output, begun
 
-    def put(self, record: Record) -> tuple[Path, Record]:
+    def write(self, record: Record) -> tuple[Path, Record]:
         """Write ``record``, and its pictures into a folder beside it, named like it.
 
         It takes the place of an earlier record of the same name only where it has every case of
@@ -50,18 +49,18 @@ class Shelf:
         """Whether nothing is at ``path``, or this run so far, or nothing that it lacks."""
         if not path.exists() or self._owns(path, record):
             return True
-        there = unfinished(path)  # None: of another version, or broken, and not ours to judge
-        return there is not None and _has_all(record, there)
+        other = read_or_none(path)  # None: of a later version, or broken, and not ours to replace
+        return other is not None and _has_all(record, other)
 
     def _owns(self, path: Path | None, record: Record) -> bool:
         """Whether ``path`` holds this run so far, and no other run has taken the place since."""
-        there = unfinished(path) if path and path == self._path else None
-        return there is not None and there.started == record.started
+        other = read_or_none(path) if path and path == self._path else None
+        return other is not None and other.started == record.started
 
 
 @contextmanager
-def opened(output: Path, slug: str, begun: Path | None = None) -> Iterator[Shelf]:
-    """A shelf below ``output`` for a run on the machine ``slug``; fails now, not after the run.
+def open_writer(output: Path, slug: str, begun: Path | None = None) -> Iterator[RecordWriter]:
+    """A writer below ``output`` for a run on the machine ``slug``; fails before the run, not after.
 
     Args:
         output: folder of results, made where it is missing.
@@ -79,20 +78,20 @@ def opened(output: Path, slug: str, begun: Path | None = None) -> Iterator[Shelf
         raise ValueError(f"--output {output}: cannot be written: {error}") from error
     ours = begun if begun and begun.resolve().parent == own.resolve() else None
     try:
-        yield Shelf(output, folder, ours and own / ours.name)
+        yield RecordWriter(output, folder, ours and own / ours.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _has_all(record: Record, there: Record) -> bool:
-    """Whether each case of ``there`` is in ``record``, and not with less than a result."""
+def _has_all(record: Record, other: Record) -> bool:
+    """Whether each case of ``other`` is in ``record``, and not with less than a result."""
     ours = {_key(record, case): case.status == "ok" for case in record.cases}
-    needed = ((_key(there, case), case.status == "ok") for case in there.cases)
+    needed = ((_key(other, case), case.status == "ok") for case in other.cases)
     return all(key in ours and ours[key] >= good for key, good in needed)
 
 
 def _key(record: Record, case: Case) -> tuple[str, tuple[str, ...]]:
-    return case.name, conditions(record, case)
+    return case.name, overrides(record, case)
 
 
 def _move(source: Path | None, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stylebench.bench.records.record import Check, Roof
+from stylebench.bench.records.record import RecordedCheck, Roof
 from stylebench.bench.report.numbers import percent, ratio, si
 from stylebench.bench.report.rows import Row, reference_of, speed_up
 from stylebench.bench.report.tables import (
@@ -192,7 +192,7 @@ def _of_row(column: Column[Row]) -> Column[_Part]:
 def verdicts(rows: Sequence[Row]) -> Table | None:
     """Parity, a line a case, with the check that came nearest to its limit."""
 
-    def tightest(row: Row) -> Check | None:
+    def tightest(row: Row) -> RecordedCheck | None:
         checks = row.case.parity.checks if row.case.parity else []
         return max(checks, key=_used, default=None)
 
@@ -211,7 +211,7 @@ def verdicts(rows: Sequence[Row]) -> Table | None:
     )
 
 
-def _used(check: Check) -> float:
+def _used(check: RecordedCheck) -> float:
     """The share of the limit that an error takes up."""
     if check.value is None or check.limit <= 0:
         return 0.0 if check.passed else float("inf")

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from stylebench.bench.records.overrides import conditions
+from stylebench.bench.records.overrides import overrides
 from stylebench.bench.records.record import Case
 from stylebench.bench.records.store import Stored
 from stylebench.bench.report.numbers import TIMES
@@ -112,7 +112,7 @@ class Row:
             width, height = self.number("width"), self.number("height")
             return f"{width:g} {TIMES} {height:g}" if width and height else ""
         if name == "conditions":
-            return ", ".join(conditions(self.stored.record, self.case))
+            return ", ".join(overrides(self.stored.record, self.case))
         if name == "history" and self.text("optimizer") not in ("", _SPELLED["lbfgs"]):
             return ""  # records state the setting, but no other optimiser keeps pairs
         value = self.case.parameters.get(name)
@@ -132,7 +132,7 @@ def gather(stored: Sequence[Stored]) -> list[Row]:
             record = each.record
             for number, case in enumerate(record.cases):
                 run = (record.machine.slug, record.machine.device, record.suite)
-                key = (*run, case.name, conditions(record, case))
+                key = (*run, case.name, overrides(record, case))
                 newest[key] = Row(
                     each, _proven(case), f"record-{index}", f"record-{index}-{number}"
                 )

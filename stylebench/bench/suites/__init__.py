@@ -1,11 +1,24 @@
-"""The suites, one file each. Names are listed in ``stylebench.bench.suites.names``, to be had cheaply."""
+"""The suites, one module each, loaded when first used: the names alone need no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from stylebench.bench.suites.base import Suite
-from stylebench.bench.suites.names import SUITES
+if TYPE_CHECKING:
+    from stylebench.bench.suites.base import Suite
+
+#: Name -> description in a line.
+SUITES: Mapping[str, str] = {
+    "smoke": "One tiny iteration of each engine, in seconds: whether benchmarks run here at all.",
+    "parity": "Every engine, precision and preset against the fp64 reference, with pictures.",
+    "iteration": "One iteration of each engine, precision and size, interleaved, with its roof.",
+    "sizes": "How an iteration's cost and memory grow, from 256 px to the largest that fits.",
+    "kernels": "Each style kernel against plain and compiled PyTorch, layer by layer.",
+    "time-to-loss": "Seconds until the loss that the reference reaches after so many iterations.",
+    "stylize": "From the shell to the saved picture, cold and warm.",
+}
 
 
 def suite(name: str) -> Suite:

@@ -1,8 +1,7 @@
-"""What a suite is: jobs that yield cases, and what they are given to work with."""
+"""Suites: jobs that yield cases, and the options, device and pictures that jobs work with."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -16,7 +15,7 @@ from stylebench.bench.measure.memory import out_of_memory
 from stylebench.bench.measure.timing import QUICK, Plan
 from stylebench.bench.records.record import Case, Value
 from stylebench.bench.workloads.precisions import worthwhile
-from stylebench.bench.workloads.roofline import Roofs, Stack
+from stylebench.bench.workloads.roofline import ConvStack, Roofline
 from stylebench.image.load import ImageSource
 from stylebench.image.synthetic import landscape, painting
 from stylebench.model.vgg import Weights
@@ -60,13 +59,14 @@ class Options:
 
 @dataclass
 class Bench:
-    """What jobs work with: options, device, pictures, weights, roofs.
+    """The common ground of all jobs of a run: options, device, pictures, weights, roofline.
 
     Attributes:
         options: the user's.
         folder: for pictures, named as the record will be; None where nothing is to be written.
         plan: how long to measure.
-        progress: told in a few words what is being done.
+        progress: called with the current step in a few words.
+        roofline: of the device.
     """
 
     options: Options
@@ -74,7 +74,7 @@ class Bench:
     progress: Callable[[str], object] = lambda _: None
     plan: Plan = field(init=False)
     device: torch.device = field(init=False)
-    roofs: Roofs = field(init=False)
+    roofline: Roofline = field(init=False)
 
     def __post_init__(self) -> None:
         self.device = choose_device(self.options.device)
@@ -83,16 +83,16 @@ class Bench:
         usual = brief if self.kind == "cuda" else Plan(seconds=30.0, least=15)
         self.plan = QUICK if self.options.quick else usual
         roof_plan = QUICK if self.options.quick else brief
-        self.roofs = Roofs(self.device, roof_plan, self.options.quick)
+        self.roofline = Roofline(self.device, roof_plan, self.options.quick)
 
     @property
     def kind(self) -> Kind:
-        """``cuda``, or ``cpu`` for all else: by it suites choose what they measure."""
+        """``cuda``, or ``cpu`` for all else; decides what suites measure."""
         return "cuda" if self.device.type == "cuda" else "cpu"
 
     @cached_property
     def weights(self) -> Weights:
-        """The network's."""
+        """The network's weights."""
         return load_weights(self.options.weights)
 
     def content(self, width: int, height: int) -> ImageSource:
@@ -116,7 +116,7 @@ class Bench:
             return list(own)
         longest = [self.options.size] if self.options.size else [max(size) for size in own]
         width, height = self._aspect(own[0])
-        scales = [each / max(width, height) for each in longest]
+        scales = [side / max(width, height) for side in longest]
         return [(round(width * scale), round(height * scale)) for scale in scales]
 
     def _aspect(self, drawn: tuple[int, int]) -> tuple[int, int]:
@@ -127,12 +127,12 @@ class Bench:
             return (height, width) if picture.getexif().get(0x0112, 1) > 4 else (width, height)
 
     def precisions(self, engine: str) -> list[str]:
-        """Those that are worth measuring; see ``precisions.worthwhile``."""
+        """Precisions worth measuring; see ``precisions.worthwhile``."""
         return worthwhile(engine, self.device)
 
-    def stack(self, settings: Settings) -> Stack:
-        """The convolutions that a run with ``settings`` goes through."""
-        return Stack(self.weights, settings.variant().deepest_layer)
+    def conv_stack(self, settings: Settings) -> ConvStack:
+        """The convolutions of a run with ``settings``."""
+        return ConvStack(self.weights, settings.variant().deepest_layer)
 
     def common(self) -> dict[str, Value]:
         """Parameters that every case has."""
@@ -144,8 +144,8 @@ class Job:
     """Cases that are measured together.
 
     Attributes:
-        cases: name -> parameters of each.
-        run: yields the cases of the names it is given as they finish; one that is not yielded
+        cases: name -> parameters.
+        run: yields the cases of the given names as they finish; a name whose case is not yielded
             because of an error is recorded with that error.
     """
 
@@ -162,13 +162,8 @@ class Suite(Protocol):
         """The jobs, in the order to run them."""
 
 
-def single(name: str, parameters: Parameters, run: Callable[[], Case]) -> Job:
-    """A job of one case."""
-    return Job({name: parameters}, lambda _: [run()])
-
-
-def fault(name: str, parameters: Parameters, error: Exception) -> Case:
-    """The case that could not be measured, and why, in a line."""
+def failed_case(name: str, parameters: Parameters, error: Exception) -> Case:
+    """A case that an error kept from being measured, with the error in one line."""
     if out_of_memory(error):
         return Case(name, parameters, status="out of memory", note=_text(error) or None)
     return Case(name, parameters, status="failed", note=f"{type(error).__name__}: {_text(error)}")
@@ -178,61 +173,44 @@ def _text(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def contained(
-    names: Collection[str],
+def isolate(
     cases: Mapping[str, Parameters],
     run: Callable[[Collection[str]], Iterable[Case]],
+    *groups: Collection[str],
 ) -> Iterator[Case]:
-    """The cases that ``run`` yields of ``names``, and as faults those that an error cut off."""
-    missing = list(names)
-    faults: list[Case] = []
-    try:
-        for case in run(names):
-            if case.name in missing:
-                missing.remove(case.name)
-            yield case
-    except Exception as error:  # one group's fault is not the suite's
-        faults = [fault(name, cases[name], error) for name in missing]
-    yield from faults
+    """The cases that ``run`` yields of each group of names, one by one as they are measured.
+
+    An error costs the rest of its group, whose names become failed cases, and no other group.
+    """
+    for names in groups:
+        missing = dict.fromkeys(names)
+        failed: list[Case] = []
+        try:
+            for case in run(names):
+                missing.pop(case.name, None)
+                yield case
+        except Exception as error:
+            failed = [failed_case(name, cases[name], error) for name in missing]
+        yield from failed
 
 
-def spared(what: str, make: Callable[[], T], without: T) -> tuple[T, str | None]:
-    """What a case can do without: if it cannot be had ``without``, and a remark that says why."""
+def isolate_each(
+    cases: Mapping[str, Parameters], measure: Callable[[str], Case | None], names: Iterable[str]
+) -> Iterator[Case]:
+    """The case that ``measure`` makes of each name, or the failed one; None makes no case yet."""
+
+    def run(group: Collection[str]) -> Iterator[Case]:
+        yield from (case for name in group if (case := measure(name)) is not None)
+
+    return isolate(cases, run, *([name] for name in names))
+
+
+def optional(what: str, make: Callable[[], T], default: T) -> tuple[T, str | None]:
+    """The result of ``make``, or ``default`` with a note on the error: no case fails for it."""
     try:
         return make(), None
-    except Exception as error:  # the case is as good as it was
-        return without, f"no {what}: {_text(error) or type(error).__name__}"
-
-
-def remarks(*lines: str | None) -> str | None:
-    """Those that there are, as one note."""
-    return "; ".join(line for line in lines if line) or None
-
-
-def attempt(
-    names: Iterable[str], cases: Mapping[str, Parameters], make: Callable[[str], Any]
-) -> tuple[dict[str, Any], list[Case]]:
-    """``make`` each name; return what was made, and the cases of those that could not be."""
-    made, faults = {}, []
-    for name in names:
-        try:
-            made[name] = make(name)
-        except Exception as error:  # one case's fault is not the suite's
-            faults.append(fault(name, cases[name], error))
-        gc.collect()
-    return made, faults
-
-
-def each_case(
-    names: Iterable[str], cases: Mapping[str, Parameters], measure: Callable[[str], Case]
-) -> Iterator[Case]:
-    """``measure`` each name, one by one as they are asked for; a fault is a case too."""
-    for name in names:
-        try:
-            case = measure(name)
-        except Exception as error:  # as attempt
-            case = fault(name, cases[name], error)
-        yield case
+    except Exception as error:
+        return default, f"no {what}: {_text(error) or type(error).__name__}"
 
 
 @cache  # drawing takes seconds, and must not fall into what is timed

@@ -1,31 +1,29 @@
-"""A suite that a person watches: progress, a table, and the record in a file."""
+"""A suite run in the console: progress, a table, and the record in a file."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from stylebench.bench.machine.probe import machine
-from stylebench.bench.records.rebuild import unfinished
-from stylebench.bench.records.record import Case, Record
-from stylebench.bench.records.store import as_text
-from stylebench.bench.records.writer import Shelf, opened
+from stylebench.bench.machine.probe import machine, missing_facts
+from stylebench.bench.records.record import Record
+from stylebench.bench.records.show import print_table, record_table
+from stylebench.bench.records.store import as_text, read_or_none
+from stylebench.bench.records.writer import RecordWriter, open_writer
 from stylebench.bench.suites import suite
 from stylebench.bench.suites.base import Bench, Options
-from stylebench.bench.suites.runner import Outcome, duration, run_suite
+from stylebench.bench.suites.runner import Outcome, run_suite
 from stylebench.transfer.device import choose_device
 
 _INTERRUPTED = 130
-_LINE = 160
 
 
-def run_visibly(
+def run_suite_in_console(
     name: str,
     options: Options,
     output: Path | None,
@@ -37,13 +35,13 @@ def run_visibly(
     Args:
         name: of the suite.
         options: for it.
-        output: folder of results, written after every job; None keeps nothing.
+        output: folder of results, written after every job; None keeps no file and no pictures.
         as_json: print the record, not a table.
         resume: an incomplete record to go on with.
 
-    Without ``output`` nothing is kept but what is printed, and no pictures are made. Ctrl-C keeps
-    finished cases. The code is 1 where a case failed or is wrong; one that did not fit into memory
-    is a result.
+    Ctrl-C keeps finished cases. The code is 1 where a case failed or is wrong; a case that did not
+    fit into memory is a result. One warning names the facts that the record will lack without the
+    extra ``bench``.
 
     Raises:
         ValueError: unknown suite, an ``output`` that cannot be written, or a record that this run
@@ -51,80 +49,47 @@ def run_visibly(
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     chosen = suite(name)
-    before = _unfinished(resume) if resume else None
-    with _shelf(output, options, resume) as shelf:
-        bench = Bench(options, shelf.folder if shelf else None)
-        if resume and before and shelf:
-            _take_along(resume, before, shelf.folder)
-        outcome = run_suite(chosen, bench, console, before, shelf.put if shelf else None)
+    before = _resumed(resume) if resume else None
+    if missing := missing_facts(choose_device(options.device)):
+        warnings.warn(missing, stacklevel=2)
+    with _writer(output, options, resume) as writer:
+        bench = Bench(options, writer.folder if writer else None)
+        if resume and before and writer:
+            _take_along(resume, before, writer.folder)
+        outcome = run_suite(chosen, bench, console, before, writer.write if writer else None)
         record = outcome.record
-        if shelf:
-            path, record = shelf.put(record)
+        if writer:
+            path, record = writer.write(record)
             console.print(str(path))
     if as_json:
         sys.stdout.write(as_text(record))
     else:
-        show(table(record))
+        print_table(record_table(record))
     return _code(outcome)
 
 
-def _shelf(
+def _writer(
     output: Path | None, options: Options, resume: Path | None
-) -> AbstractContextManager[Shelf | None]:
+) -> AbstractContextManager[RecordWriter | None]:
     if output is None:
         return nullcontext()
-    return opened(output, machine(choose_device(options.device)).slug, resume)
+    return open_writer(output, machine(choose_device(options.device)).slug, resume)
 
 
-def _unfinished(path: Path) -> Record:
-    record = unfinished(path)
+def _resumed(path: Path) -> Record:
+    record = read_or_none(path)
     if record is None:
-        raise ValueError(f"{path}: no record that this version can go on with")
+        raise ValueError(f"{path}: no record that can be read here, so none to go on with")
     return record
 
 
 def _take_along(path: Path, record: Record, folder: Path) -> None:
-    """Copy the pictures of the record at ``path``, so that this run's has them wherever it lies."""
+    """Copy the pictures of the record at ``path`` into ``folder``, this run's own."""
     pictures = {Path(name) for case in record.cases for name in case.pictures.values()}
     for picture in pictures:
         kept = path.parent / picture.parent.name / picture.name
         if kept.is_file():
             shutil.copyfile(kept, folder / picture.name)
-
-
-def show(printed: Table) -> None:
-    """Print a table; what is no terminal has room for the longest names."""
-    width = None if sys.stdout.isatty() else _LINE
-    Console(highlight=False, width=width).print(printed)
-
-
-def table(record: Record) -> Table:
-    """A record for people."""
-    mark = "" if record.complete else ", incomplete"
-    shown = Table(title=f"{record.suite} on {record.machine.name}{mark}")
-    for heading in ("case", "median", "+-", "rate", "roof", "peak", "parity", ""):
-        shown.add_column(heading, justify="left" if heading in ("case", "") else "right")
-    for case in record.cases:
-        shown.add_row(case.name, *_figures(case))
-    return shown
-
-
-def _figures(case: Case) -> Iterable[str]:
-    timing = case.timing
-    remark = case.note or ""
-    if case.status == "ok" and timing is None:
-        remark = ", ".join(f"{name} {value:.4g}" for name, value in list(case.values.items())[:3])
-    elif case.status != "ok":
-        remark = f"{case.status}: {remark}"
-    return (
-        duration(timing.median) if timing else "",
-        f"{100 * timing.spread:.1f} %" if timing else "",
-        f"{1 / timing.median:.4g}/s" if timing else "",
-        "" if case.roof_share is None else f"{100 * case.roof_share:.0f} %",
-        "" if case.peak_bytes is None else f"{case.peak_bytes / 2**20:.0f} MiB",
-        "" if case.parity is None else ("ok" if case.parity.passed else "FAIL"),
-        remark,
-    )
 
 
 def _code(outcome: Outcome) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stylebench.bench.suites.base import Bench, Job
-from stylebench.bench.workloads.iterations import Run, iterations_job
+from stylebench.bench.suites.engine_cases import EngineRun, engine_job
 from stylebench.bench.workloads.precisions import chosen
 
 _SIZES = {"cpu": [(512, 384), (256, 192)], "cuda": [(512, 512), (1024, 1024), (2048, 2048)]}
@@ -28,13 +28,15 @@ class Iteration:
         """
         table = _QUICK_SIZES if bench.options.quick else _SIZES
         best = chosen("fused", bench.device)
-        others = [Run("fused", best, history=100), Run("fused", best, optimizer="adam")]
+        others = [EngineRun("fused", best, history=100), EngineRun("fused", best, optimizer="adam")]
         for index, size in enumerate(bench.sizes(*table[bench.kind])):
             alone = size[0] * size[1] > _TOGETHER
             for engines in _SEPARATE if bench.kind == "cuda" else (_ENGINES,):
-                runs = [Run(e, precision) for e in engines for precision in bench.precisions(e)]
+                runs = [
+                    EngineRun(e, precision) for e in engines for precision in bench.precisions(e)
+                ]
                 runs += others * (index == 0 and "fused" in engines)
-                yield iterations_job(bench, size, runs, alone=alone)
+                yield engine_job(bench, size, runs, alone=alone)
 
 
 SUITE = Iteration()

@@ -8,9 +8,9 @@ from functools import partial
 
 import torch
 
-from stylebench.bench.measure.timing import Floor
-from stylebench.bench.records.record import Case, Check, Parity, Timing
-from stylebench.bench.suites.base import Bench, Job, Parameters, attempt, each_case, spared
+from stylebench.bench.measure.timing import LowerBound
+from stylebench.bench.records.record import Case, Parity, RecordedCheck, Timing
+from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each, optional
 from stylebench.bench.workloads.formulations import time_in_situ, time_task
 from stylebench.bench.workloads.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.workloads.parity_gate import passed
@@ -101,54 +101,58 @@ class _Measured:
     cases: dict[str, Parameters]
 
     def cases_of(self, names: Collection[str]) -> Iterator[Case]:
-        made, faults = attempt(names, self.cases, self._proven)
-        yield from faults
-        ready = {name: run for name, (run, checks) in made.items() if passed(checks)}
-        for name in made.keys() - ready.keys():
-            block = Parity(ORACLE, made[name][1])
-            yield Case(name, self.cases[name], status="parity failed", parity=block)
+        ready: dict[str, Formulation] = {}
+        before: dict[str, list[RecordedCheck]] = {}
+
+        def prove(name: str) -> Case | None:
+            run = self.task.formulations[str(self.cases[name]["implementation"])]()
+            before[name] = self.task.checks(run)
+            if not passed(before[name]):
+                return self._refused(name, before[name])
+            ready[name] = run
+            return None
+
+        yield from isolate_each(self.cases, prove, names)
         if not ready:
             return
-        plan, device = self.bench.plan, self.bench.device
-        timings = time_task(self.task, ready, device, plan)
-        in_situ, remark = self._in_situ(ready)
+        timings = time_task(self.task, ready, self.bench.device, self.bench.plan)
+        in_situ, note = self._in_situ(ready)
 
         def measured(name: str) -> Case:
-            checks = [*made[name][1], *self.task.checks(ready[name], "after the timed loop")]
-            return self._case(name, checks, timings[name], in_situ.get(name), remark)
+            checks = [*before[name], *self.task.checks(ready[name], "after the timed loop")]
+            return self._case(name, checks, timings[name], in_situ.get(name), note)
 
-        yield from each_case(ready, self.cases, measured)
+        yield from isolate_each(self.cases, measured, ready)
 
     def _in_situ(self, ready: Mapping[str, Formulation]) -> tuple[Mapping[str, Timing], str | None]:
         if self.bench.kind != "cuda":
             return {}, None
-        return spared(
+        return optional(
             "time in situ",
             lambda: time_in_situ(self.task, ready, self.bench.device, self.bench.plan),
             {},
         )
 
-    def _proven(self, name: str) -> tuple[Formulation, list[Check]]:
-        run = self.task.formulations[str(self.cases[name]["implementation"])]()
-        return run, self.task.checks(run)
+    def _refused(self, name: str, checks: list[RecordedCheck]) -> Case:
+        block = Parity(ORACLE, checks)
+        return Case(name, self.cases[name], status="parity failed", parity=block)
 
     def _case(
         self,
         name: str,
-        checks: list[Check],
+        checks: list[RecordedCheck],
         timing: Timing,
         in_situ: Timing | None,
         remark: str | None,
     ) -> Case:
         if not passed(checks):
-            block = Parity(ORACLE, checks)
-            return Case(name, self.cases[name], status="parity failed", parity=block)
-        task, roofs = self.task, self.bench.roofs
-        floor = Floor.of(
-            task.flops, roofs.matmul(self.precision).value, task.moved, roofs.copy().value
+            return self._refused(name, checks)
+        task, roofline = self.task, self.bench.roofline
+        bound = LowerBound.of(
+            task.flops, roofline.matmul(self.precision).value, task.moved, roofline.copy().value
         )
         if self.bench.kind == "cuda":  # operands of a CPU's may lie in its cache
-            floor.check(timing.median, name)
+            bound.check(timing.median, name)
         values = {"GB/s": task.moved / timing.median / 1e9}
         if task.flops:
             values["TFLOP/s"] = task.flops / timing.median / 1e12
@@ -163,7 +167,7 @@ class _Measured:
             in_situ=in_situ,
             flops=task.flops or None,
             bytes=task.moved,
-            roof_share=floor.seconds / timing.median,
+            roof_share=bound.seconds / timing.median,
             values=values,
         )
 

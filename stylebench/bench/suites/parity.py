@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from stylebench.bench.machine.probe import slug
-from stylebench.bench.records.record import Case, Check, Parity
-from stylebench.bench.suites.base import Bench, Job, Parameters, each_case
+from stylebench.bench.records.record import Case, Parity, RecordedCheck
+from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each
 from stylebench.bench.workloads.parity_gate import ORACLE
 from stylebench.image.load import ImageSource, fit, load_image, resize
 from stylebench.image.save import save_picture, to_pil
@@ -22,7 +22,7 @@ from stylebench.transfer.settings import Settings
 
 _SIZE, _ITERATIONS = (256, 192), 100
 _QUICK_SIZE, _QUICK_ITERATIONS = (64, 48), 6
-_PICTURE = 256  # px, the longest side of a picture kept
+_PICTURE = 256  # px, the longest side of a saved picture
 _AMPLIFIED = 10  # how much the pictures enlarge differences
 _MAIN = "gatys-pytorch"  # the preset that every engine is held to; the others try fused alone
 _ENGINES = ("eager", "compiled", "fused")
@@ -68,7 +68,7 @@ def _job(
         def measured(name: str) -> Case:
             return _case(name, cases[name], (content, style), settings, base, gallery, shared)
 
-        yield from each_case(names, cases, measured)
+        yield from isolate_each(cases, measured, names)
 
     return Job(cases, run)
 
@@ -85,8 +85,8 @@ def _case(
     chosen = replace(
         settings, engine=str(parameters["engine"]), precision=str(parameters["precision"])
     )
-    found = compare(*sources, chosen, base)
-    checks = [Check.of(each.what, each.value, each.limit) for each in found.checks]
+    comparison = compare(*sources, chosen, base)
+    checks = [RecordedCheck.of(check.what, check.value, check.limit) for check in comparison.checks]
     wrong = [check.what for check in checks if not check.passed]
     return Case(
         name=name,
@@ -94,17 +94,17 @@ def _case(
         status="parity failed" if wrong else "ok",
         note=f"outside the tolerance: {', '.join(wrong)}" if wrong else None,
         parity=Parity(ORACLE, checks),
-        pictures=shared | gallery.own(name, found, base),
-        values=_values(found, base),
+        pictures=shared | gallery.own(name, comparison, base),
+        values=_values(comparison, base),
     )
 
 
-def _values(found: Comparison, base: Baseline) -> dict[str, float]:
+def _values(comparison: Comparison, base: Baseline) -> dict[str, float]:
     values = {
-        "final loss over the reference's": found.final_loss / base.final_loss,
-        "psnr": found.psnr,
-        "ssim": found.ssim,
-        "largest difference": found.largest_difference,
+        "final loss over the reference's": comparison.final_loss / base.final_loss,
+        "psnr": comparison.psnr,
+        "ssim": comparison.ssim,
+        "largest difference": comparison.largest_difference,
     }
     return {name: value for name, value in values.items() if isfinite(value)}
 
@@ -120,7 +120,7 @@ class _Gallery:
     def shared(
         self, preset: str, content: ImageSource, style: ImageSource, base: Baseline
     ) -> dict[str, str]:
-        """Those that all cases of a preset have."""
+        """The pictures that all cases of a preset share."""
         shape = (base.picture.shape[1], base.picture.shape[2])
         return {
             **self._kept(f"{preset} content", "content", resize(load_image(content).rgb, shape)),
@@ -128,11 +128,11 @@ class _Gallery:
             **self._kept(f"{preset} reference", "reference", base.picture),
         }
 
-    def own(self, name: str, found: Comparison, base: Baseline) -> dict[str, str]:
-        """Those of one case."""
-        difference = (found.picture - base.picture).abs() * _AMPLIFIED
+    def own(self, name: str, comparison: Comparison, base: Baseline) -> dict[str, str]:
+        """The pictures of one case."""
+        difference = (comparison.picture - base.picture).abs() * _AMPLIFIED
         return {
-            **self._kept(f"{name} output", "output", found.picture),
+            **self._kept(f"{name} output", "output", comparison.picture),
             **self._kept(f"{name} difference", "difference", difference.clamp(0, 1)),
         }
 

@@ -1,4 +1,4 @@
-"""Runs a suite to a record: shows progress, survives what a case does, keeps what is finished."""
+"""Runs a suite to a record: shows progress, outlives failing cases, keeps finished ones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from stylebench.bench.machine.provenance import code, software
 from stylebench.bench.measure.memory import release
 from stylebench.bench.records.record import Case, Record
 from stylebench.bench.records.resume import check_resumable
-from stylebench.bench.suites.base import Bench, Job, Suite, contained
-
-Keep = Callable[[Record], object]
+from stylebench.bench.records.show import summary
+from stylebench.bench.suites.base import Bench, Job, Suite, isolate
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,13 @@ def run_suite(
     bench: Bench,
     console: Console | None = None,
     before: Record | None = None,
-    keep: Keep | None = None,
+    keep: Callable[[Record], object] | None = None,
 ) -> Outcome:
     """Run ``suite``; cases that fail or run out of memory are recorded as such, and it goes on.
 
     Args:
-        suite: what to run.
-        bench: with what.
+        suite: the jobs to run.
+        bench: what they work with.
         console: where progress is shown; None shows none.
         before: an unfinished record of the same suite, whose cases are not run again.
         keep: called with the record so far after every job.
@@ -54,7 +53,7 @@ def run_suite(
     if before:
         cases = {name: case for job in jobs for name, case in job.cases.items()}
         check_resumable(before, run.record(complete=False), cases)
-        run.go_on_with(before)
+        run.resume(before)
     wanted = [_wanted(job, bench.options.pattern) for job in jobs]
     if not any(wanted):
         known = [name for job in jobs for name in job.cases]
@@ -104,11 +103,11 @@ class _Run:
         self.cases: list[Case] = []
         self._software, self._code = software(), code()  # now: sources may change under a long run
 
-    def go_on_with(self, before: Record) -> None:
-        """Begin where ``before`` ended."""
+    def resume(self, before: Record) -> None:
+        """Continue where ``before`` ended."""
         self._started, self._earlier = before.started, before.seconds
         self._machine, self.cases = before.machine, list(before.cases)
-        self._bench.roofs.known = list(before.roofs)
+        self._bench.roofline.known = list(before.roofs)
 
     @property
     def names(self) -> set[str]:
@@ -120,7 +119,7 @@ class _Run:
 
     def job(self, job: Job, names: Sequence[str], console: Console | None) -> None:
         """Add the cases of ``names``, also those that an error keeps from being measured."""
-        for case in contained(names, job.cases, job.run):
+        for case in isolate(job.cases, job.run, names):
             self.cases.append(case)
             if console:
                 console.print(summary(case))
@@ -136,7 +135,7 @@ class _Run:
             machine=finished(self._machine, self._bench.device),
             software=self._software,
             code=self._code,
-            roofs=list(self._bench.roofs.known),
+            roofs=list(self._bench.roofline.known),
             cases=list(self.cases),
         )
 
@@ -148,26 +147,3 @@ def _wanted(job: Job, pattern: str | None) -> list[str]:
 def matches(name: str, pattern: str | None) -> bool:
     """Whether a case's name has ``pattern`` in it, or fits it as a glob."""
     return pattern is None or pattern in name or fnmatch(name, pattern)
-
-
-def summary(case: Case) -> str:
-    """A case in one line, for people."""
-    if case.status != "ok":
-        return f"{case.name}: {case.status}" + (f" ({case.note})" if case.note else "")
-    if case.timing is None:
-        figures = [f"{name} {value:.4g}" for name, value in list(case.values.items())[:4]]
-        return f"{case.name}: " + (", ".join(figures) or "ok")
-    timing = case.timing
-    share = "" if case.roof_share is None else f", {100 * case.roof_share:.0f} % of the roof"
-    return (
-        f"{case.name}: {duration(timing.median)} +- {100 * timing.spread:.1f} %, "
-        f"{1 / timing.median:.4g}/s{share}"
-    )
-
-
-def duration(seconds: float) -> str:
-    """``12.3 ms``."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"

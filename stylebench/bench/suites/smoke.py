@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stylebench.bench.measure.timing import Plan
 from stylebench.bench.suites.base import Bench, Job
-from stylebench.bench.workloads.iterations import Run, iterations_job
+from stylebench.bench.suites.engine_cases import EngineRun, engine_job
 
 _SIZE = (64, 48)
 _BRIEF = Plan(target=0.5, seconds=0.2, least=3, most=10, warm_seconds=0.2)
@@ -19,10 +19,12 @@ class Smoke:
 
     def jobs(self, bench: Bench) -> Iterator[Job]:
         """One job, both engines interleaved."""
-        bench.plan = bench.roofs.plan = _BRIEF
-        bench.roofs.quick = True
+        bench.plan = bench.roofline.plan = _BRIEF
+        bench.roofline.quick = True
         for size in bench.sizes(_SIZE):
-            yield iterations_job(bench, size, [Run("reference", "fp32"), Run("fused", "fp32")])
+            yield engine_job(
+                bench, size, [EngineRun("reference", "fp32"), EngineRun("fused", "fp32")]
+            )
 
 
 SUITE = Smoke()

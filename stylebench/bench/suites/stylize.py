@@ -14,13 +14,12 @@ from pathlib import Path
 
 import stylebench
 import stylekernels
-from stylebench.bench.measure.clocks import watch_for
-from stylebench.bench.measure.samples import Samples
+from stylebench.bench.measure.interference import Samples, monitor_for
 from stylebench.bench.measure.statistics import timing
-from stylebench.bench.measure.timing import Floor
-from stylebench.bench.records.record import Case, Check, Parity, Timing
-from stylebench.bench.suites.base import Bench, Job, Parameters, each_case
-from stylebench.bench.workloads.lower_bound import iteration_floor
+from stylebench.bench.measure.timing import LowerBound
+from stylebench.bench.records.record import Case, Parity, RecordedCheck, Timing
+from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each
+from stylebench.bench.workloads.lower_bound import iteration_lower_bound
 from stylebench.bench.workloads.precisions import chosen
 from stylebench.image.load import load_image
 from stylebench.image.save import read_parameters, save_picture, to_pil
@@ -39,12 +38,12 @@ _LIMIT = 1800  # s of one run
 
 
 class Stylize:
-    """Each engine in its own choice of precision: the first run on a machine, and later ones."""
+    """Each engine at its ``auto`` precision: the first run on a machine, and later ones."""
 
     name = "stylize"
 
     def jobs(self, bench: Bench) -> Iterator[Job]:
-        """One job: all pictures are judged by one reference."""
+        """One job, whose pictures are all judged by one reference."""
         kind, quick = bench.kind, bench.options.quick
         (size,) = bench.sizes(_QUICK_SIZE if quick else _SIZES[kind])
         iterations = _QUICK_ITERATIONS if quick else _ITERATIONS[kind]
@@ -61,14 +60,14 @@ class Stylize:
         def measured(names: Collection[str]) -> Iterator[Case]:
             with tempfile.TemporaryDirectory() as folder:
                 shell = _Shell.prepared(bench, size, iterations, Path(folder))
-                yield from each_case(names, cases, lambda name: shell.case(name, cases[name]))
+                yield from isolate_each(cases, lambda name: shell.case(name, cases[name]), names)
 
         yield Job(cases, measured)
 
 
 @dataclass
 class _Shell:
-    """Input files, and the judge of what comes out."""
+    """A folder with the input pictures, and the reference that judges the outputs."""
 
     bench: Bench
     settings: Settings
@@ -92,7 +91,7 @@ class _Shell:
         """Run the command with empty caches, then as often as it takes with full ones.
 
         Raises:
-            TooFast: a run took less than its iterations can.
+            ImpossibleTime: a run took less than its iterations can.
         """
         engine = str(parameters["engine"])
         caches = self.folder / f"caches-{engine}"  # no space: compilers are told of it
@@ -104,13 +103,12 @@ class _Shell:
         loss = self._reached()
         precision, iterations = str(parameters["precision"]), self.judge.variant.iterations
         allowed = allowed_excess(precision, iterations)
-        checks = [
-            Check.of("final loss by its own account above", loss / self.expected - 1, allowed)
-        ]
-        block = Parity("fp32 reference", checks)
+        excess = loss / self.expected - 1
+        check = RecordedCheck.of("final loss by its own account above", excess, allowed)
+        block = Parity("fp32 reference", [check])
         if not block.passed:
             return Case(name, parameters, status="parity failed", parity=block)
-        self._floor(precision, iterations).check(min(cold, *warm.samples), name)
+        self._lower_bound(precision, iterations).check(min(cold, *warm.samples), name)
         return Case(
             name=name,
             parameters=parameters,
@@ -124,21 +122,21 @@ class _Shell:
             },
         )
 
-    def _floor(self, precision: str, iterations: int) -> Floor:
-        stack, height_width = self.bench.stack(self.settings), self.judge.image.shape[-2:]
+    def _lower_bound(self, precision: str, iterations: int) -> LowerBound:
+        stack, height_width = self.bench.conv_stack(self.settings), self.judge.image.shape[-2:]
         size = height_width[0], height_width[1]
-        return iteration_floor(self.bench.roofs, stack, precision, size, iterations)
+        return iteration_lower_bound(self.bench.roofline, stack, precision, size, iterations)
 
     def _warm(self, engine: str, caches: Path, runs: int) -> Timing:
-        watch, samples = watch_for(self.bench.device), Samples()
+        monitor, samples = monitor_for(self.bench.device), Samples()
         for _ in range(runs):
             samples.seconds.append(self._seconds(engine, caches))
-            samples.mark(watch.disturbed())
-        samples.mark(watch.disturbed(final=True))
+            samples.flag(monitor.disturbed())
+        samples.flag(monitor.disturbed(final=True))
         return timing("perf_counter", samples.seconds, samples.disturbed)
 
     def _seconds(self, engine: str, caches: Path, iterations: int | None = None) -> float:
-        """Of one run of the command, in a process of its own."""
+        """Seconds of one run of the command, in a process of its own."""
         iterations = iterations or self.judge.variant.iterations
         caches.mkdir(exist_ok=True)
         folders = {name: str(caches / name.lower()) for name in _CACHES}
@@ -159,11 +157,11 @@ class _Shell:
         return seconds
 
     def _weights(self) -> str:
-        given = self.bench.options.weights  # a file's path must hold in the command's own folder
-        return str(Path(given).resolve()) if Path(given).is_file() else given
+        weights = self.bench.options.weights  # a file's path must hold in the command's own folder
+        return str(Path(weights).resolve()) if Path(weights).is_file() else weights
 
     def _reached(self) -> float:
-        """The loss that the picture says it has, before it was clamped and rounded to be saved.
+        """The final loss in the picture's metadata, from before it was clamped and rounded.
 
         With random weights clamping costs several times the loss, and more than engines differ by.
         """
@@ -172,7 +170,7 @@ class _Shell:
 
 
 def _sources() -> dict[str, str]:
-    """The environment in which the command finds the very packages that run here."""
+    """``PYTHONPATH`` with which the command imports the same packages as this process."""
     packages = (stylebench.__file__, stylekernels.__file__)
     roots = [str(Path(file or ".").parents[1]) for file in packages]
     return {"PYTHONPATH": os.pathsep.join([*roots, os.environ.get("PYTHONPATH", "")])}

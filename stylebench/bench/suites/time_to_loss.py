@@ -1,7 +1,7 @@
 """``time-to-loss``: seconds until the loss that the reference reaches after so many iterations.
 
-Every image on the way is judged by the fp32 reference with its own targets, whatever ran, and
-outside the clock. The clock stands still between stretches of the grid too.
+The fp32 reference judges every image by its own targets, whatever engine made it. The clock stands
+still meanwhile.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from stylebench.bench.measure.clocks import clock_for, synchronize, watch_for
-from stylebench.bench.measure.samples import Samples
-from stylebench.bench.records.record import Case, Parity, Point, Setup
-from stylebench.bench.suites.base import Bench, Job, Parameters, each_case
-from stylebench.bench.workloads.lower_bound import iteration_floor
-from stylebench.bench.workloads.parity_gate import ORACLE, Proof, passed
+from stylebench.bench.measure.clocks import clock_for, synchronize
+from stylebench.bench.measure.interference import Samples, monitor_for
+from stylebench.bench.measure.timing import LowerBound
+from stylebench.bench.records.record import Case, Parity, Point, Setup, Value
+from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each
+from stylebench.bench.workloads.lower_bound import iteration_lower_bound
+from stylebench.bench.workloads.parity_gate import ORACLE, ParityGate
 from stylebench.bench.workloads.precisions import chosen
-from stylebench.bench.workloads.timed_run import Walk
-from stylebench.cli.parsing import parse_scales
+from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.model.vgg import smallest_side
 from stylebench.transfer.problem import Problem, pose
 from stylebench.transfer.schedule import carried, coarse_to_fine
@@ -31,10 +32,10 @@ _SIZES = {"cpu": (256, 192), "cuda": (512, 512)}
 _QUICK_SIZE = (64, 48)
 _MARKS, _QUICK_MARKS = (100, 200, 300), (4, 8, 12)  # iterations of the reference
 _PATIENCE = 1.5  # times the reference's iterations that a configuration may take
-_GRID = 60  # stretches of a run
+_GRID = 60  # stretches of a run, each judged at its end
 _SLACKS = {"": 0.0, "_plus_0.5_percent": 0.005}
 _HISTORIES = (10, 20, 50, 100)
-_Choices = Mapping[str, str | int]
+_Choices = Mapping[str, Value]
 
 
 class TimeToLoss:
@@ -43,7 +44,7 @@ class TimeToLoss:
     name = "time-to-loss"
 
     def jobs(self, bench: Bench) -> Iterator[Job]:
-        """One job a start; all of it are measured against one run of the reference."""
+        """One job a start, whose cases share the losses of one run of the reference."""
         (size,) = bench.sizes(_QUICK_SIZE if bench.options.quick else _SIZES[bench.kind])
         marks = _QUICK_MARKS if bench.options.quick else _MARKS
         schedules = _schedules(bench, size, marks)
@@ -70,8 +71,8 @@ class TimeToLoss:
         def run(names: Collection[str]) -> Iterator[Case]:
             torch.compiler.reset()  # sizes add up to more than a function may be compiled for
             bench.progress(f"running the reference from {init}")
-            race = _Race.start(bench, size, marks, init)
-            yield from each_case(names, cases, lambda name: race.case(name, cases[name]))
+            to_loss = _TimeToLoss.start(bench, size, marks, init)
+            yield from isolate_each(cases, lambda name: to_loss.case(name, cases[name]), names)
 
         return Job(cases, run)
 
@@ -102,57 +103,73 @@ def _one_scale(bench: Bench) -> dict[str, _Choices]:
     return {"reference fp32": _REFERENCE, f"fused {fused['precision']}": fused}
 
 
-def _fused(bench: Bench) -> dict[str, str | int]:
+def _fused(bench: Bench) -> dict[str, Value]:
     return {"engine": "fused", "precision": chosen("fused", bench.device), "history": 20}
 
 
 def _schedules(bench: Bench, size: tuple[int, int], marks: Sequence[int]) -> dict[str, _Choices]:
     """Name -> the choices that differ: two and three scales, where the network allows them."""
-    longest, fused = max(size), _fused(bench)
-    half, quarter = f"{longest // 2}={marks[0]}", f"{longest // 4}={2 * marks[0]}"
+    fused, smallest = _fused(bench), smallest_side("relu5_1")
+    half = {max(size) // 2: marks[0]}
+    quarter = {max(size) // 4: 2 * marks[0]}
     table: dict[str, _Choices] = {}
-    if min(size) // 2 >= smallest_side("relu5_1"):
-        table[f"fused {fused['precision']} two scales"] = {**fused, "scales": half}
-    if min(size) // 4 >= smallest_side("relu5_1"):
-        table[f"fused {fused['precision']} three scales"] = {
-            **fused, "scales": f"{quarter},{half}"
-        }  # fmt: skip
+    if min(size) // 2 >= smallest:
+        table[f"fused {fused['precision']} two scales"] = {**fused, "scales": _as_typed(half)}
+    if min(size) // 4 >= smallest:
+        scales = _as_typed(quarter | half)
+        table[f"fused {fused['precision']} three scales"] = {**fused, "scales": scales}
     return table
 
 
+def _as_typed(scales: Mapping[int, int]) -> str:
+    """``--scales`` as a user types them, which is how a record holds them: ``24=4,48=2``."""
+    return ",".join(f"{size}={iterations}" for size, iterations in scales.items())
+
+
+def _scales(typed: Value) -> dict[int, int] | None:
+    """The inverse of ``_as_typed``."""
+    if typed is None:
+        return None
+    pairs = (pair.split("=") for pair in str(typed).split(","))
+    return {int(size): int(iterations) for size, iterations in pairs}
+
+
 @dataclass
-class _Race:
-    """The judge, and the losses to reach.
+class _TimeToLoss:
+    """The reference as the judge, and the losses to reach.
 
     Attributes:
-        bench: with what.
-        settings: what all runs share.
+        bench: what the job works with.
+        settings: those that all runs share.
         judge: the fp32 reference.
-        proof: that engines are right at the start.
+        gate: checks that an engine is right at the start image.
+        size: (width, height) of the image.
         targets: iterations -> the reference's loss there.
     """
 
     bench: Bench
     settings: Settings
     judge: Problem
-    proof: Proof
+    gate: ParityGate
     size: tuple[int, int]
     targets: Mapping[int, float]
 
     @classmethod
-    def start(cls, bench: Bench, size: tuple[int, int], marks: Sequence[int], init: str) -> _Race:
+    def start(
+        cls, bench: Bench, size: tuple[int, int], marks: Sequence[int], init: str
+    ) -> _TimeToLoss:
         """Run the reference to each mark."""
         sources = bench.content(*size), bench.style(*size)
         settings = bench.settings(size=max(size), iterations=max(marks), init=init)
         reference = replace(settings, engine="reference", precision="fp32")
-        race = cls(bench, settings, pose(*sources, reference), Proof(*sources, settings), size, {})
-        walk = Walk(race.judge, reference)
+        judge, gate = pose(*sources, reference), ParityGate(*sources, settings)
+        to_loss = cls(bench, settings, judge, gate, size, {})
+        timed_run = TimedRun(judge, reference)
         targets: dict[int, float] = {}
         for before, mark in zip((0, *marks), marks, strict=False):
-            walk.advance(mark - before)
-            targets[mark] = race.judged(walk.image)
-        race.targets = targets
-        return race
+            timed_run.advance(mark - before)
+            targets[mark] = to_loss.judged(timed_run.image)
+        return replace(to_loss, targets=targets)
 
     def judged(self, image: Tensor) -> float:
         """The loss of ``image`` by the fp32 reference with its own targets."""
@@ -163,96 +180,99 @@ class _Race:
         """Run one configuration until it has passed every target, or its patience is over.
 
         Raises:
-            TooFast: it took less than its iterations can.
+            ImpossibleTime: it took less than its iterations can.
         """
         choices = {k: v for k, v in parameters.items() if k in ("engine", "precision", "history")}
         settings = replace(self.settings, **choices)  # type: ignore[arg-type]
-        sources = self.bench.content(*self.size), self.bench.style(*self.size)
         self.bench.progress(f"building and proving {name}")
         start = time.perf_counter()
-        problem = pose(*sources, settings)
+        problem = self._pose(settings)
         synchronize(self.bench.device)
         built = time.perf_counter()
-        Walk(problem, settings).advance(1)  # compilation is part of the setup, not of the way
+        TimedRun(problem, settings).advance(1)  # compilation counts as set-up, not as descent
         synchronize(self.bench.device)
         setup = Setup(build=built - start, first=time.perf_counter() - built)
-        checks = self.proof.checks(problem.engine, str(parameters["precision"]))
-        block = Parity(ORACLE, checks)
-        if not passed(checks):
-            return Case(name, parameters, status="parity failed", parity=block)
+        parity = Parity(ORACLE, self.gate.checks(problem.engine, settings.precision))
+        if not parity.passed:
+            return Case(name, parameters, status="parity failed", parity=parity)
         self.bench.progress(f"running {name}")
-        scales = parameters.get("scales")
-        schedule = parse_scales(str(scales)) if scales else None
-        curve, stretches = self._descent(problem, replace(settings, scales=schedule))
-        self._check_floor(name, curve, settings.precision)
-        values = {
+        schedule = replace(settings, scales=_scales(parameters.get("scales")))
+        curve, stretches = self._descent(problem, schedule)
+        self._lower_bound(curve, settings.precision).check(
+            curve[-1].seconds - curve[0].seconds, name
+        )
+        values = self._times(curve)
+        reached_all = len(values) == len(self.targets) * len(_SLACKS)
+        values |= {f"target_{mark}": target for mark, target in self.targets.items()}
+        values["share disturbed"] = len(stretches.disturbed) / len(stretches.seconds)
+        return Case(
+            name, parameters, note=None if reached_all else "some losses were not reached",
+            parity=parity, setup=setup, curve=curve, values=values,
+        )  # fmt: skip
+
+    def _pose(self, settings: Settings) -> Problem:
+        return pose(self.bench.content(*self.size), self.bench.style(*self.size), settings)
+
+    def _times(self, curve: Sequence[Point]) -> dict[str, float]:
+        """``seconds_to_300`` and the like -> seconds, for the losses that ``curve`` reaches."""
+        return {
             f"seconds_to_{mark}{suffix}": reached.seconds
             for mark, target in self.targets.items()
             for suffix, slack in _SLACKS.items()
             if (reached := first_below(curve, target * (1 + slack))) is not None
         }
-        every = len(values) == len(self.targets) * len(_SLACKS)
-        note = None if every else "some losses were not reached"
-        values |= {f"target_{mark}": target for mark, target in self.targets.items()}
-        values["share disturbed"] = len(stretches.disturbed) / len(stretches.seconds)
-        return Case(
-            name, parameters, note=note, parity=block, setup=setup, curve=curve, values=values
-        )
 
-    def _check_floor(self, name: str, curve: Sequence[Point], precision: str) -> None:
-        stack, (width, height) = self.bench.stack(self.settings), self.size
-        first, last = curve[0], curve[-1]
-        floor = iteration_floor(
-            self.bench.roofs, stack, precision, (height, width), last.iteration - first.iteration
-        )
-        floor.check(last.seconds - first.seconds, name)
+    def _lower_bound(self, curve: Sequence[Point], precision: str) -> LowerBound:
+        stack, (width, height) = self.bench.conv_stack(self.settings), self.size
+        iterations = curve[-1].iteration - curve[0].iteration
+        size, roofline = (height, width), self.bench.roofline
+        return iteration_lower_bound(roofline, stack, precision, size, iterations)
 
     def _descent(self, problem: Problem, settings: Settings) -> tuple[list[Point], Samples]:
-        """Points of ``problem``, the largest scale; smaller ones cost their time, set-up included.
+        """The curve of ``problem``, the largest scale, and the stretches that it was timed in.
 
-        The stretches of it come with them.
+        Smaller scales count with all their time, set-up included.
 
         Args:
-            problem: already posed, at the size that ``settings`` end with.
+            problem: already posed, at the final size.
             settings: with the scales to begin with.
         """
-        sources = self.bench.content(*self.size), self.bench.style(*self.size)
         clock, seconds = clock_for(self.bench.device), 0.0
         *smaller, last = coarse_to_fine(settings)
         before: Problem | None = None
         image: Tensor | None = None
-        for leg in smaller:
+        for scale in smaller:
             start = time.perf_counter()
-            before = _continued(pose(*sources, leg.settings), before, image)
-            walk = Walk(before, leg.settings)
+            before = _continued(self._pose(scale.settings), before, image)
+            timed_run = TimedRun(before, scale.settings)
             synchronize(self.bench.device)
             seconds += time.perf_counter() - start
-            seconds += clock.seconds(lambda: walk.advance(leg.iterations))  # noqa: B023  # at once
-            image = walk.best
-        return self._judged_walk(Walk(_continued(problem, before, image), last.settings), seconds)
+            seconds += clock.seconds(partial(timed_run.advance, scale.iterations))
+            image = timed_run.best
+        timed_run = TimedRun(_continued(problem, before, image), last.settings)
+        return self._judged_run(timed_run, seconds)
 
-    def _judged_walk(self, walk: Walk, seconds: float) -> tuple[list[Point], Samples]:
+    def _judged_run(self, timed_run: TimedRun, seconds: float) -> tuple[list[Point], Samples]:
         longest = max(self.targets)
         step = max(1, longest // _GRID)
         marks = sorted({*range(step, round(_PATIENCE * longest) + 1, step), *self.targets})
         device, stretches = self.bench.device, Samples()
-        clock, watch = clock_for(device), watch_for(device)
-        curve, done = [Point(seconds, 0, self.judged(walk.image))], 0
+        clock, monitor = clock_for(device), monitor_for(device)
+        curve = [Point(seconds, 0, self.judged(timed_run.image))]
         for mark in marks:
-            stretch = mark - done
-            stretches.seconds.append(clock.seconds(lambda: walk.advance(stretch)))  # noqa: B023
-            stretches.mark(watch.disturbed())
-            done = mark
+            advance = partial(timed_run.advance, mark - curve[-1].iteration)
+            stretches.seconds.append(clock.seconds(advance))
+            stretches.flag(monitor.disturbed())
             spent = seconds + sum(stretches.seconds)
-            curve.append(Point(spent, mark, self.judged(walk.image)))
+            curve.append(Point(spent, mark, self.judged(timed_run.image)))
             if curve[-1].loss <= min(self.targets.values()):
                 break
-        stretches.mark(watch.disturbed(final=True))
+        stretches.flag(monitor.disturbed(final=True))
         return curve, stretches
 
 
 def _continued(problem: Problem, before: Problem | None, image: Tensor | None) -> Problem:
-    """``problem``, from where the smaller one before it came to."""
+    """``problem``, started from the result of the smaller one before it, if there was one."""
     return problem if before is None or image is None else carried(image, before.image, problem)
 
 

@@ -1,1 +1,1 @@
-"""The computations that benchmarks time, each with its proof."""
+"""The computations that benchmarks time, each with its parity gate."""

@@ -1,4 +1,4 @@
-"""Where the time of one iteration goes, by a profile of its operators."""
+"""Breakdown of one iteration's time by part, from a profile of its operators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from stylebench.bench.workloads.timed_run import Walk
+from stylebench.bench.workloads.timed_run import TimedRun
 
 #: Part -> what the names of its operators and kernels contain; the first that matches counts.
 _PARTS: Mapping[str, re.Pattern[str]] = {
@@ -25,30 +25,29 @@ REST = "rest"
 _REGION = "stylebench optimizer"
 
 
-def parts(walk: Walk, median: float) -> dict[str, float]:
-    """Part -> seconds of one iteration of ``walk``, adding up to ``median``.
+def breakdown(timed_run: TimedRun, median: float) -> dict[str, float]:
+    """Part -> seconds of one iteration of ``timed_run``, adding up to ``median``.
 
-    The walk goes on where it is, with the history that it was timed with, but operator by operator:
-    a captured graph tells nothing of what is in it. One iteration is profiled by itself, after a
-    warm one; a profile slows things down, so only its proportions are used. An operator counts with
-    the outermost one around it that has a name of its own here: the product inside a style tap is
-    the style's.
+    The run continues from its current state, with its full history, but operator by operator: a
+    captured graph shows none of its operators. One iteration is profiled, after a warm one. A
+    profile slows iterations down, so only its proportions are used. An operator counts with the
+    outermost one around it that names a part: the product inside a style tap is the style's.
     """
 
     def iterate() -> None:
-        terms, gradient = walk.engine.loss_and_grad(walk.image)
+        terms, gradient = timed_run.engine.loss_and_grad(timed_run.image)
         with record_function(_REGION):
-            walk.optimizer.step(gradient, terms.total)
+            timed_run.optimizer.step(gradient, terms.total)
 
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes its own affairs to stderr
-    on_gpu = walk.image.is_cuda
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs to stderr
+    on_gpu = timed_run.image.is_cuda
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
     iterate()
-    with profile(activities=activities) as seen:
+    with profile(activities=activities) as profiled:
         iterate()
         if on_gpu:
-            torch.cuda.synchronize(walk.image.device)
-    return scaled(_sums(seen.events() or [], on_gpu), median)
+            torch.cuda.synchronize(timed_run.image.device)
+    return scaled(_sums(profiled.events() or [], on_gpu), median)
 
 
 def part_of(names: Iterable[str]) -> str:

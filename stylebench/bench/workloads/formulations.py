@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stylebench.bench.measure.graphs import captured
 from stylebench.bench.measure.statistics import deciding, timing
-from stylebench.bench.measure.timing import Contestant, Floor, Plan, measure_interleaved
+from stylebench.bench.measure.timing import Candidate, LowerBound, Plan, measure_interleaved
 from stylebench.bench.records.record import Timing
 from stylebench.bench.workloads.tasks import Formulation, Task, copies
 
@@ -23,15 +23,17 @@ def time_task(
     formulations: Mapping[str, Formulation],
     device: torch.device,
     plan: Plan,
-    floor: Floor | None = None,
+    lower_bound: LowerBound | None = None,
 ) -> dict[str, Timing]:
     """Seconds of a launch of each formulation; on a GPU with operands that no cache holds.
 
     Raises:
-        TooFast: a median below ``floor``.
+        ImpossibleTime: a median below ``lower_bound``.
     """
-    contestants = {name: contestant(run, task, device, floor) for name, run in formulations.items()}
-    return measure_interleaved(contestants, device, plan)
+    candidates = {
+        name: candidate(run, task, device, lower_bound) for name, run in formulations.items()
+    }
+    return measure_interleaved(candidates, device, plan)
 
 
 def time_in_situ(
@@ -51,10 +53,10 @@ def time_in_situ(
         return lambda: (write(), run(*task.operands))
 
     works: dict[str, Callable[[], object]] = {name: behind(f) for name, f in formulations.items()}
-    contestants = {
+    candidates = {
         name: _launches([work] * _IN_GRAPH, device) for name, work in {**works, "": write}.items()
     }
-    found = measure_interleaved(contestants, device, plan)
+    found = measure_interleaved(candidates, device, plan)
     writing = found.pop("")
     rest = {name: beyond(writing, both) for name, both in found.items()}
     return {name: each for name, each in rest.items() if each is not None}
@@ -69,21 +71,21 @@ def beyond(less: Timing, more: Timing) -> Timing | None:
     return timing(more.clock, samples, list(disturbed), more.per_sample, more.warmup)
 
 
-def contestant(
-    run: Formulation, task: Task, device: torch.device, floor: Floor | None = None
-) -> Contestant:
+def candidate(
+    run: Formulation, task: Task, device: torch.device, lower_bound: LowerBound | None = None
+) -> Candidate:
     """``run`` on the task's operands; on a GPU on copies in turn, more than its L2 cache holds."""
     if device.type != "cuda":
-        return Contestant(_repeated(lambda: run(*task.operands)), floor)
+        return Candidate(_repeated(lambda: run(*task.operands)), lower_bound)
     l2 = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)
     sets = copies(task.operands, _CACHES * l2)
     works = [_applied(run, operands) for operands in sets]
     launches = _launches(works * -(-_IN_GRAPH // len(works)), device)
-    launches.floor = floor
+    launches.lower_bound = lower_bound
     return launches
 
 
-def _launches(works: list[Callable[[], object]], device: torch.device) -> Contestant:
+def _launches(works: list[Callable[[], object]], device: torch.device) -> Candidate:
     """The works in order as one captured graph, or one by one where they cannot be captured."""
 
     def all_of_them() -> None:
@@ -97,7 +99,7 @@ def _launches(works: list[Callable[[], object]], device: torch.device) -> Contes
         for _ in range(-(-units // len(works))):
             replay()
 
-    return Contestant(run, replays=graph is not None, multiple=len(works))
+    return Candidate(run, replays=graph is not None, multiple=len(works))
 
 
 def _applied(run: Formulation, operands: tuple[Tensor, ...]) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""The proof that goes with a time: an engine held against the fp64 reference, before and after."""
+"""The gate before a time: an engine held against the fp64 reference, before and after timing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stylebench.bench.measure.memory import free_memory
-from stylebench.bench.records.record import Check
-from stylebench.bench.workloads.timed_run import Walk
+from stylebench.bench.records.record import RecordedCheck
+from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import Engine
 from stylebench.image.load import ImageSource
 from stylebench.model.precision import with_fp64
@@ -24,28 +24,28 @@ ORACLE = "fp64 reference"
 
 _APART = 1e-3  # of an image's deviation: other roundings, the same picture
 
-_BYTES_A_PIXEL = 12_000  # that the oracle takes at its most, with some to spare
+_BYTES_A_PIXEL = 12_000  # the oracle's peak, with some to spare
 
 
 @dataclass(frozen=True)
 class _Yardstick:
-    """Plain PyTorch at one precision, and what it errs."""
+    """The eager engine at one precision, and its errors."""
 
     engine: Engine
     loss: float
     gradient: float
 
 
-class Proof:
-    """The oracle, its loss terms and gradient at the start image, and what an engine may err.
+class ParityGate:
+    """The fp64 oracle at the start image, and the errors that an engine is allowed there.
 
-    An engine's error may be twice that of plain PyTorch at the same precision, as in
-    ``stylebench.parity.harness``. A loss is one number, whose error may be next to nothing by luck, so
-    there plain PyTorch's largest error counts, of the start and of two images a thousandth of its
-    deviation away. A gradient is many numbers, whose error needs no company.
+    An engine's error may be twice that of the eager engine at the same precision, as in
+    ``stylebench.parity.harness``. A loss is one number, whose error may be tiny by luck, so its
+    limit comes from eager's largest error at three images: the start, and two that are a thousandth
+    of its deviation away. A gradient is many numbers, whose error one image suffices to tell.
 
-    The weights and targets of oracle and yardsticks are kept, but no features. Where the device has
-    no fp64 the oracle is on the CPU, and so are all comparisons.
+    Weights and targets of oracle and yardsticks are kept, but no features. Where the device has no
+    fp64 the oracle is on the CPU, and so are all comparisons.
     """
 
     def __init__(self, content: ImageSource, style: ImageSource, settings: Settings) -> None:
@@ -63,37 +63,41 @@ class Proof:
         self._gradient_floor = MAX_POOLING_FLOOR if oracle.variant.pooling == "max" else FLOOR
         self._yardsticks: dict[str, _Yardstick] = {}
 
-    def checks(self, engine: Engine, precision: str, when: str = "at the start") -> list[Check]:
+    def checks(
+        self, engine: Engine, precision: str, when: str = "at the start"
+    ) -> list[RecordedCheck]:
         """Loss terms and gradient of ``engine``, which computes in ``precision``."""
         loss, gradient = self._errors(engine)
-        plain = self._yardstick(precision)
+        eager = self._yardstick(precision)
         return [
-            Check.of(f"loss {when}", loss, FACTOR * plain.loss + FLOOR),
-            Check.of(f"gradient {when}", gradient, FACTOR * plain.gradient + self._gradient_floor),
+            RecordedCheck.of(f"loss {when}", loss, FACTOR * eager.loss + FLOOR),
+            RecordedCheck.of(
+                f"gradient {when}", gradient, FACTOR * eager.gradient + self._gradient_floor
+            ),
         ]
 
-    def goes_on(self, walk: Walk, precision: str) -> Check:
-        """The loss terms that ``walk`` logs of one more iteration, launched as those timed.
+    def check_timed_loop(self, timed_run: TimedRun, precision: str) -> RecordedCheck:
+        """The loss terms that ``timed_run`` logs of one more iteration, launched as those timed.
 
-        The engine itself is not asked: on CUDA what is timed is a graph captured of it. Plain
-        PyTorch may err more where the walk has come to, and so counts there as well.
+        The engine itself is not called: on CUDA the timed loop replays a graph captured of it.
+        Eager's error may be larger at the run's current image than at the start, so it counts too.
         """
-        point = walk.image.to(self._points[0].device, copy=True)
-        walk.advance(1)
+        point = timed_run.image.to(self._points[0].device, copy=True)
+        timed_run.advance(1)
         exact, _ = self._exactly(point)
-        plain = self._yardstick(precision)
-        allowed = max(plain.loss, loss_error(self._found(plain.engine, point)[0], exact))
-        found = loss_error(walk.logged().to(exact), exact)
-        return Check.of("loss logged by the timed loop", found, FACTOR * allowed + FLOOR)
+        eager = self._yardstick(precision)
+        allowed = max(eager.loss, loss_error(self._evaluated(eager.engine, point)[0], exact))
+        error = loss_error(timed_run.logged().to(exact), exact)
+        return RecordedCheck.of("loss logged by the timed loop", error, FACTOR * allowed + FLOOR)
 
     def _exactly(self, point: Tensor) -> tuple[Tensor, Tensor]:
         return evaluate(self._oracle, point.double())
 
     def _errors(self, engine: Engine) -> tuple[float, float]:
         """Of the loss, and of the gradient, at the start."""
-        return deviation(self._found(engine, self._points[0]), self._exact)
+        return deviation(self._evaluated(engine, self._points[0]), self._exact)
 
-    def _found(self, engine: Engine, point: Tensor) -> tuple[Tensor, Tensor]:
+    def _evaluated(self, engine: Engine, point: Tensor) -> tuple[Tensor, Tensor]:
         """As ``evaluate``, by an engine that may be on another device than ``point``."""
         terms, gradient = engine.loss_and_grad(point.to(self._device))
         return terms.values.to(point.device).double(), gradient.to(point.device).double()
@@ -104,23 +108,25 @@ class Proof:
             engine = pose(*self._sources, settings).engine
             loss, gradient = self._errors(engine)
             nearby = zip(self._points[1:], self._exact_losses, strict=True)
-            others = [loss_error(self._found(engine, point)[0], exact) for point, exact in nearby]
+            others = [
+                loss_error(self._evaluated(engine, point)[0], exact) for point, exact in nearby
+            ]
             self._yardsticks[precision] = _Yardstick(engine, max(loss, *others), gradient)
         return self._yardsticks[precision]
 
 
 def oracle_fits(size: tuple[int, int], device: torch.device) -> bool:
-    """Whether the oracle has the memory for ``size`` (width, height), beside what is there."""
+    """Whether the free memory suffices for an oracle at ``size`` (width, height)."""
     free = free_memory(with_fp64(device))
     return free is not None and size[0] * size[1] * _BYTES_A_PIXEL < free
 
 
-def finite(what: str, *tensors: Tensor) -> Check:
-    """Whether every value is a number: the share of those that are not is 0."""
+def finite(what: str, *tensors: Tensor) -> RecordedCheck:
+    """A check that every value of ``tensors`` is finite; ``what`` names them."""
     wrong = sum(float((~torch.isfinite(tensor)).float().mean()) for tensor in tensors)
-    return Check.of(f"{what}: share not finite", wrong, 0.0)
+    return RecordedCheck.of(f"{what}: share not finite", wrong, 0.0)
 
 
-def passed(checks: Sequence[Check]) -> bool:
+def passed(checks: Sequence[RecordedCheck]) -> bool:
     """Whether there are checks and all hold."""
     return bool(checks) and all(check.passed for check in checks)

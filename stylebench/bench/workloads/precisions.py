@@ -1,4 +1,4 @@
-"""Precisions as benchmarks see them: the roof's arithmetic, and which are worth a device's time."""
+"""Precisions of benchmarks: the roofline's arithmetic, and those worth a device's time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HALVES = (torch.bfloat16, torch.float16)
 
 @contextmanager
 def product_arithmetic(precision: str) -> Iterator[None]:
-    """How large products are multiplied for the roof: in TF32 for ``tf32``, else exactly.
+    """Arithmetic of the roofline's products: TF32 for ``tf32``, else exact.
 
     Engines keep products in fp32 at ``tf32``, but their convolutions go as fast as this.
     """
@@ -30,7 +30,7 @@ def product_arithmetic(precision: str) -> Iterator[None]:
 
 
 def worthwhile(engine: str, device: torch.device) -> list[str]:
-    """Those that ``engine`` offers on ``device`` and the device multiplies itself.
+    """Precisions that ``engine`` offers on ``device`` and that the device multiplies in hardware.
 
     fp64 is the oracle's. Half precision on a processor that only emulates it would measure the
     emulation.

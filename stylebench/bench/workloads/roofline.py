@@ -1,19 +1,20 @@
-"""What a machine reaches at something simple: a copy, a product, the network's convolutions alone.
+"""The machine's roofline: its rate at a copy, a product, and the network's convolutions alone.
 
-Measured in the run, with random data: zeros cost a GPU less power, and so come back faster.
+Measured in the run, on random data: zeros cost a GPU less power, and so come back faster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from stylebench.bench.measure.graphs import captured
-from stylebench.bench.measure.timing import Contestant, Plan, measure
+from stylebench.bench.measure.timing import Candidate, Plan, measure
 from stylebench.bench.records.record import Roof, Timing
 from stylebench.bench.workloads.precisions import product_arithmetic
 from stylebench.engines.fused.convolution import Convolution
@@ -27,8 +28,8 @@ _QUICK_COPY_BYTES, _QUICK_SQUARES = 2**26, (512,)
 
 
 @dataclass
-class Roofs:
-    """Roofs of one device, each measured when it is first asked for.
+class Roofline:
+    """Roofline of one device, each measured when it is first asked for.
 
     Attributes:
         device: where.
@@ -51,15 +52,15 @@ class Roofs:
         return self._known("matmul", precision) or self._add(self._matmul(precision))
 
     def convolutions(self, precision: str, size: tuple[int, int]) -> Roof | None:
-        """Seconds of one iteration's convolutions alone, where ``settle`` has told them.
+        """Seconds of one iteration's convolutions alone; None before ``settle``.
 
         ``size`` is (height, width).
         """
         return self._known("convolutions", precision, size)
 
-    def contestants(
-        self, precision: str, size: tuple[int, int], network: Stack
-    ) -> dict[str, Contestant]:
+    def candidates(
+        self, precision: str, size: tuple[int, int], network: ConvStack
+    ) -> dict[str, Candidate]:
         """What to time for ``convolutions``, beside the iterations, so that drift hits all alike.
 
         The engines' own convolutions and plain channels-last ones: the faster are the roof. None
@@ -70,12 +71,12 @@ class Roofs:
         return {
             _contestant(kind, precision): _Chain(
                 network, size, precision, self.device, kind
-            ).contestant()
+            ).candidate()
             for kind in _KINDS
         }
 
     def settle(self, precision: str, size: tuple[int, int], timings: Mapping[str, Timing]) -> None:
-        """Take the roof from ``timings``, which those ``contestants`` were part of."""
+        """Take the roof from ``timings``, which those ``candidates`` were part of."""
         names = [_contestant(kind, precision) for kind in _KINDS]
         found = [timings[name] for name in names if name in timings]
         if found:
@@ -100,19 +101,21 @@ class Roofs:
         count = _QUICK_COPY_BYTES if self.quick else _COPY_BYTES.get(self.device.type, 2**28)
         source = torch.randint(0, 256, (count,), dtype=torch.uint8, device=self.device)
         target = torch.empty_like(source)
-        found = measure(_repeated(lambda: target.copy_(source)), self.device, self.plan)
-        return Roof("copy", None, None, None, 2 * count / found.median, "B/s", found)
+        copy = Candidate.repeating(lambda: target.copy_(source))
+        timing = measure(copy, self.device, self.plan)
+        return Roof("copy", None, None, None, 2 * count / timing.median, "B/s", timing)
 
     def _matmul(self, precision: str) -> Roof:
         sides = _QUICK_SQUARES if self.quick else _SQUARES.get(self.device.type, (2048,))
-        found: list[Roof] = []
+        roofs: list[Roof] = []
         for side in sides:
             a, b = torch.randn(2, side, side, device=self.device).to(PRECISIONS[precision].dtype)
             with product_arithmetic(precision):
-                timing = measure(_repeated(_product(a, b)), self.device, self.plan)
+                product = Candidate.repeating(partial(torch.matmul, a, b))
+                timing = measure(product, self.device, self.plan)
             rate = 2 * side**3 / timing.median
-            found.append(Roof("matmul", precision, None, None, rate, "FLOP/s", timing))
-        return max(found, key=lambda roof: roof.value)
+            roofs.append(Roof("matmul", precision, None, None, rate, "FLOP/s", timing))
+        return max(roofs, key=lambda roof: roof.value)
 
 
 _KINDS = ("prepared", "plain")
@@ -123,7 +126,7 @@ def _contestant(kind: str, precision: str) -> str:
 
 
 @dataclass(frozen=True)
-class Stack:
+class ConvStack:
     """The convolutions of a network down to its deepest layer.
 
     Attributes:
@@ -135,7 +138,7 @@ class Stack:
     until: str
 
     def convolutions(self) -> Iterator[tuple[str, int]]:
-        """Name of each convolution, and by how much its image is smaller than the input."""
+        """Name of each convolution, and the factor by which its map is smaller than the image."""
         shrunk = 1
         for name in LAYERS:
             if name.startswith("conv"):
@@ -159,7 +162,7 @@ class _Chain:
 
     def __init__(
         self,
-        network: Stack,
+        network: ConvStack,
         size: tuple[int, int],
         precision: str,
         device: torch.device,
@@ -189,14 +192,14 @@ class _Chain:
             back.append((backward, gradient))
         self._steps += reversed(back)
 
-    def contestant(self) -> Contestant:
+    def candidate(self) -> Candidate:
         """Iterations of it; on CUDA as one captured graph, like those of the engines.
 
         Launched one by one, its convolutions would wait for the host, which engines do not.
         """
         if self._device.type == "cuda":
             self._graph = captured(self.iterate, self._device)
-        return Contestant(_repeated(self._launch), replays=self._graph is not None)
+        return Candidate.repeating(self._launch, replays=self._graph is not None)
 
     def _launch(self) -> None:
         if self._graph is not None:
@@ -205,7 +208,7 @@ class _Chain:
             self.iterate()
 
     def iterate(self) -> None:
-        """Launch one iteration's."""
+        """Launch one iteration's convolutions."""
         with arithmetic(self._precision), torch.no_grad():
             for convolve, operand in self._steps:
                 convolve(operand)
@@ -215,7 +218,7 @@ _Pair = tuple[Callable[[Tensor], object], Callable[[Tensor], object]]
 
 
 def _prepared(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
-    """As the fused engine convolves, strip by strip."""
+    """The fused engine's convolution, tile by tile of rows."""
     height, width = x.shape[2:]
     convolution = Convolution(weight, bias, (height, width))
 
@@ -231,7 +234,7 @@ def _prepared(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
 
 
 def _plain(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
-    """As a user of PyTorch would, channels-last."""
+    """A PyTorch user's convolution, channels-last."""
     weight = weight.contiguous(memory_format=torch.channels_last)
     ones, none = [1, 1], [0, 0]
 
@@ -244,15 +247,3 @@ def _plain(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
         return back(gradient, x, weight, None, ones, ones, ones, False, none, 1, mask)[0]
 
     return forward, backward
-
-
-def _product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
-    return lambda: a @ b
-
-
-def _repeated(run: Callable[[], object]) -> Callable[[int], None]:
-    def repeat(times: int) -> None:
-        for _ in range(times):
-            run()
-
-    return repeat

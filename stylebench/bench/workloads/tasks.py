@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stylebench.bench.records.record import Check
+from stylebench.bench.records.record import RecordedCheck
 
 Outputs = tuple[Tensor, ...]
 Formulation = Callable[..., Outputs]
@@ -41,13 +41,13 @@ class Task:
     moved: int
     flops: float = 0.0
 
-    def checks(self, formulation: Formulation, when: str = "before") -> list[Check]:
+    def checks(self, formulation: Formulation, when: str = "before") -> list[RecordedCheck]:
         """Each output's error over eager's own, both against fp64; more than 2 is refused."""
         exact = self.oracle(*self.operands)
         naive = self.formulations[EAGER]()(*self.operands)
         found = formulation(*self.operands)
         return [
-            Check.of(f"error of output {index} over eager's, {when}", _ratio(*each), FACTOR)
+            RecordedCheck.of(f"error of output {index} over eager's, {when}", _ratio(*each), FACTOR)
             for index, each in enumerate(zip(found, naive, exact, strict=True))
         ]
 

@@ -1,4 +1,4 @@
-"""The iteration that a user runs, as something to be timed."""
+"""A user's run, iteration by iteration, for the clock."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from stylebench.transfer.stepper import WARMUP_STEPS, GraphStepper, make_stepper
 QUICK_PAIRS = 10  # of a history that quick suites fill
 
 
-class Walk:
-    """A run on its way: the problem's engine, and the optimizer that a user would get.
+class TimedRun:
+    """A run of the problem's engine with the optimizer that a user would get.
 
     Attributes:
-        image: the current one, preprocessed [1, 3, H, W], moved in place.
-        engine: that evaluates it.
-        optimizer: that moves it.
+        image: the current image, preprocessed [1, 3, H, W], updated in place.
+        engine: evaluates it.
+        optimizer: updates it.
     """
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
@@ -32,34 +32,34 @@ class Walk:
         self.engine: Engine = problem.engine
         self.optimizer: Optimizer | DeviceOptimizer = make_optimizer(settings, problem, self.image)
         self._pairs = settings.history if settings.optimizer == "lbfgs" else 0
-        self._iteration = make_stepper(self.engine, self.optimizer, self.image)
+        self._stepper = make_stepper(self.engine, self.optimizer, self.image)
 
     def advance(self, iterations: int) -> None:
-        """Launch so many iterations; nothing is read back that the optimizer does not read."""
-        self._iteration.advance(iterations)
+        """Launch ``iterations`` of them; only the optimizer reads anything back."""
+        self._stepper.advance(iterations)
 
     def logged(self) -> Tensor:
         """Loss terms [K] of the latest iteration as it logged them, fp64; waits for its end."""
-        terms = self._iteration.read()[-1].terms
+        terms = self._stepper.read()[-1].terms
         return torch.tensor(list(terms.values()), dtype=torch.float64)
 
     @property
     def best(self) -> Tensor:
         """The image of the lowest loss so far."""
-        return self._iteration.best_image
+        return self._stepper.best_image
 
     @property
     def replays(self) -> bool:
         """Whether ``advance`` replays a CUDA graph."""
-        return isinstance(self._iteration, GraphStepper) and self._iteration.captured
+        return isinstance(self._stepper, GraphStepper) and self._stepper.captured
 
     def settle(self, most: int | None = None) -> float | None:
-        """Go on until every iteration is like the next; seconds that capturing a graph took.
+        """Run until every iteration costs the same; return the seconds that a graph's capture took.
 
         Each pair that L-BFGS keeps makes its next iteration dearer, so its history is filled.
 
         Args:
-            most: pairs to fill of it, for where all of them would take too long.
+            most: pairs to fill at most, where a full history would take too long.
         """
         self.advance(WARMUP_STEPS)
         capture = self._capture() if self.image.is_cuda else None

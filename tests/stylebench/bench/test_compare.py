@@ -8,21 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stylebench.bench.compare import differences as differences_module
 from stylebench.bench.compare import worktree
 from stylebench.bench.compare.differences import (
-    compare_visibly,
     differences,
     failures,
     percentage,
+    print_comparison,
     ratio_interval,
 )
 from stylebench.bench.compare.worktree import checked_out
-from stylebench.bench.records.record import Case, Check, Machine, Parity
+from stylebench.bench.records.record import Case, Machine, Parity, RecordedCheck
 from stylebench.bench.records.store import write_record
 from stylebench.bench.suites.base import Options
 from stylebench.cli.app import main
 
-from .conftest import PROOF
+from .conftest import PASSED
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(differences_module, "_RESAMPLES", 300)
 
 
 def around(center, width, count=40, seed=0):
@@ -82,7 +88,9 @@ def test_only_what_is_surely_and_far_slower_fails(record, case):
 
 def test_a_time_that_is_lost_fails(record, case):
     before = [record(case("a"), case("b"), case("c"), case("d", samples=()))]
-    lost = Case("b", {}, "parity failed", parity=Parity("x", [Check("loss", 2.0, 1.0, False)]))
+    lost = Case(
+        "b", {}, "parity failed", parity=Parity("x", [RecordedCheck("loss", 2.0, 1.0, False)])
+    )
     found = differences(before, [record(case("a"), lost)])
     assert failures(found, 0.05) == [
         "no time any more: iteration: b (after: parity failed)",
@@ -99,7 +107,7 @@ def test_nothing_compared_fails(record, case, before):
 
 def descent(seconds, **values):
     given = {f"seconds_to_{mark}": value for mark, value in seconds.items()}
-    return Case("a", {}, parity=PROOF, values={**given, "target_300": 9.0, **values})
+    return Case("a", {}, parity=PASSED, values={**given, "target_300": 9.0, **values})
 
 
 def found_of(record, before, after):
@@ -151,7 +159,7 @@ def test_a_median_of_nothing_is_no_time(record, case):
 
 
 def test_what_failed_its_proof_has_no_time_to_a_loss(record):
-    failed = Parity("x", [Check("loss", 2.0, 1.0, False)])
+    failed = Parity("x", [RecordedCheck("loss", 2.0, 1.0, False)])
     wrong = Case("a", {}, "parity failed", parity=failed)
     (found,) = found_of(record, [descent({300: 1.0})], [wrong]).values()
     assert (found.verdict, found.remark) == ("NO TIME", "after: parity failed")
@@ -165,7 +173,9 @@ def test_a_limit_is_a_percentage(text):
 
 
 def test_json_has_no_infinities(record, case, capsys):
-    assert compare_visibly([record(case(samples=[1.0]))], [record(case(samples=[1.0]))], 0.05, True)
+    assert print_comparison(
+        [record(case(samples=[1.0]))], [record(case(samples=[1.0]))], 0.05, True
+    )
     shown = json.loads(capsys.readouterr().out)
     assert shown["passed"] is True
     assert shown["cases"][0]["high"] is None
@@ -173,7 +183,7 @@ def test_json_has_no_infinities(record, case, capsys):
 
 def test_json_tells_what_the_table_tells(record, case, capsys):
     other = record(case(), machine=Machine("Another", "another", "cpu"))
-    assert not compare_visibly([record(case("a")), record(case("b"))], [other], 0.05, True)
+    assert not print_comparison([record(case("a")), record(case("b"))], [other], 0.05, True)
     shown = json.loads(capsys.readouterr().out)
     assert shown["remark"] == "not on the same machine"
     assert shown["failures"][-1] == "nothing was compared: no case has a time in both runs"

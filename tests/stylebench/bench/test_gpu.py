@@ -1,46 +1,75 @@
-"""The script for a loaned GPU, rehearsed on the CPU."""
+"""The command for a lent GPU, rehearsed on the CPU."""
 
 import json
 import tarfile
+from importlib.util import find_spec
 
 import pytest
 import torch
+import typer
 
-from stylebench.bench.gpu import loan as gpu
-from stylebench.bench.gpu import stages
-from stylebench.bench.gpu.stages import Stage, begun, run_stage
+from stylebench.bench.gpu import loan, stages
+from stylebench.bench.gpu.stages import ROOT, Stage, begun, run_stage
 from stylebench.bench.records.store import file_name, write_record
+from stylebench.cli.app import app
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_one_line_says_so(tmp_path, capsys):
-    assert gpu.main(["--output", str(tmp_path)]) == 2
+    assert loan.main(["--output", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_rehearsal_runs_its_stages_and_packs_what_they_leave(tmp_path, capsys):
+def test_the_help_names_the_command(capsys):
+    with pytest.raises(SystemExit):
+        loan.main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: python -m stylebench.bench.gpu ")
+
+
+@pytest.mark.slow  # a suite in a process of its own
+def test_a_rehearsal_runs_a_suite(tmp_path, capsys):
     call = ["--output", str(tmp_path), "--rehearse", "--minutes", "9", "--stages", "smoke"]
-    assert gpu.main(call) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "records.tar.gz", "state.json", "summary.txt"
-    ]  # fmt: skip
+    assert loan.main(call) == 0
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["smoke"]["verdict"] == "done"
     with tarfile.open(tmp_path / "records.tar.gz") as archive:
         names = archive.getnames()
-    assert "logs/smoke.log" in names
     assert any(name.endswith("-smoke-quick.json") for name in names)
-    shown = capsys.readouterr().out
-    assert "fused fp32 48x36: " in shown
+    assert "fused fp32 48x36: " in capsys.readouterr().out
+
+
+def test_a_rehearsal_packs_what_its_stages_leave(tmp_path, capsys, record, case, monkeypatch):
+    path = write_record(tmp_path / "made" / "r.json", record(case(), suite="smoke"))
+    real = {stage.name: stage for stage in stages.stages(rehearse=True, quick=True)}
+
+    def command(work, left):  # leaves the record where the suite would
+        text = f"import shutil; shutil.copytree({str(path.parent)!r}, {str(work / 'records')!r})"
+        return ["-c", text]
+
+    table = [Stage("smoke", 30, command), real["environment"]]
+    monkeypatch.setattr(loan, "stages", lambda *_: table)
+    out = tmp_path / "out"
+    call = ["--output", str(out), "--rehearse", "--stages", "smoke"]
+    assert loan.main(call) == 0
+    assert sorted(file.name for file in out.iterdir()) == [
+        "records.tar.gz", "state.json", "summary.txt"
+    ]  # fmt: skip
+    assert json.loads((out / "state.json").read_text())["smoke"]["verdict"] == "done"
+    with tarfile.open(out / "records.tar.gz") as archive:
+        names = archive.getnames()
+    assert {"logs/smoke.log", "records/r.json"} < set(names)
+    assert "fused fp32 64x48: 1 s" in capsys.readouterr().out
 
     again = tmp_path / "again"
-    resume = str(tmp_path / "records.tar.gz")
-    assert gpu.main(["--output", str(again), *call[2:], "--resume", resume]) == 0
-    assert "..." not in capsys.readouterr().out  # nothing was run
+    resume = str(out / "records.tar.gz")
+    assert loan.main(["--output", str(again), *call[2:], "--resume", resume]) == 0
+    shown = capsys.readouterr().out
+    assert "..." not in shown  # nothing was run
+    assert "fused fp32 64x48: 1 s" in shown
     with pytest.raises(SystemExit, match="no such archive"):
-        gpu.main([*call, "--resume", str(tmp_path / "absent.tar.gz")])
-    with pytest.raises(SystemExit, match="unknown stages x: expected environment"):
-        gpu.main([*call[:-1], "x"])
+        loan.main([*call, "--resume", str(tmp_path / "absent.tar.gz")])
+    with pytest.raises(SystemExit, match="unknown stages x: expected smoke, environment"):
+        loan.main([*call[:-1], "x"])
 
 
 def script(text, limit=30.0):
@@ -50,8 +79,8 @@ def script(text, limit=30.0):
 def test_a_failing_stage_does_not_stop_the_others(tmp_path, monkeypatch):
     broken = Stage("broken", 9, lambda *_: 1 / 0)
     failing = Stage("failing", 30, lambda *_: ["-c", "raise SystemExit(3)"])
-    monkeypatch.setattr(gpu, "stages", lambda *_: [broken, failing, script("print('here')")])
-    assert gpu.main(["--output", str(tmp_path), "--rehearse"]) == 0
+    monkeypatch.setattr(loan, "stages", lambda *_: [broken, failing, script("print('here')")])
+    assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
     state = json.loads((tmp_path / "state.json").read_text())
     assert [entry["verdict"] for entry in state.values()] == ["failed", "failed", "done"]
     assert "ZeroDivisionError" in state["broken"]["note"]
@@ -71,9 +100,9 @@ def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch
 def test_a_stage_that_was_stopped_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "_MERCY", 1.0)
     slow = Stage("slow", 2.0, lambda *_: ["-c", "import time; time.sleep(30)"])
-    monkeypatch.setattr(gpu, "stages", lambda *_: [slow])
+    monkeypatch.setattr(loan, "stages", lambda *_: [slow])
     for tries in (1, 2):
-        assert gpu.main(["--output", str(tmp_path), "--rehearse"]) == 0
+        assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
         entry = json.loads((tmp_path / "state.json").read_text())["slow"]
         assert (entry["verdict"], entry["tries"]) == ("unfinished", tries)
 
@@ -96,13 +125,26 @@ def test_stages_hand_suites_their_unfinished_records(tmp_path, record, case, num
     path = write_record(tmp_path / "records" / file_name(unfinished, number), unfinished)
     assert begun(tmp_path, "iteration") == path
     assert str(path) in table["iteration"].command(tmp_path, 100)
-    assert table["iteration"].verdict(tmp_path, 0) == "unfinished"
+    assert table["iteration"].result(tmp_path, 0) == "unfinished"
     write_record(path, record(case()))
-    assert table["iteration"].verdict(tmp_path, 1) == "done"
+    assert table["iteration"].result(tmp_path, 1) == "done"
     assert begun(tmp_path, "iteration") is None
 
 
-def test_every_stage_has_a_command(tmp_path):
-    for rehearse in (False, True):
-        for stage in stages.stages(rehearse, quick=rehearse):
-            assert stage.command(tmp_path, 60.0)[0] in ("-m", "-c")
+@pytest.mark.parametrize("rehearse", [False, True])
+def test_every_stage_has_a_command_that_there_is(tmp_path, rehearse):
+    """Modules that can be found, test files that exist, and options that the suites know."""
+    bench = typer.main.get_command(app).commands["bench"]
+    for stage in stages.stages(rehearse, quick=rehearse):
+        flag, module, *arguments = stage.command(tmp_path, 60.0)
+        assert (flag, find_spec(module) is None) == ("-m", False), stage.name
+        for path in [word for word in arguments if word.startswith("tests/")]:
+            assert (ROOT / path).exists(), f"{stage.name}: {path}"
+        if arguments[0] == "bench":
+            bench.commands[arguments[1]].make_context(stage.name, arguments[2:])
+
+
+def test_a_rehearsal_has_the_stages_of_the_real_thing():
+    real, rehearsed = (stages.stages(rehearse, quick=True) for rehearse in (False, True))
+    assert [stage.name for stage in real] == [stage.name for stage in rehearsed]
+    assert {stage.name for stage in real} >= set(stages.SUITES)

@@ -7,8 +7,10 @@ import pytest
 from stylebench.bench.records.overrides import pictures
 from stylebench.bench.records.record import Code, Machine, Software
 from stylebench.bench.records.resume import check_resumable
-from stylebench.bench.suites.base import Bench, Options, single
+from stylebench.bench.suites.base import Bench, Options
 from stylebench.bench.suites.runner import run_suite
+
+from .conftest import single
 
 MACHINE = Machine("A machine", "a-machine", "cpu")
 PARAMETERS = {"weights": "random:0", "threads": 2, "width": 64, "height": 48}
@@ -46,7 +48,7 @@ def test_another_run_is_refused_with_the_difference(begun, change, message):
 def test_a_gpu_may_have_another_host(begun):
     gpu = replace(MACHINE, device="cuda", gpu="NVIDIA X")
     before, now = (
-        replace(begun, machine=replace(gpu, instructions=[each])) for each in ("avx2", "amx_tile")
+        replace(begun, machine=replace(gpu, instructions=[name])) for name in ("avx2", "amx_tile")
     )
     check_resumable(before, now, {"a": PARAMETERS})
 
@@ -82,7 +84,7 @@ def test_the_runner_asks_before_it_runs_anything(case, record):
 
 
 @pytest.mark.parametrize(
-    ("command", "found"),
+    ("command", "files"),
     [
         ("", {}),
         ("stylebench bench parity --size 64", {}),
@@ -92,5 +94,5 @@ def test_the_runner_asks_before_it_runs_anything(case, record):
         ("x --style", {"style": ""}),
     ],
 )
-def test_own_pictures_are_read_from_the_command(command, found):
-    assert pictures(command) == found
+def test_own_pictures_are_read_from_the_command(command, files):
+    assert pictures(command) == files

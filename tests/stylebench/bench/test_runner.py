@@ -8,20 +8,20 @@ from rich.console import Console
 from rich.status import Status
 
 from stylebench.bench.measure.memory import out_of_memory, peak_memory, release
-from stylebench.bench.suites import suite
+from stylebench.bench.records.show import duration, summary
+from stylebench.bench.suites import SUITES, suite
 from stylebench.bench.suites.base import (
     Bench,
     Job,
     Options,
-    contained,
-    each_case,
-    fault,
-    remarks,
-    single,
-    spared,
+    failed_case,
+    isolate,
+    isolate_each,
+    optional,
 )
-from stylebench.bench.suites.names import SUITES
-from stylebench.bench.suites.runner import duration, matches, run_suite, summary
+from stylebench.bench.suites.runner import matches, run_suite
+
+from .conftest import single
 
 
 class Listed:
@@ -117,41 +117,44 @@ def test_a_job_cut_short_keeps_the_cases_it_yielded(bench, case):
     assert statuses(run_suite(Suite(), bench)) == {"a": "ok", "b": "failed"}
 
 
-def test_a_fault_within_a_job_costs_only_its_own_case(case):
+def test_an_error_costs_only_its_own_case(case):
     def measure(name):
         if name == "b":
             raise RuntimeError("the second one")
         return case(name)
 
-    found = each_case("abc", {"b": {"engine": "b"}}, measure)
-    assert [each.status for each in found] == ["ok", "failed", "ok"]
+    cases = isolate_each({"b": {"engine": "b"}}, measure, "abc")
+    assert [(one.name, one.status) for one in cases] == [("a", "ok"), ("b", "failed"), ("c", "ok")]
 
 
-def test_an_error_costs_the_cases_that_it_cut_off(case):
+def test_a_name_may_have_no_case_yet(case):
+    assert list(isolate_each({}, lambda name: None, "ab")) == []
+
+
+def test_an_error_costs_the_rest_of_its_group_and_no_other_group(case):
     def run(names):
-        yield case("a")
-        raise RuntimeError("the second one")
+        yield case(names[0])
+        if "b" in names:
+            raise RuntimeError("the second one")
 
-    found = list(contained("abc", {"b": {}, "c": {}}, run))
-    assert [(each.name, each.status) for each in found] == [
-        ("a", "ok"), ("b", "failed"), ("c", "failed")
+    cases = isolate({"b": {}, "c": {}}, run, ["a", "b", "c"], ["d"])
+    assert [(one.name, one.status) for one in cases] == [
+        ("a", "ok"), ("b", "failed"), ("c", "failed"), ("d", "ok")
     ]  # fmt: skip
 
 
-def test_what_a_case_can_do_without_costs_it_a_remark():
+def test_a_lacking_extra_costs_a_note():
     def fail():
         raise RuntimeError("CUDA\nout of memory")
 
-    assert spared("parts", lambda: {"style": 1.0}, {}) == ({"style": 1.0}, None)
-    assert spared("parts", fail, {}) == ({}, "no parts: CUDA out of memory")
-    assert remarks(None, "a", None, "b") == "a; b"
-    assert remarks(None) is None
+    assert optional("parts", lambda: {"style": 1.0}, {}) == ({"style": 1.0}, None)
+    assert optional("parts", fail, {}) == ({}, "no parts: CUDA out of memory")
 
 
 def test_a_case_is_measured_when_it_is_asked_for(case):
     ran = []
-    found = each_case("ab", {}, lambda name: (ran.append(name), case(name))[1])
-    next(found)
+    cases = isolate_each({}, lambda name: (ran.append(name), case(name))[1], "ab")
+    next(cases)
     assert ran == ["a"]  # what is finished is kept, should the next one never end
 
 
@@ -202,7 +205,7 @@ def test_a_case_in_one_line(case):
     assert summary(case(roof_share=0.5)) == (
         "fused fp32 64x48: 1 s +- 0.0 %, 1/s, 50 % of the roof"
     )
-    assert summary(fault("a", {}, MemoryError())) == "a: out of memory"
+    assert summary(failed_case("a", {}, MemoryError())) == "a: out of memory"
     assert [duration(x) for x in (2.5, 2.5e-3, 2.5e-6, 2.5e-9)] == [
         "2.5 s", "2.5 ms", "2.5 us", "2.5 ns"
     ]  # fmt: skip

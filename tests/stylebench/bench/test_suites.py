@@ -10,29 +10,41 @@ import torch
 
 from stylebench.bench.measure.statistics import timing
 from stylebench.bench.records.store import read_record
-from stylebench.bench.suites import sizes, suite
+from stylebench.bench.suites import engine_cases, sizes, suite
 from stylebench.bench.suites.base import Bench, Options
-from stylebench.bench.workloads import iterations, timed_run
-from stylebench.bench.workloads import roofline as roof
+from stylebench.bench.workloads import roofline, timed_run
 from stylebench.bench.workloads.breakdown import part_of, scaled
 from stylebench.bench.workloads.formulations import beyond
 from stylebench.bench.workloads.loss_tasks import loss_shape, loss_tasks
-from stylebench.bench.workloads.roofline import Roofs, Stack
+from stylebench.bench.workloads.roofline import ConvStack, Roofline
 from stylebench.bench.workloads.tap_tasks import tap_tasks
+from stylebench.cli.app import main
 from stylebench.engines.fused import engine as fused
+
+from .conftest import BRIEF, ShallowBench
 
 CPU = torch.device("cpu")
 
 
-def shell(*arguments, **more):
-    command = [sys.executable, "-m", "stylebench", "bench", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **more)
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs ``stylebench bench`` in this process; returns its exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["stylebench", "bench", *arguments])
+        monkeypatch.setattr("warnings.showwarning", None)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, *capsys.readouterr()
+
+    return run
 
 
-def test_smoke_prints_a_record_that_validates(tmp_path):
-    done = shell("smoke", "--json", "--size", "32", "--device", "cpu", "--filter", "fused")
-    assert done.returncode == 0, done.stderr
-    (tmp_path / "record.json").write_text(done.stdout)
+def test_smoke_prints_a_record_that_validates(tmp_path, call):
+    options = ("--json", "--size", "32", "--device", "cpu", "--filter", "fused")
+    code, text, said = call("smoke", *options)
+    assert code == 0, said
+    (tmp_path / "record.json").write_text(text)
     record = read_record(tmp_path / "record.json")
     assert record.complete
     assert record.command.startswith("stylebench bench smoke --json")
@@ -49,11 +61,11 @@ def test_smoke_prints_a_record_that_validates(tmp_path):
     assert sum(case.parts.values()) == pytest.approx(case.timing.median)
     roofs = {(roof.what, roof.precision): roof for roof in record.roofs}
     assert set(roofs) == {("copy", None), ("matmul", "fp32"), ("convolutions", "fp32")}
-    for each in record.roofs:
-        assert len(each.timing.samples) >= 3
+    for roof in record.roofs:
+        assert len(roof.timing.samples) >= 3
     share = roofs["convolutions", "fp32"].value / case.timing.median
     assert case.roof_share == pytest.approx(share)
-    assert case.flops > Stack(None, "relu5_1").flops((24, 32))
+    assert case.flops > ConvStack(None, "relu5_1").flops((24, 32))
 
 
 def test_a_wrong_engine_gets_no_time(smallest, monkeypatch):
@@ -70,8 +82,8 @@ def test_a_wrong_engine_gets_no_time(smallest, monkeypatch):
 
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 def test_a_loop_that_does_not_do_what_its_engine_does_gets_no_time(smallest, monkeypatch, engine):
-    original = timed_run.Walk.logged
-    monkeypatch.setattr(timed_run.Walk, "logged", lambda walk: original(walk) * 1.001)
+    original = timed_run.TimedRun.logged
+    monkeypatch.setattr(timed_run.TimedRun, "logged", lambda timed_run: original(timed_run) * 1.001)
     (case,) = smallest("smoke", pattern=engine).cases
     assert case.status == "parity failed"
     assert case.timing is None
@@ -81,7 +93,7 @@ def test_a_loop_that_does_not_do_what_its_engine_does_gets_no_time(smallest, mon
 @pytest.mark.parametrize(("fits", "where"), [(True, ""), (False, ", at 32 x 24 px")])
 def test_a_size_is_proven_itself_where_the_oracle_fits(smallest, monkeypatch, fits, where):
     monkeypatch.setitem(sizes._PROVEN, "cpu", 32)
-    monkeypatch.setattr(iterations, "oracle_fits", lambda *_: fits)
+    monkeypatch.setattr(engine_cases, "oracle_fits", lambda *_: fits)
     (case,) = smallest("sizes", size=48, pattern="fused").cases
     whats = [check.what for check in case.parity.checks]
     assert f"loss after the timed loop{where}" in whats
@@ -96,14 +108,14 @@ def fail(error):
 
 
 def test_parts_that_cannot_be_had_cost_no_case(smallest, monkeypatch):
-    monkeypatch.setattr(iterations, "parts", fail(MemoryError("the profile")))
+    monkeypatch.setattr(engine_cases, "breakdown", fail(MemoryError("the profile")))
     (case,) = smallest("smoke", pattern="fused").cases
     assert (case.status, case.parts) == ("ok", {})
     assert case.note == "no parts: the profile"
 
 
 def test_a_roof_that_does_not_fit_costs_no_case(smallest, monkeypatch):
-    monkeypatch.setattr(roof._Chain, "iterate", fail(MemoryError()))
+    monkeypatch.setattr(roofline._Chain, "iterate", fail(MemoryError()))
     record = smallest("smoke")
     assert [case.status for case in record.cases] == ["ok", "ok"]
     for case in record.cases:
@@ -112,14 +124,14 @@ def test_a_roof_that_does_not_fit_costs_no_case(smallest, monkeypatch):
 
 
 def test_a_fault_in_one_group_is_not_the_next_ones(smallest, monkeypatch):
-    original = iterations._Group._timings
+    original = engine_cases._Group._timings
 
     def timings(group, ready):
         if any("fused" in name for name in ready):
             raise RuntimeError("launch failure")
         return original(group, ready)
 
-    monkeypatch.setattr(iterations._Group, "_timings", timings)
+    monkeypatch.setattr(engine_cases._Group, "_timings", timings)
     found = {case.parameters["engine"]: case.status for case in smallest("sizes").cases}
     assert found == {"fused": "failed", "reference": "ok"}
 
@@ -181,26 +193,51 @@ def test_what_writes_the_operand_is_taken_off_sample_by_sample():
 
 
 def test_what_was_compiled_is_forgotten_between_groups(smallest, monkeypatch):
-    resets = []
-    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
-    monkeypatch.setattr(iterations, "Proof", lambda *_: None)
-    monkeypatch.setattr(iterations._Group, "_together", lambda *_: [])
+    """Else the ninth shape of a function is quietly run eagerly."""
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    double = torch.compile(lambda x: 2 * x, backend=backend)
+
+    def together(group, names):
+        for _ in names:
+            double(torch.ones(3))
+        return []
+
+    monkeypatch.setattr(engine_cases, "ParityGate", lambda *_: None)
+    monkeypatch.setattr(engine_cases._Group, "_together", together)
     smallest("sizes")
-    assert len(resets) == 2  # each engine has its turn alone
+    assert len(compiled) == 2  # two engines, each alone: the second finds nothing compiled
     smallest("smoke")
-    assert len(resets) == 3  # together: none may be forgotten while others wait
+    assert len(compiled) == 3  # two engines together: none is forgotten while others wait
 
 
-def test_iterations_say_what_they_are_doing(brief):
-    said = []
-    bench = Bench(Options(quick=True, device="cpu", size=32, pattern="fused"))
-    bench.plan = bench.roofs.plan = brief
+def test_long_steps_are_announced_before_they_begin(monkeypatch):
+    bench = ShallowBench(Options(quick=True, device="cpu", size=32))
+    bench.plan = bench.roofline.plan = BRIEF
     (job,) = suite("smoke").jobs(bench)
+    said, steps = [], []
+
+    def spy(name):
+        original = getattr(engine_cases, name)
+
+        def spied(*arguments):
+            steps.append((name, said[-1]))
+            return original(*arguments)
+
+        monkeypatch.setattr(engine_cases, name, spied)
+
+    for name in ("ParityGate", "pose", "measure_interleaved"):
+        spy(name)
     bench.progress = said.append
     (case,) = job.run(["fused fp32 32x24"])
     assert case.status == "ok"
-    verbs = [line.split()[0] for line in said]
-    assert verbs == ["measuring", "evaluating", "building", "proving", "timing", "proving"]
+    assert [name for name, _ in steps] == ["ParityGate", "pose", "measure_interleaved"]
+    assert all("32x24" in line for _, line in steps)
+    assert len({line for _, line in steps}) == 3  # each has its own announcement
 
 
 def test_every_formulation_of_a_tap_is_right_and_a_wrong_one_is_caught():
@@ -217,32 +254,62 @@ def test_every_formulation_of_a_tap_is_right_and_a_wrong_one_is_caught():
 
 
 def test_roofs_are_measured_once(brief):
-    roofs = Roofs(CPU, brief, quick=True)
+    roofs = Roofline(CPU, brief, quick=True)
     assert roofs.copy() is roofs.copy()
     assert roofs.matmul("fp32").value > 0
     assert [roof.what for roof in roofs.known] == ["copy", "matmul"]
     assert roofs.matmul("fp32").value == 2 * 512**3 / roofs.matmul("fp32").timing.median
 
 
-def test_on_a_gpu_the_convolutions_are_a_graph(monkeypatch):
+@pytest.fixture
+def launched(monkeypatch):
+    """The convolutions that a roofline launches, in order, by their channels."""
+    log = []
+
+    def make(weight, bias, x):
+        channels = weight.shape[0]
+        return lambda x: log.append(channels), lambda gradient: log.append(f"{channels} back")
+
+    monkeypatch.setattr(roofline, "_plain", make)
+    return log
+
+
+def chain():
+    weights = Bench(Options(device="cpu")).weights
+    return roofline._Chain(ConvStack(weights, "relu2_1"), (24, 32), "fp32", CPU, "plain")
+
+
+def test_an_iterations_convolutions_go_forward_and_then_back(launched):
+    candidate = chain().candidate()
+    candidate.run(2)
+    assert launched == [64, 64, 128, "128 back", "64 back", "64 back"] * 2
+    assert not candidate.replays
+
+
+def test_on_a_gpu_the_convolutions_are_replays_of_one_graph(launched, monkeypatch):
     class Graph:
         replays = 0
 
         def replay(self):
             self.replays += 1
 
-    graph = Graph()
-    monkeypatch.setattr(roof, "captured", lambda work, device: (work(), graph)[1])
-    weights = Bench(Options(device="cpu")).weights
-    chain = roof._Chain(Stack(weights, "relu2_1"), (24, 32), "fp32", CPU, "plain")
-    assert not chain.contestant().replays  # a CPU has none
-    chain._device = torch.device("cuda")
-    contestant = chain.contestant()
-    operand = weakref.ref(chain._steps[0][1])
-    del chain
-    contestant.run(3)
-    assert contestant.replays
-    assert graph.replays == 3
+    graph, captures = Graph(), []
+
+    def captured(work, device):
+        work()
+        captures.append(device.type)
+        return graph
+
+    monkeypatch.setattr(roofline, "captured", captured)
+    one = chain()
+    one._device = torch.device("cuda")
+    candidate = one.candidate()
+    operand = weakref.ref(one._steps[0][1])
+    del one
+    assert len(launched) == 6  # one iteration, for the capture
+    candidate.run(3)
+    assert (graph.replays, captures, len(launched)) == (3, ["cuda"], 6)
+    assert candidate.replays
     assert operand() is not None  # a graph does not keep what it reads
 
 
@@ -265,10 +332,10 @@ def test_parts_add_up_to_the_median():
     assert scaled({}, 8.0) == {}
 
 
-def test_an_unknown_suite_names_the_suites():
-    done = shell("smok")
-    assert done.returncode == 2
-    assert done.stderr.startswith("stylebench: error: unknown suite 'smok': expected one of smoke")
+def test_an_unknown_suite_names_the_suites(call):
+    code, _, said = call("smok")
+    assert code == 2
+    assert said.startswith("stylebench: error: unknown suite 'smok': expected one of smoke")
 
 
 def test_the_command_line_answers_without_torch():

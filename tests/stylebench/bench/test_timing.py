@@ -6,10 +6,17 @@ import sys
 import pytest
 import torch
 
-from stylebench.bench.measure import clocks
-from stylebench.bench.measure.clocks import CpuWatch, EventClock, GpuWatch, WallClock, clock_for
+from stylebench.bench.measure import interference
+from stylebench.bench.measure.clocks import EventClock, WallClock, clock_for
+from stylebench.bench.measure.interference import CpuMonitor, GpuMonitor
 from stylebench.bench.measure.statistics import deciding, interval, spread, timing
-from stylebench.bench.measure.timing import Contestant, Floor, Plan, TooFast, measure_interleaved
+from stylebench.bench.measure.timing import (
+    Candidate,
+    ImpossibleTime,
+    LowerBound,
+    Plan,
+    measure_interleaved,
+)
 from stylebench.bench.records.record import State
 
 CPU = torch.device("cpu")
@@ -34,8 +41,8 @@ class Calm:
         return False
 
 
-def measured(run, clock, plan=EXACT, watch=None):
-    return measure_interleaved({"it": run}, CPU, plan, clock=clock, watch=watch or Calm())["it"]
+def measured(run, clock, plan=EXACT, monitor=None):
+    return measure_interleaved({"it": run}, CPU, plan, clock=clock, monitor=monitor or Calm())["it"]
 
 
 def test_warm_up_goes_on_until_three_in_a_row_agree():
@@ -78,7 +85,7 @@ def test_launches_in_a_graph_are_repeated_until_the_clock_can_tell():
     clock = Script(0.0)
     clock.seconds = lambda work: (work(), 2e-6 * asked[-1])[1]
     plan = Plan(least=3, seconds=1, warm_seconds=1, shortest=5e-3)
-    found = measured(Contestant(asked.append, multiple=20), clock, plan)
+    found = measured(Candidate(asked.append, multiple=20), clock, plan)
     assert asked[0] == 20
     assert {units % 20 for units in asked} == {0}
     assert found.per_sample == 2500
@@ -88,7 +95,7 @@ def test_contestants_take_turns():
     order = []
     runs = {name: lambda n, name=name: order.append(name) for name in "abc"}
     plan = Plan(least=4, most=4, warm_seconds=0, shortest=0.1)
-    measure_interleaved(runs, CPU, plan, clock=Script(1.0), watch=Calm())
+    measure_interleaved(runs, CPU, plan, clock=Script(1.0), monitor=Calm())
     assert "".join(order[3:]) == "abc" * 4
 
 
@@ -104,7 +111,7 @@ class Each:
 def test_all_are_sampled_until_all_are_sure():
     noisy = iter([1.0, 1.5] * 50)
     runs = {"steady": lambda n: 1.0, "noisy": lambda n: next(noisy)}
-    found = measure_interleaved(runs, CPU, EXACT, clock=Each(), watch=Calm())
+    found = measure_interleaved(runs, CPU, EXACT, clock=Each(), monitor=Calm())
     assert [len(each.samples) for each in found.values()] == [EXACT.most, EXACT.most]
 
 
@@ -112,7 +119,7 @@ def test_together_they_take_no_more_than_each_may():
     noisy = iter([1.0, 1.5] * 500)
     runs = {"long": lambda n: 9.0, "noisy": lambda n: next(noisy)}
     plan = Plan(target=0.001, seconds=50, least=3, most=500, warm_seconds=0, shortest=0.1)
-    found = measure_interleaved(runs, CPU, plan, clock=Each(), watch=Calm())
+    found = measure_interleaved(runs, CPU, plan, clock=Each(), monitor=Calm())
     assert {len(each.samples) for each in found.values()} == {10}  # 100 s at 10.25 s a round
 
 
@@ -131,7 +138,7 @@ def test_disturbed_samples_make_nothing_less_sure():
             return self.calls > 1 and self.calls % 4 == 1
 
     times = [1.0] * 3 + [1.0, 1.0, 1.0, 7.0] * 9
-    found = measured(lambda n: None, Script(*times), watch=Alternating())
+    found = measured(lambda n: None, Script(*times), monitor=Alternating())
     assert len(found.samples) == 7  # six that nothing disturbed
     assert found.disturbed == [3]
 
@@ -144,7 +151,7 @@ def test_disturbed_samples_are_kept_marked_and_left_out_of_the_median():
             return next(self.verdicts, False)
 
     times = [1.0] * 3 + [1.0, 7.0, 7.0] + [1.0] * 9
-    found = measured(lambda n: None, Script(*times), watch=Third())
+    found = measured(lambda n: None, Script(*times), monitor=Third())
     assert found.disturbed == [1, 2]  # the undecided one shares its successor's verdict
     assert found.samples[1] == 7.0
     assert found.median == 1.0
@@ -158,34 +165,34 @@ def test_the_last_samples_are_judged_too():
         def disturbed(self, final=False):
             return True if final else None
 
-    found = measured(lambda n: None, Script(1.0), watch=Late())
+    found = measured(lambda n: None, Script(1.0), monitor=Late())
     assert found.disturbed == list(range(len(found.samples)))
 
 
 def test_a_final_verdict_looks_further_back_where_its_span_is_too_short():
     readings = iter([(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.01, 1.9, 1.0)])
-    watch = CpuWatch(lambda: next(readings))
-    assert watch.disturbed() is False
-    assert watch.disturbed(final=True) is True
+    monitor = CpuMonitor(lambda: next(readings))
+    assert monitor.disturbed() is False
+    assert monitor.disturbed(final=True) is True
 
 
 def test_a_final_verdict_is_given_on_however_little():
     readings = iter([(0.0, 0.0, 0.0), (0.01, 0.02, 0.0)])
-    assert CpuWatch(lambda: next(readings)).disturbed(final=True) is True
+    assert CpuMonitor(lambda: next(readings)).disturbed(final=True) is True
 
 
 def test_a_gpu_has_its_final_verdict_at_once():
     hot = State(clock_mhz=1980, throttle=["SwPowerCap"])
-    watch = GpuWatch(torch.device("cuda", 0), lambda _: hot)
-    assert watch.disturbed() is None
-    assert watch.disturbed(final=True) is True
+    monitor = GpuMonitor(torch.device("cuda", 0), lambda _: hot)
+    assert monitor.disturbed() is None
+    assert monitor.disturbed(final=True) is True
 
 
 def test_children_that_have_ended_are_not_others():
-    before = clocks._accounts()
+    before = interference._accounts()
     busy = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
     subprocess.run([sys.executable, "-c", busy], check=True)
-    after = clocks._accounts()
+    after = interference._accounts()
     assert after[2] - before[2] >= 0.3
 
 
@@ -208,23 +215,25 @@ def test_preparation_stays_outside_the_clock():
             seen.append("stop")
             return 1.0
 
-    run = Contestant(lambda n: seen.append("run"), prepare=lambda: seen.append("prepare"))
+    run = Candidate(lambda n: seen.append("run"), prepare=lambda: seen.append("prepare"))
     measured(run, Clock())
     assert seen[:4] == ["prepare", "clock", "run", "stop"]
 
 
-def test_a_time_below_its_floor_is_an_error_that_names_both():
-    floor = Floor.of(flops=2e9, flop_rate=1e9, moved=1e6, byte_rate=1e9)
-    assert floor.seconds == 2.0
-    with pytest.raises(TooFast, match=r"1 s, under its physical floor of 2 s: 2e\+09 FLOP at the"):
-        measured(Contestant(lambda n: None, floor), Script(1.0))
-    assert measured(Contestant(lambda n: None, floor), Script(1.95)).median == 1.95
+def test_a_time_below_its_lower_bound_is_an_error_that_names_both():
+    bound = LowerBound.of(flops=2e9, flop_rate=1e9, moved=1e6, byte_rate=1e9)
+    assert bound.seconds == 2.0
+    with pytest.raises(
+        ImpossibleTime, match=r"1 s, under its physical lower bound of 2 s: 2e\+09 FLOP at the"
+    ):
+        measured(Candidate(lambda n: None, bound), Script(1.0))
+    assert measured(Candidate(lambda n: None, bound), Script(1.95)).median == 1.95
 
 
-def test_memory_can_be_the_floor():
-    floor = Floor.of(flops=1.0, flop_rate=1e9, moved=3e9, byte_rate=1e9)
-    assert floor.seconds == 3.0
-    assert "bytes" in floor.why
+def test_memory_can_be_the_lower_bound():
+    bound = LowerBound.of(flops=1.0, flop_rate=1e9, moved=3e9, byte_rate=1e9)
+    assert bound.seconds == 3.0
+    assert "bytes" in bound.why
 
 
 def test_the_interval_of_the_median_is_the_binomial_one():
@@ -250,10 +259,10 @@ def test_a_wall_clock_waits_for_the_device_on_both_sides():
 
 def test_others_on_the_processor_disturb():
     readings = iter([(0.0, 0.0, 0.0), (0.05, 5.0, 0.0), (1.0, 2.0, 1.9), (2.0, 4.0, 2.9)])
-    watch = CpuWatch(lambda: next(readings))
-    assert watch.disturbed() is None  # too short to tell
-    assert watch.disturbed() is False  # 0.1 core for a second
-    assert watch.disturbed() is True  # a core and more
+    monitor = CpuMonitor(lambda: next(readings))
+    assert monitor.disturbed() is None  # too short to tell
+    assert monitor.disturbed() is False  # 0.1 core for a second
+    assert monitor.disturbed() is True  # a core and more
 
 
 @pytest.mark.parametrize(
@@ -265,7 +274,7 @@ def test_others_on_the_processor_disturb():
     ],
 )
 def test_falling_clocks_and_throttling_disturb(monkeypatch, states, verdicts):
-    monkeypatch.setattr("stylebench.bench.measure.clocks._WINDOW", 0.0)
+    monkeypatch.setattr("stylebench.bench.measure.interference._WINDOW", 0.0)
     readings = iter(states)
-    watch = GpuWatch(torch.device("cuda", 0), lambda _: next(readings))
-    assert [watch.disturbed() for _ in states] == verdicts
+    monitor = GpuMonitor(torch.device("cuda", 0), lambda _: next(readings))
+    assert [monitor.disturbed() for _ in states] == verdicts

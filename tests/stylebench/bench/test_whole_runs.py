@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from stylebench.bench.measure.timing import Floor
+from stylebench.bench.measure.timing import LowerBound
 from stylebench.bench.records.record import Point
 from stylebench.bench.suites import stylize, suite, time_to_loss
 from stylebench.bench.suites.base import Bench, Options
 from stylebench.bench.suites.time_to_loss import first_below
-from stylebench.bench.workloads.lower_bound import iteration_floor
-from stylebench.bench.workloads.roofline import Roofs, Stack
+from stylebench.bench.workloads.lower_bound import iteration_lower_bound
+from stylebench.bench.workloads.roofline import ConvStack, Roofline
 from stylebench.image.load import load_image
 from stylebench.image.save import save_picture, to_pil
 from stylebench.parity.harness import allowed_excess
@@ -30,14 +30,14 @@ def test_time_to_loss_keeps_a_judged_curve(smallest):
 
 
 def hour(*_, **__):
-    return Floor(3600.0, "an hour at the rate measured here")
+    return LowerBound(3600.0, "an hour at the rate measured here")
 
 
 def test_a_descent_faster_than_its_products_is_an_error(smallest, monkeypatch):
-    monkeypatch.setattr(time_to_loss, "iteration_floor", hour)
+    monkeypatch.setattr(time_to_loss, "iteration_lower_bound", hour)
     (case,) = smallest("time-to-loss", pattern="reference*content").cases
     assert case.status == "failed"
-    assert "under its physical floor" in case.note
+    assert "under its physical lower bound" in case.note
     assert (case.curve, case.values) == ([], {})
 
 
@@ -56,7 +56,7 @@ def shell_runs(monkeypatch):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_picture_is_judged_by_what_made_it(smallest, monkeypatch, shell_runs, precision):
     monkeypatch.setattr(stylize, "chosen", lambda *_: precision)
-    monkeypatch.setattr(stylize, "iteration_floor", lambda *_: Floor(1.0, "nothing"))
+    monkeypatch.setattr(stylize, "iteration_lower_bound", lambda *_: LowerBound(1.0, "nothing"))
     (case,) = smallest("stylize", pattern="fused").cases
     assert case.status == "ok", case.note
     assert case.parity.checks[0].limit == allowed_excess(precision, 5)
@@ -65,16 +65,18 @@ def test_a_picture_is_judged_by_what_made_it(smallest, monkeypatch, shell_runs, 
 
 
 def test_a_shell_faster_than_its_iterations_is_an_error(smallest, monkeypatch, shell_runs):
-    monkeypatch.setattr(stylize, "iteration_floor", hour)
+    monkeypatch.setattr(stylize, "iteration_lower_bound", hour)
     (case,) = smallest("stylize", pattern="fused").cases
     assert (case.status, case.timing) == ("failed", None)
-    assert "under its physical floor" in case.note
+    assert "under its physical lower bound" in case.note
 
 
-def test_the_floor_of_many_iterations_is_that_many_times_one_ones(brief):
-    roofs = Roofs(CPU, brief, quick=True)
-    stack = Stack(None, "relu5_1")
-    one, many = (iteration_floor(roofs, stack, "fp32", (24, 32), n).seconds for n in (1, 300))
+def test_the_lower_bound_of_many_iterations_is_that_many_times_one_ones(brief):
+    roofline = Roofline(CPU, brief, quick=True)
+    stack = ConvStack(None, "relu5_1")
+    one, many = (
+        iteration_lower_bound(roofline, stack, "fp32", (24, 32), n).seconds for n in (1, 300)
+    )
     assert many == pytest.approx(300 * one)
 
 

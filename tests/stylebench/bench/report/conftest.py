@@ -12,12 +12,12 @@ from PIL import Image
 
 from stylebench.bench.records.record import (
     Case,
-    Check,
     Code,
     Machine,
     Parity,
     Point,
     Record,
+    RecordedCheck,
     Roof,
     Setup,
     Software,
@@ -51,9 +51,9 @@ ENGINES = {
     ("fused", "bf16"): (4.31, 0.28),
 }
 COMMON = {"preset": "gatys-pytorch", "optimizer": "lbfgs", "history": 100, "weights": "random:0"}
-PASSED = Parity("reference fp64", [Check("loss", 2.1e-6, 1e-4, True),
-                                   Check("gradient", 8.4e-3, 1.2e-2, True)])  # fmt: skip
-FAILED = Parity("reference fp64", [Check("gradient", 3.4e-2, 1.2e-2, False)])
+PASSED = Parity("reference fp64", [RecordedCheck("loss", 2.1e-6, 1e-4, True),
+                                   RecordedCheck("gradient", 8.4e-3, 1.2e-2, True)])  # fmt: skip
+FAILED = Parity("reference fp64", [RecordedCheck("gradient", 3.4e-2, 1.2e-2, False)])
 
 
 def timing(seconds, seed=0):

@@ -1,7 +1,8 @@
-"""Whole iterations, timed side by side: what the suites about engines share."""
+"""Cases of engines: whole iterations built, proven, timed side by side, and proven again."""
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,22 +11,13 @@ import torch
 
 from stylebench.bench.measure.clocks import synchronize
 from stylebench.bench.measure.memory import out_of_memory, peak_memory, release
-from stylebench.bench.measure.timing import Contestant, measure_interleaved
-from stylebench.bench.records.record import Case, Check, Parity, Setup, Timing
-from stylebench.bench.suites.base import (
-    Bench,
-    Job,
-    Parameters,
-    attempt,
-    contained,
-    each_case,
-    remarks,
-    spared,
-)
-from stylebench.bench.workloads.breakdown import parts
-from stylebench.bench.workloads.lower_bound import iteration_floor, iteration_flops
-from stylebench.bench.workloads.parity_gate import ORACLE, Proof, finite, oracle_fits, passed
-from stylebench.bench.workloads.timed_run import QUICK_PAIRS, Walk
+from stylebench.bench.measure.timing import Candidate, measure_interleaved
+from stylebench.bench.records.record import Case, Parity, RecordedCheck, Setup, Timing
+from stylebench.bench.suites.base import Bench, Job, Parameters, isolate, isolate_each, optional
+from stylebench.bench.workloads.breakdown import breakdown
+from stylebench.bench.workloads.lower_bound import iteration_flops, iteration_lower_bound
+from stylebench.bench.workloads.parity_gate import ORACLE, ParityGate, finite, oracle_fits, passed
+from stylebench.bench.workloads.timed_run import QUICK_PAIRS, TimedRun
 from stylebench.engines import Engine
 from stylebench.image.load import ImageSource
 from stylebench.transfer.problem import Problem, pose
@@ -33,8 +25,8 @@ from stylebench.transfer.settings import Settings
 
 
 @dataclass(frozen=True)
-class Run:
-    """One way to run an iteration.
+class EngineRun:
+    """An engine with the settings that its speed depends on.
 
     Attributes:
         engine: as ``Settings.engine``.
@@ -55,26 +47,24 @@ class Run:
         return f"{self.engine} {self.precision} {width}x{height}{more}"
 
 
-def iterations_job(
+def engine_job(
     bench: Bench,
     size: tuple[int, int],
-    runs: Iterable[Run],
+    runs: Iterable[EngineRun],
     preset: str = "gatys-pytorch",
     *,
     alone: bool = False,
     prove_at: tuple[int, int] | None = None,
 ) -> Job:
-    """Measure ``runs`` at ``size`` (width, height), their histories full.
-
-    A quick benchmark fills ``QUICK_PAIRS`` of them at most.
+    """A job that measures ``runs`` with full histories; quick ones have ``QUICK_PAIRS`` at most.
 
     Args:
-        bench: with what.
-        size: of the image.
-        runs: what to measure.
+        bench: what the job works with.
+        size: (width, height) of the image.
+        runs: engines to measure.
         preset: the variant of the algorithm.
         alone: one after the other, so that each has the memory to itself; else interleaved.
-        prove_at: (width, height) of the proof, where the oracle may not fit at ``size``.
+        prove_at: (width, height) of the parity gate, where the oracle may not fit at ``size``.
     """
     width, height = size
     by_name = {run.name(width, height): run for run in runs}
@@ -91,81 +81,90 @@ def iterations_job(
 
 @dataclass
 class _Prepared:
-    """An engine that is built, proven and on its way, each iteration like the next."""
+    """An engine that is built and proven, its history full."""
 
     problem: Problem
     settings: Settings
-    walk: Walk
+    timed_run: TimedRun
     setup: Setup
     peak_bytes: int | None
-    checks: list[Check]
+    checks: list[RecordedCheck]
 
 
 @dataclass
 class _Group:
     bench: Bench
     size: tuple[int, int]
-    runs: Mapping[str, Run]
+    runs: Mapping[str, EngineRun]
     cases: Mapping[str, Parameters]
     preset: str
     alone: bool
     prove_at: tuple[int, int]
-    proof: Proof = field(init=False)
+    gate: ParityGate = field(init=False)
 
     def measured(self, names: Collection[str]) -> Iterator[Case]:
         settings = self._settings(next(iter(self.runs.values())), self.prove_at)
         self._measure_roofs(names)  # while the memory is free
         self.bench.progress(f"evaluating the oracle at {self.prove_at[0]}x{self.prove_at[1]}")
-        self.proof = Proof(*self._pictures(), settings)
-        for together in [[name] for name in names] if self.alone else [list(names)]:
-            torch.compiler.reset()  # else the ninth thing compiled of a function is run eagerly
-            yield from contained(together, self.cases, self._together)
+        self.gate = ParityGate(*self._pictures(), settings)
+        for group in [[name] for name in names] if self.alone else [list(names)]:
+            torch.compiler.reset()  # else the ninth shape of a function is quietly run eagerly
+            yield from isolate(self.cases, self._together, group)
             release(self.bench.device)
 
     def _measure_roofs(self, names: Collection[str]) -> None:
         self.bench.progress("measuring copies and products")
-        self.bench.roofs.copy()
+        self.bench.roofline.copy()
         for precision in dict.fromkeys(self.runs[name].precision for name in names):
-            self.bench.roofs.matmul(precision)
+            self.bench.roofline.matmul(precision)
 
     def _together(self, names: Collection[str]) -> Iterator[Case]:
-        ready, faults = attempt(names, self.cases, self._prepare)
-        yield from faults
-        wrong = [name for name, each in ready.items() if not passed(each.checks)]
-        for name in wrong:
-            yield self._refused(name, ready.pop(name).checks)
+        ready: dict[str, _Prepared] = {}
+
+        def prepare(name: str) -> Case | None:
+            gc.collect()
+            prepared = self._prepare(name)
+            if not passed(prepared.checks):
+                return self._refused(name, prepared.checks)
+            ready[name] = prepared
+            return None
+
+        yield from isolate_each(self.cases, prepare, names)
         if not ready:
             return
-        timings, remark = self._timings(ready)
-        yield from each_case(
-            ready, self.cases, lambda name: self._case(name, ready[name], timings[name], remark)
-        )
+        timings, note = self._timings(ready)
+
+        def case(name: str) -> Case:
+            return self._case(name, ready[name], timings[name], note)
+
+        yield from isolate_each(self.cases, case, ready)
 
     def _pictures(self) -> tuple[ImageSource, ImageSource]:
         return self.bench.content(*self.size), self.bench.style(*self.size)
 
-    def _settings(self, run: Run, size: tuple[int, int]) -> Settings:
+    def _settings(self, run: EngineRun, size: tuple[int, int]) -> Settings:
         return self.bench.settings(preset=self.preset, size=max(size), **vars(run))
 
-    def _checks(self, name: str, engine: Engine, when: str) -> list[Check]:
+    def _checks(self, name: str, engine: Engine, when: str) -> list[RecordedCheck]:
         run = self.runs[name]
         if self.prove_at != self.size:
             when += f", at {self.prove_at[0]} x {self.prove_at[1]} px"
             engine = pose(*self._pictures(), self._settings(run, self.prove_at)).engine
-        return self.proof.checks(engine, run.precision, when)
+        return self.gate.checks(engine, run.precision, when)
 
-    def _checks_after(self, name: str, each: _Prepared) -> list[Check]:
-        """At the size that was timed wherever the oracle fits, and there of the timed loop too."""
+    def _checks_after(self, name: str, prepared: _Prepared) -> list[RecordedCheck]:
+        """Checks at the timed size wherever the oracle fits, those of the timed loop included."""
         when, precision = "after the timed loop", self.runs[name].precision
+        engine = prepared.problem.engine
         if self.prove_at == self.size:
-            proof = self.proof
+            gate = self.gate
         elif oracle_fits(self.size, self.bench.device):
-            proof = Proof(*self._pictures(), self._settings(self.runs[name], self.size))
+            gate = ParityGate(*self._pictures(), self._settings(self.runs[name], self.size))
         else:
-            return self._checks(name, each.problem.engine, when)
+            return self._checks(name, engine, when)
         return [
-            *proof.checks(each.problem.engine, precision, when),
-            proof.goes_on(each.walk, precision),
+            *gate.checks(engine, precision, when),
+            gate.check_timed_loop(prepared.timed_run, precision),
         ]
 
     def _prepare(self, name: str) -> _Prepared:
@@ -177,85 +176,78 @@ class _Group:
         with peak_memory(device) as peak:
             start = time.perf_counter()
             problem = pose(*sources, settings)
-            walk = Walk(problem, settings)
+            timed_run = TimedRun(problem, settings)
             synchronize(device)
             built = time.perf_counter()
-            walk.advance(1)
+            timed_run.advance(1)
             synchronize(device)
             first = time.perf_counter()
-            # What is timed has a full history, and so has what its memory is taken of.
-            capture = walk.settle(QUICK_PAIRS if self.bench.options.quick else None)
+            # With the history full, as it is timed, so that its memory counts.
+            capture = timed_run.settle(QUICK_PAIRS if self.bench.options.quick else None)
         self.bench.progress(f"proving {name}")
         checks = self._checks(name, problem.engine, "at the start")
         setup = Setup(build=built - start, first=first - built, capture=capture)
-        return _Prepared(problem, settings, walk, setup, peak.bytes, checks)
+        return _Prepared(problem, settings, timed_run, setup, peak.bytes, checks)
 
     def _timings(self, ready: Mapping[str, _Prepared]) -> tuple[dict[str, Timing], str | None]:
         """Time what is ready with the roofs beside it, or without where memory runs out."""
+        settings = {self.runs[name].precision: one.settings for name, one in ready.items()}
         try:
-            return self._timed(ready, self._precisions(ready)), None
+            return self._timed(ready, settings), None
         except Exception as error:
             if not out_of_memory(error):
                 raise
         release(self.bench.device)
         return self._timed(ready, {}), "no roof: memory ran out with it"
 
-    def _precisions(self, ready: Mapping[str, _Prepared]) -> dict[str, Settings]:
-        return {self.runs[name].precision: each.settings for name, each in ready.items()}
-
     def _timed(
         self, ready: Mapping[str, _Prepared], precisions: Mapping[str, Settings]
     ) -> dict[str, Timing]:
         """Time what is ready, and the roofs of ``precisions`` beside it."""
         self.bench.progress(f"timing {', '.join(ready)}")
-        roofs, height_width = self.bench.roofs, self.size[::-1]
-        contestants = {
-            name: Contestant(each.walk.advance, replays=each.walk.replays)
-            for name, each in ready.items()
-        }
+        roofline, height_width = self.bench.roofline, self.size[::-1]
+        runs = {name: prepared.timed_run for name, prepared in ready.items()}
+        candidates = {n: Candidate(run.advance, replays=run.replays) for n, run in runs.items()}
         for precision, settings in precisions.items():
-            stack = self.bench.stack(settings)
-            contestants |= roofs.contestants(precision, height_width, stack)
-        found = measure_interleaved(contestants, self.bench.device, self.bench.plan)
+            stack = self.bench.conv_stack(settings)
+            candidates |= roofline.candidates(precision, height_width, stack)
+        timings = measure_interleaved(candidates, self.bench.device, self.bench.plan)
         for precision in precisions:
-            roofs.settle(precision, height_width, found)
-        return found
+            roofline.settle(precision, height_width, timings)
+        return timings
 
-    def _case(self, name: str, each: _Prepared, timing: Timing, remark: str | None) -> Case:
-        run = self.runs[name]
+    def _case(self, name: str, prepared: _Prepared, timing: Timing, note: str | None) -> Case:
+        run, timed_run = self.runs[name], prepared.timed_run
         self.bench.progress(f"proving {name} again")
         checks = [
-            *each.checks,
-            *self._checks_after(name, each),
-            finite("the image after the timed loop", each.walk.image),
+            *prepared.checks,
+            *self._checks_after(name, prepared),
+            finite("the image after the timed loop", timed_run.image),
         ]
         if not passed(checks):
             return self._refused(name, checks)
-        height, width = each.problem.image.shape[-2:]
-        stack = self.bench.stack(each.settings)
-        flops = iteration_flops(stack, each.problem, (height, width))
-        iteration_floor(self.bench.roofs, stack, run.precision, (height, width)).check(
-            timing.median, name
-        )
-        roof = self.bench.roofs.convolutions(run.precision, (height, width))
-        its_parts, missing = spared(
-            "parts", lambda: parts(each.walk, timing.median), dict[str, float]()
+        size = (prepared.problem.image.shape[-2], prepared.problem.image.shape[-1])
+        stack, roofline = self.bench.conv_stack(prepared.settings), self.bench.roofline
+        iteration_lower_bound(roofline, stack, run.precision, size).check(timing.median, name)
+        roof = roofline.convolutions(run.precision, size)
+        parts, missing = optional(
+            "parts", lambda: breakdown(timed_run, timing.median), dict[str, float]()
         )
         return Case(
             name=name,
             parameters=self.cases[name],
-            note=remarks(remark, missing),
+            note="; ".join(filter(None, (note, missing))) or None,
             parity=Parity(ORACLE, checks),
             timing=timing,
-            setup=each.setup,
-            peak_bytes=each.peak_bytes,
-            flops=flops,
+            setup=prepared.setup,
+            peak_bytes=prepared.peak_bytes,
+            flops=iteration_flops(stack, prepared.problem, size),
             roof_share=roof.value / timing.median if roof else None,
-            parts=its_parts,
-            values={"megapixel iterations a second": width * height / timing.median / 1e6},
+            parts=parts,
+            values={"megapixel iterations a second": size[0] * size[1] / timing.median / 1e6},
         )
 
-    def _refused(self, name: str, checks: list[Check]) -> Case:
+    def _refused(self, name: str, checks: list[RecordedCheck]) -> Case:
         wrong = [check.what for check in checks if not check.passed]
         return Case(
             name=name,

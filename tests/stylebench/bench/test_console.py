@@ -5,9 +5,11 @@ import json
 import pytest
 
 from stylebench.bench.records.store import read_record
-from stylebench.bench.suites import console as session
-from stylebench.bench.suites.base import Options, single
+from stylebench.bench.suites import console
+from stylebench.bench.suites.base import Options
 from stylebench.cli.bench import _typed
+
+from .conftest import single
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def run(monkeypatch, tmp_path):
                 for name, make in work.items():
                     yield single(name, {}, lambda make=make: make(bench))
 
-        monkeypatch.setattr(session, "suite", lambda _: Fake())
-        code = session.run_visibly("smoke", Options(device="cpu"), output, as_json, resume)
+        monkeypatch.setattr(console, "suite", lambda _: Fake())
+        code = console.run_suite_in_console("smoke", Options(device="cpu"), output, as_json, resume)
         files = list((output or tmp_path).rglob("*.json"))
         return code, files[0] if files else None
 
@@ -59,16 +61,16 @@ def test_ctrl_c_writes_an_incomplete_record_that_can_be_gone_on_with(run, case):
     code, path = run(a=lambda _: case("a"), b=interrupt, c=lambda _: case("c"))
     assert code == 130
     record = read_record(path)
-    assert ([each.name for each in record.cases], record.complete) == (["a"], False)
+    assert ([case.name for case in record.cases], record.complete) == (["a"], False)
 
     code, again = run(a=interrupt, b=lambda _: case("b"), c=lambda _: case("c"), resume=path)
     assert (code, again) == (0, path)
     record = read_record(path)
-    assert ([each.name for each in record.cases], record.complete) == (["a", "b", "c"], True)
+    assert ([case.name for case in record.cases], record.complete) == (["a", "b", "c"], True)
 
 
 def test_what_cannot_be_gone_on_with_is_named(run, tmp_path):
-    with pytest.raises(ValueError, match="absent: no record that this version can go on with"):
+    with pytest.raises(ValueError, match="absent: no record that can be read here"):
         run(a=interrupt, resume=tmp_path / "absent")
 
 
@@ -137,7 +139,7 @@ def test_a_full_run_takes_the_place_of_the_days_full_record(run, case):
     run(a=draw(case, "a"), b=draw(case, "b"), c=draw(case, "c"))
     assert sorted(each.name for each in path.parent.iterdir()) == [path.stem, path.name]
     record = read_record(path)
-    assert [each.name for each in record.cases] == ["a", "b", "c"]
+    assert [case.name for case in record.cases] == ["a", "b", "c"]
     assert all((path.parent / each.pictures["output"]).is_file() for each in record.cases)
 
 

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from stylebench.bench.records.overrides import conditions
+from stylebench.bench.records.overrides import overrides
 from stylebench.bench.records.record import Machine
 from stylebench.bench.records.store import read_record
-from stylebench.bench.records.writer import opened
+from stylebench.bench.records.writer import open_writer
 
 
-def put(folder, record):
-    with opened(folder, record.machine.slug) as shelf:
-        return shelf.put(record)[0]
+def write(folder, record):
+    with open_writer(folder, record.machine.slug) as writer:
+        return writer.write(record)[0]
 
 
 def test_other_weights_are_other_cases(tmp_path, record, case):
@@ -21,7 +21,7 @@ def test_other_weights_are_other_cases(tmp_path, record, case):
         replace(case("a"), parameters={"weights": "imagenet"}), started="2026-03-14T"
     )
     own = record(*usual.cases, started="2026-03-14U", command="x --content 'a b.jpg'")
-    names = [put(tmp_path, each).name for each in (usual, pretrained, own)]
+    names = [write(tmp_path, each).name for each in (usual, pretrained, own)]
     assert names == [f"2026-03-14-iteration{number}.json" for number in ("", "-2", "-3")]
 
 
@@ -30,19 +30,19 @@ def test_what_cannot_be_read_is_not_replaced(tmp_path, record, case, text):
     path = tmp_path / "a-machine" / "2026-03-14-iteration.json"
     path.parent.mkdir()
     path.write_text(text)
-    assert put(tmp_path, record(case())).name == "2026-03-14-iteration-2.json"
+    assert write(tmp_path, record(case())).name == "2026-03-14-iteration-2.json"
     assert path.read_text() == text
 
 
 def test_a_record_that_has_them_all_takes_its_place(tmp_path, record, case):
-    put(tmp_path, record(case("a"), case("b", samples=(), status="failed")))
-    path = put(tmp_path, record(case("a"), case("b"), started="2026-03-14T20:00:00+00:00"))
+    write(tmp_path, record(case("a"), case("b", samples=(), status="failed")))
+    path = write(tmp_path, record(case("a"), case("b"), started="2026-03-14T20:00:00+00:00"))
     assert path.name == "2026-03-14-iteration.json"
     assert read_record(path).cases[1].status == "ok"
 
 
 @pytest.mark.parametrize(
-    ("parameters", "device", "command", "found"),
+    ("parameters", "device", "command", "unusual"),
     [
         ({"weights": "random:0", "threads": 2}, "cpu", "x", ()),
         ({}, "cpu", "x", ()),
@@ -50,7 +50,7 @@ def test_a_record_that_has_them_all_takes_its_place(tmp_path, record, case):
         ({"threads": 16}, "cuda", "x --style a/b.jpg", ("style b.jpg",)),
     ],
 )
-def test_conditions_are_what_was_not_as_usual(record, case, parameters, device, command, found):
+def test_conditions_are_what_was_not_as_usual(record, case, parameters, device, command, unusual):
     machine = Machine("A machine", "a-machine", device, cores=2)
     one = replace(case("a"), parameters=parameters)
-    assert conditions(record(one, machine=machine, command=command), one) == found
+    assert overrides(record(one, machine=machine, command=command), one) == unusual

@@ -1,0 +1,93 @@
+"""A dataclass from parsed JSON, with the type of every field checked.
+
+The standard library suffices, so a record is read, checked and resumed by the same code on every
+machine, also on a GPU lent for minutes with nothing installed but torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from math import isfinite
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+class FieldError(ValueError):
+    """A value that its field cannot hold; the message begins with the field's path."""
+
+
+def from_dict(kind: Any, data: Any, path: str = "") -> Any:
+    """``data``, as ``json.loads`` returns it, as an instance of the annotation ``kind``.
+
+    Args:
+        kind: a dataclass, ``list[X]``, ``Mapping[str, X]``, ``Literal``, a union, or str, int,
+            float, bool. An integer is accepted for a float; NaN and infinity are not.
+        data: its value.
+        path: of the field, for messages: ``cases.0.timing``.
+
+    Raises:
+        FieldError: a field is missing, unknown or of another type, or a dataclass refuses it.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        members = [member for member in arguments if member is not NoneType]
+        if data is None and len(members) < len(arguments):
+            return None
+        return from_dict(next((m for m in members if type(data) is m), members[0]), data, path)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _dataclass(kind, data, path)
+    if origin is list:
+        items = _expect(list, data, path)
+        return [from_dict(arguments[0], item, _at(path, i)) for i, item in enumerate(items)]
+    if origin is Mapping:
+        values = _expect(dict, data, path).items()
+        return {name: from_dict(arguments[1], value, _at(path, name)) for name, value in values}
+    if origin is Literal:
+        if data not in arguments:
+            raise FieldError(f"{path}: {data!r} is none of {', '.join(map(repr, arguments))}")
+        return data
+    if kind is float:
+        number = float(data) if type(data) is int else _expect(float, data, path)
+        if not isfinite(number):
+            raise FieldError(f"{path}: {number} is not a finite number")
+        return number
+    return _expect(kind, data, path)
+
+
+def _dataclass(kind: type, data: Any, path: str) -> Any:
+    known = field_types(kind)
+    for name in _expect(dict, data, path):
+        if name not in known:
+            raise FieldError(f"{_at(path, name)}: is no field of a {kind.__name__}")
+    for name, (_, required) in known.items():
+        if required and name not in data:
+            raise FieldError(f"{_at(path, name)}: is missing")
+    values = {name: from_dict(known[name][0], data[name], _at(path, name)) for name in data}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise FieldError(f"{path or 'the record'}: {error}") from error
+
+
+@cache
+def field_types(kind: type) -> dict[str, tuple[Any, bool]]:
+    """Name -> annotation of each field of a dataclass, and whether it has no default."""
+    hints = get_type_hints(kind)
+    return {field.name: (hints[field.name], _required(field)) for field in fields(kind)}
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _expect(kind: type, data: Any, path: str) -> Any:
+    if type(data) is not kind:  # exactly: True is no int
+        found = f"{type(data).__name__} {data!r}"[:80]
+        raise FieldError(f"{path or 'the record'}: expected {kind.__name__}, found {found}")
+    return data
+
+
+def _at(path: str, name: object) -> str:
+    return f"{path}.{name}" if path else str(name)
