@@ -12,7 +12,8 @@ from stylebench.bench.workloads.parity_gate import ParityGate
 from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import ENGINES
 from stylebench.image.synthetic import landscape, painting
-from stylebench.transfer.problem import pose
+from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
 
 SIZE = 256
@@ -20,7 +21,8 @@ SIZE = 256
 
 @cache
 def proof(device: str) -> ParityGate:
-    return ParityGate(landscape(), painting(), Settings(weights="random", size=SIZE, device=device))
+    settings = Settings(weights="random", size=SIZE, device=device)
+    return ParityGate(load_inputs(landscape(), painting(), settings), settings)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -32,7 +34,7 @@ def test_iteration(benchmark, timed, device, engine, precision):
     settings = Settings(
         weights="random", size=SIZE, device=device, engine=engine, precision=precision
     )
-    problem = pose(landscape(), painting(), settings)
+    problem = build_problem(load_inputs(landscape(), painting(), settings), settings)
     timed_run = TimedRun(problem, settings)
     timed_run.settle()
     timed(

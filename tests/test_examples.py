@@ -14,7 +14,7 @@ GATYS = Path(__file__).parents[1] / "examples" / "gatys.py"
 
 def test_gatys_on_one_screen_is_the_reference_engine(photo, painting, weights):
     names = {"__name__": "gatys"}
-    exec(compile(GATYS.read_text("utf-8"), GATYS, "exec"), names)  # noqa: S102  # an example, no module
+    exec(compile(GATYS.read_text("utf-8"), GATYS, "exec"), names)  # an example, no module
     rgb, losses = names["gatys"](photo, painting, weights, size=48, iterations=12)
     settings = Settings(
         engine="reference", weights=weights, size=48, iterations=12, history=100, device="cpu"

@@ -21,6 +21,7 @@ from stylebench.image.synthetic import landscape, painting
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.device import choose_device
+from stylebench.transfer.inputs import Inputs, load_inputs
 from stylebench.transfer.settings import Settings
 
 Parameters = Mapping[str, Value]
@@ -103,6 +104,10 @@ class Bench:
         """The style image, likewise."""
         return self.options.style or _drawn(painting, width, height)
 
+    def inputs(self, size: tuple[int, int], settings: Settings) -> Inputs:
+        """Both pictures at (width, height) ``size`` where they are drawn, and the weights."""
+        return load_inputs(self.content(*size), self.style(*size), settings)
+
     def settings(self, **choices: Any) -> Settings:
         """Settings with the run's device and weights."""
         return Settings(**{"device": str(self.device), "weights": self.weights, **choices})
@@ -132,7 +137,7 @@ class Bench:
 
     def conv_stack(self, settings: Settings) -> ConvStack:
         """The convolutions of a run with ``settings``."""
-        return ConvStack(self.weights, settings.variant().deepest_layer)
+        return ConvStack(self.weights, settings.resolved_preset().deepest_layer)
 
     def common(self) -> dict[str, Value]:
         """Parameters that every case has."""

@@ -19,8 +19,8 @@ from stylebench.bench.workloads.lower_bound import iteration_flops, iteration_lo
 from stylebench.bench.workloads.parity_gate import ORACLE, ParityGate, finite, oracle_fits, passed
 from stylebench.bench.workloads.timed_run import QUICK_PAIRS, TimedRun
 from stylebench.engines import Engine
-from stylebench.image.load import ImageSource
-from stylebench.transfer.problem import Problem, pose
+from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.settings import Settings
 
 
@@ -106,7 +106,7 @@ class _Group:
         settings = self._settings(next(iter(self.runs.values())), self.prove_at)
         self._measure_roofs(names)  # while the memory is free
         self.bench.progress(f"evaluating the oracle at {self.prove_at[0]}x{self.prove_at[1]}")
-        self.gate = ParityGate(*self._pictures(), settings)
+        self.gate = self._gate(settings)
         for group in [[name] for name in names] if self.alone else [list(names)]:
             torch.compiler.reset()  # else the ninth shape of a function is quietly run eagerly
             yield from isolate(self.cases, self._together, group)
@@ -139,8 +139,8 @@ class _Group:
 
         yield from isolate_each(self.cases, case, ready)
 
-    def _pictures(self) -> tuple[ImageSource, ImageSource]:
-        return self.bench.content(*self.size), self.bench.style(*self.size)
+    def _gate(self, settings: Settings) -> ParityGate:
+        return ParityGate(self.bench.inputs(self.size, settings), settings)
 
     def _settings(self, run: EngineRun, size: tuple[int, int]) -> Settings:
         return self.bench.settings(preset=self.preset, size=max(size), **vars(run))
@@ -149,7 +149,8 @@ class _Group:
         run = self.runs[name]
         if self.prove_at != self.size:
             when += f", at {self.prove_at[0]} x {self.prove_at[1]} px"
-            engine = pose(*self._pictures(), self._settings(run, self.prove_at)).engine
+            settings = self._settings(run, self.prove_at)
+            engine = build_problem(self.bench.inputs(self.size, settings), settings).engine
         return self.gate.checks(engine, run.precision, when)
 
     def _checks_after(self, name: str, prepared: _Prepared) -> list[RecordedCheck]:
@@ -159,7 +160,7 @@ class _Group:
         if self.prove_at == self.size:
             gate = self.gate
         elif oracle_fits(self.size, self.bench.device):
-            gate = ParityGate(*self._pictures(), self._settings(self.runs[name], self.size))
+            gate = self._gate(self._settings(self.runs[name], self.size))
         else:
             return self._checks(name, engine, when)
         return [
@@ -171,11 +172,11 @@ class _Group:
         run, device = self.runs[name], self.bench.device
         # Weights by name: loaded and let go of as for a user, which counts in time and memory.
         settings = replace(self._settings(run, self.size), weights=self.bench.options.weights)
-        sources = self._pictures()
+        pictures = self.bench.content(*self.size), self.bench.style(*self.size)
         self.bench.progress(f"building {name} and filling its history")
         with peak_memory(device) as peak:
             start = time.perf_counter()
-            problem = pose(*sources, settings)
+            problem = build_problem(load_inputs(*pictures, settings), settings, last=True)
             timed_run = TimedRun(problem, settings)
             synchronize(device)
             built = time.perf_counter()

@@ -14,10 +14,11 @@ from stylebench.bench.machine.probe import slug
 from stylebench.bench.records.record import Case, Parity, RecordedCheck
 from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each
 from stylebench.bench.workloads.parity_gate import ORACLE
-from stylebench.image.load import ImageSource, fit, load_image, resize
+from stylebench.image.load import fit, resize
 from stylebench.image.save import save_picture, to_pil
 from stylebench.model.presets import PRESETS
 from stylebench.parity.harness import Baseline, Comparison, baseline, compare
+from stylebench.transfer.inputs import Inputs
 from stylebench.transfer.settings import Settings
 
 _SIZE, _ITERATIONS = (256, 192), 100
@@ -59,14 +60,14 @@ def _job(
 
     def run(names: Collection[str]) -> Iterator[Case]:
         torch.compiler.reset()  # presets add up to more than a function may be compiled for
-        content, style = bench.content(*size), bench.style(*size)
         settings = bench.settings(preset=preset, size=max(size), iterations=iterations)
-        base = baseline(content, style, settings)
+        inputs = bench.inputs(size, settings)
+        base = baseline(inputs, settings)
         gallery = _Gallery(bench.folder)
-        shared = gallery.shared(preset, content, style, base)
+        shared = gallery.shared(preset, inputs, base)
 
         def measured(name: str) -> Case:
-            return _case(name, cases[name], (content, style), settings, base, gallery, shared)
+            return _case(name, cases[name], inputs, settings, base, gallery, shared)
 
         yield from isolate_each(cases, measured, names)
 
@@ -76,7 +77,7 @@ def _job(
 def _case(
     name: str,
     parameters: Parameters,
-    sources: tuple[ImageSource, ImageSource],
+    inputs: Inputs,
     settings: Settings,
     base: Baseline,
     gallery: _Gallery,
@@ -85,7 +86,7 @@ def _case(
     chosen = replace(
         settings, engine=str(parameters["engine"]), precision=str(parameters["precision"])
     )
-    comparison = compare(*sources, chosen, base)
+    comparison = compare(inputs, chosen, base)
     checks = [RecordedCheck.of(check.what, check.value, check.limit) for check in comparison.checks]
     wrong = [check.what for check in checks if not check.passed]
     return Case(
@@ -117,14 +118,12 @@ class _Gallery:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def shared(
-        self, preset: str, content: ImageSource, style: ImageSource, base: Baseline
-    ) -> dict[str, str]:
+    def shared(self, preset: str, inputs: Inputs, base: Baseline) -> dict[str, str]:
         """The pictures that all cases of a preset share."""
         shape = (base.picture.shape[1], base.picture.shape[2])
         return {
-            **self._kept(f"{preset} content", "content", resize(load_image(content).rgb, shape)),
-            **self._kept(f"{preset} style", "style", load_image(style).rgb),
+            **self._kept(f"{preset} content", "content", resize(inputs.content.rgb, shape)),
+            **self._kept(f"{preset} style", "style", inputs.styles[0].rgb),
             **self._kept(f"{preset} reference", "reference", base.picture),
         }
 

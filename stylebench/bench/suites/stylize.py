@@ -24,8 +24,9 @@ from stylebench.bench.workloads.precisions import chosen
 from stylebench.image.load import load_image
 from stylebench.image.save import read_parameters, save_picture, to_pil
 from stylebench.parity.harness import allowed_excess
-from stylebench.transfer.api import run
-from stylebench.transfer.problem import Problem, pose
+from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.problem import Problem, build_problem
+from stylebench.transfer.run import run
 from stylebench.transfer.settings import Settings
 
 _SIZES = {"cpu": (256, 192), "cuda": (512, 512)}
@@ -82,7 +83,8 @@ class _Shell:
         for name, source in sources.items():
             save_picture(folder / f"{name}.png", to_pil(load_image(source).rgb))
         reference = replace(settings, engine="reference", precision="fp32")
-        judge = pose(folder / "content.png", folder / "style.png", reference)
+        inputs = load_inputs(folder / "content.png", folder / "style.png", reference)
+        judge = build_problem(inputs, reference)
         shell = cls(bench, settings, folder, judge, 0.0)
         shell.expected = float(run(judge, reference).parameters["loss"])
         return shell
@@ -101,7 +103,7 @@ class _Shell:
         self.bench.progress(f"{name}, warm, {runs} times")
         warm = self._warm(engine, caches, runs)
         loss = self._reached()
-        precision, iterations = str(parameters["precision"]), self.judge.variant.iterations
+        precision, iterations = str(parameters["precision"]), self.judge.preset.iterations
         allowed = allowed_excess(precision, iterations)
         excess = loss / self.expected - 1
         check = RecordedCheck.of("final loss by its own account above", excess, allowed)
@@ -137,7 +139,7 @@ class _Shell:
 
     def _seconds(self, engine: str, caches: Path, iterations: int | None = None) -> float:
         """Seconds of one run of the command, in a process of its own."""
-        iterations = iterations or self.judge.variant.iterations
+        iterations = iterations or self.judge.preset.iterations
         caches.mkdir(exist_ok=True)
         folders = {name: str(caches / name.lower()) for name in _CACHES}
         command = [

@@ -24,8 +24,9 @@ from stylebench.bench.workloads.parity_gate import ORACLE, ParityGate
 from stylebench.bench.workloads.precisions import chosen
 from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.model.vgg import smallest_side
-from stylebench.transfer.problem import Problem, pose
-from stylebench.transfer.schedule import carried, coarse_to_fine
+from stylebench.transfer.inputs import Inputs
+from stylebench.transfer.problem import Problem, build_problem
+from stylebench.transfer.schedule import make_schedule, warm_start
 from stylebench.transfer.settings import Settings
 
 _SIZES = {"cpu": (256, 192), "cuda": (512, 512)}
@@ -140,6 +141,7 @@ class _TimeToLoss:
 
     Attributes:
         bench: what the job works with.
+        inputs: pictures and weights of all runs.
         settings: those that all runs share.
         judge: the fp32 reference.
         gate: checks that an engine is right at the start image.
@@ -148,6 +150,7 @@ class _TimeToLoss:
     """
 
     bench: Bench
+    inputs: Inputs
     settings: Settings
     judge: Problem
     gate: ParityGate
@@ -159,11 +162,11 @@ class _TimeToLoss:
         cls, bench: Bench, size: tuple[int, int], marks: Sequence[int], init: str
     ) -> _TimeToLoss:
         """Run the reference to each mark."""
-        sources = bench.content(*size), bench.style(*size)
         settings = bench.settings(size=max(size), iterations=max(marks), init=init)
         reference = replace(settings, engine="reference", precision="fp32")
-        judge, gate = pose(*sources, reference), ParityGate(*sources, settings)
-        to_loss = cls(bench, settings, judge, gate, size, {})
+        inputs = bench.inputs(size, settings)
+        judge, gate = build_problem(inputs, reference), ParityGate(inputs, settings)
+        to_loss = cls(bench, inputs, settings, judge, gate, size, {})
         timed_run = TimedRun(judge, reference)
         targets: dict[int, float] = {}
         for before, mark in zip((0, *marks), marks, strict=False):
@@ -186,7 +189,7 @@ class _TimeToLoss:
         settings = replace(self.settings, **choices)  # type: ignore[arg-type]
         self.bench.progress(f"building and proving {name}")
         start = time.perf_counter()
-        problem = self._pose(settings)
+        problem = build_problem(self.inputs, settings)
         synchronize(self.bench.device)
         built = time.perf_counter()
         TimedRun(problem, settings).advance(1)  # compilation counts as set-up, not as descent
@@ -210,9 +213,6 @@ class _TimeToLoss:
             parity=parity, setup=setup, curve=curve, values=values,
         )  # fmt: skip
 
-    def _pose(self, settings: Settings) -> Problem:
-        return pose(self.bench.content(*self.size), self.bench.style(*self.size), settings)
-
     def _times(self, curve: Sequence[Point]) -> dict[str, float]:
         """``seconds_to_300`` and the like -> seconds, for the losses that ``curve`` reaches."""
         return {
@@ -234,16 +234,16 @@ class _TimeToLoss:
         Smaller scales count with all their time, set-up included.
 
         Args:
-            problem: already posed, at the final size.
+            problem: already built, at the final size.
             settings: with the scales to begin with.
         """
         clock, seconds = clock_for(self.bench.device), 0.0
-        *smaller, last = coarse_to_fine(settings)
+        *smaller, last = make_schedule(settings)
         before: Problem | None = None
         image: Tensor | None = None
         for scale in smaller:
             start = time.perf_counter()
-            before = _continued(self._pose(scale.settings), before, image)
+            before = _continued(build_problem(self.inputs, scale.settings), before, image)
             timed_run = TimedRun(before, scale.settings)
             synchronize(self.bench.device)
             seconds += time.perf_counter() - start
@@ -273,7 +273,7 @@ class _TimeToLoss:
 
 def _continued(problem: Problem, before: Problem | None, image: Tensor | None) -> Problem:
     """``problem``, started from the result of the smaller one before it, if there was one."""
-    return problem if before is None or image is None else carried(image, before.image, problem)
+    return problem if before is None or image is None else warm_start(image, before.image, problem)
 
 
 def first_below(curve: Sequence[Point], target: float) -> Point | None:

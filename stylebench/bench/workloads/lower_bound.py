@@ -14,7 +14,7 @@ _WINOGRAD = 4.0
 
 def iteration_flops(stack: ConvStack, problem: Problem, size: tuple[int, int]) -> float:
     """FLOP of convolutions and Gram matrices, forward and backward, two a multiply-add."""
-    shapes = feature_shapes(problem.variant.style_layers, *size)
+    shapes = feature_shapes(problem.preset.style_layers, *size)
     grams = sum(2 * 2 * channels**2 * positions for channels, positions in shapes.values())
     return stack.flops(size) + grams
 

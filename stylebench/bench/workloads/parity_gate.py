@@ -12,12 +12,12 @@ from stylebench.bench.measure.memory import free_memory
 from stylebench.bench.records.record import RecordedCheck
 from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import Engine
-from stylebench.image.load import ImageSource
 from stylebench.model.precision import with_fp64
 from stylebench.parity.errors import deviation, evaluate, loss_error, perturbed
 from stylebench.parity.harness import FACTOR, FLOOR, MAX_POOLING_FLOOR
 from stylebench.transfer.device import choose_device
-from stylebench.transfer.problem import pose
+from stylebench.transfer.inputs import Inputs
+from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
 
 ORACLE = "fp64 reference"
@@ -48,19 +48,19 @@ class ParityGate:
     fp64 the oracle is on the CPU, and so are all comparisons.
     """
 
-    def __init__(self, content: ImageSource, style: ImageSource, settings: Settings) -> None:
-        self._sources = content, style
+    def __init__(self, inputs: Inputs, settings: Settings) -> None:
+        self._inputs = inputs
         self._settings = settings
         self._device = choose_device(settings.device)
         double = replace(
             settings, engine="reference", precision="fp64", device=with_fp64(self._device)
         )
-        oracle = pose(content, style, double)
+        oracle = build_problem(inputs, double)
         self._oracle: Engine = oracle.engine
         self._points = [oracle.image.float(), *perturbed(oracle.image.float(), _APART)]
         self._exact = self._exactly(self._points[0])
         self._exact_losses = [self._exactly(point)[0] for point in self._points[1:]]
-        self._gradient_floor = MAX_POOLING_FLOOR if oracle.variant.pooling == "max" else FLOOR
+        self._gradient_floor = MAX_POOLING_FLOOR if oracle.preset.pooling == "max" else FLOOR
         self._yardsticks: dict[str, _Yardstick] = {}
 
     def checks(
@@ -105,7 +105,7 @@ class ParityGate:
     def _yardstick(self, precision: str) -> _Yardstick:
         if precision not in self._yardsticks:
             settings = replace(self._settings, engine="eager", precision=precision)
-            engine = pose(*self._sources, settings).engine
+            engine = build_problem(self._inputs, settings).engine
             loss, gradient = self._errors(engine)
             nearby = zip(self._points[1:], self._exact_losses, strict=True)
             others = [

@@ -10,9 +10,9 @@ from torch import Tensor
 from stylebench.bench.measure.clocks import synchronize
 from stylebench.engines import Engine
 from stylebench.optim.base import DeviceOptimizer, Optimizer
+from stylebench.transfer.optimizer import make_optimizer
 from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import Settings
-from stylebench.transfer.state import make_optimizer
 from stylebench.transfer.stepper import WARMUP_STEPS, GraphStepper, make_stepper
 
 QUICK_PAIRS = 10  # of a history that quick suites fill

@@ -230,12 +230,12 @@ def test_long_steps_are_announced_before_they_begin(monkeypatch):
 
         monkeypatch.setattr(engine_cases, name, spied)
 
-    for name in ("ParityGate", "pose", "measure_interleaved"):
+    for name in ("ParityGate", "build_problem", "measure_interleaved"):
         spy(name)
     bench.progress = said.append
     (case,) = job.run(["fused fp32 32x24"])
     assert case.status == "ok"
-    assert [name for name, _ in steps] == ["ParityGate", "pose", "measure_interleaved"]
+    assert [name for name, _ in steps] == ["ParityGate", "build_problem", "measure_interleaved"]
     assert all("32x24" in line for _, line in steps)
     assert len({line for _, line in steps}) == 3  # each has its own announcement
 

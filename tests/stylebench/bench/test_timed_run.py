@@ -9,7 +9,8 @@ from stylebench.bench.workloads.parity_gate import ParityGate, oracle_fits
 from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import LossTerms
 from stylebench.model.precision import with_fp64
-from stylebench.transfer.problem import pose
+from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
 from stylekernels.lbfgs_state import COUNT
 
@@ -21,7 +22,7 @@ def timed_run(engine="fused", history=8):
         weights="random", size=32, device="cpu", engine=engine, precision="fp32", history=history,
         **SHALLOW,
     )  # fmt: skip
-    return TimedRun(pose(*pictures(), settings), settings)
+    return TimedRun(build_problem(load_inputs(*pictures(), settings), settings), settings)
 
 
 def pictures():
@@ -59,7 +60,7 @@ def test_a_breakdown_is_of_the_run_that_was_timed():
 @pytest.fixture(scope="module")
 def gate():
     settings = Settings(weights="random", size=32, device="cpu", **SHALLOW)
-    return ParityGate(*pictures(), settings)
+    return ParityGate(load_inputs(*pictures(), settings), settings)
 
 
 def test_the_yardstick_of_a_loss_is_the_eager_engines_largest_error(gate):

@@ -42,7 +42,7 @@ def test_a_state_comes_back_from_its_file_as_it_was(ran, tmp_path):
 
 
 def test_a_polish_keeps_image_and_optimizer_and_forgets_the_best(ran):
-    state, phase, problem = ran
+    state, _, problem = ran
     image, optimizer = state.image, state.optimizer
     best = state.trace.best_loss
     _, polish = make_schedule(Settings(**QUICK | {"precision": "bf16"}), polish=1)
