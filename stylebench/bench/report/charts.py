@@ -1,4 +1,4 @@
-"""Plotly figures without colors of their own for paper, ink and lines.
+"""Charts as plotly.js takes them, without colors of their own for paper, ink and lines.
 
 Those come from the page's style sheet when the page draws, and again when its theme changes.
 """
@@ -6,18 +6,16 @@ Those come from the page's style sheet when the page draws, and again when its t
 from __future__ import annotations
 
 import html
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
-import plotly.express as px
-import plotly.graph_objects as go
 
 _LONG = 18  # letters of a label beside bars
 _FEW_MARKS = 0.7  # decades, in which 1, 2 and 5 may come but once
 _CATEGORIES = {"type": "category", "autorange": "reversed", "ticks": "", "ticklabelstandoff": 6}
-_COLUMNS = {"x": "x", "y": "y", "color": "series", "hover_name": "hover"}
 
 Axis = Mapping[str, Any]
 #: Series -> plotly's properties of its trace.
@@ -49,24 +47,24 @@ def lines(title: str, points: pd.DataFrame, looks: Looks, x: Axis, y: Axis) -> C
         x: properties of plotly's axis.
         y: likewise.
     """
-    return _chart(title, px.line(_escaped(points), **_COLUMNS), looks, 340, x, y)
+    return _chart(title, points, {"type": "scatter"}, looks, 340, x, y)
 
 
 def bars(title: str, points: pd.DataFrame, looks: Looks, x: Axis) -> Chart:
     """Horizontal bars, stacked where series share a category; the first category on top."""
     deep = points["y"].str.len().max() > _LONG
     height = 74 + (38 if deep else 30) * points["y"].nunique()
-    points = _escaped(points).assign(y=lambda frame: frame["y"].map(_in_two))
-    figure = px.bar(points, orientation="h", barmode="stack", **_COLUMNS)
-    figure.update_layout(bargap=0.32).update_traces(cliponaxis=False)
-    return _chart(title, figure, looks, height, x, {**_CATEGORIES, "showgrid": False})
+    trace = {"type": "bar", "orientation": "h", "cliponaxis": False}
+    points = points.assign(y=points["y"].map(_in_two))
+    return _chart(title, points, trace, looks, height, x, {**_CATEGORIES, "showgrid": False})
 
 
 def dots(title: str, points: pd.DataFrame, looks: Looks, x: Axis) -> Chart:
     """A row of dots for each category; the first category on top."""
     height = 74 + 24 * points["y"].nunique()
-    figure = px.scatter(_escaped(points), **_COLUMNS).update_traces(cliponaxis=False)
-    return _chart(title, figure, looks, height, x, _CATEGORIES)
+    trace = {"type": "scatter", "mode": "markers", "cliponaxis": False}
+    points = points.assign(y=points["y"].map(escaped))
+    return _chart(title, points, trace, looks, height, x, _CATEGORIES)
 
 
 def escaped(text: str) -> str:
@@ -74,34 +72,47 @@ def escaped(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def _escaped(points: pd.DataFrame) -> pd.DataFrame:
-    points = points[["x", "y", "series", "words", "file"]]
-    texts = points.select_dtypes(exclude="number").map(escaped)
-    return points.assign(**texts, hover=texts["words"] + "<br>" + texts["file"])
-
-
 def _in_two(label: str) -> str:
     """A long label in two lines, engine and precision first: on a phone it takes the bars' room."""
     words = label.split()
-    if len(html.unescape(label)) <= _LONG or len(words) < 3:
-        return label
-    return f"{' '.join(words[:2])}<br>{' '.join(words[2:])}"
+    if len(label) <= _LONG or len(words) < 3:
+        return escaped(label)
+    return f"{escaped(' '.join(words[:2]))}<br>{escaped(' '.join(words[2:]))}"
 
 
-def _chart(title: str, figure: go.Figure, looks: Looks, height: int, x: Axis, y: Axis) -> Chart:
-    named = {escaped(name): look for name, look in looks.items()}
-    figure.update_traces(hovertemplate="%{hovertext}<extra></extra>")
-    figure.for_each_trace(lambda trace: trace.update(named[trace.name]))
-    figure.update_layout(
-        template=go.layout.Template(),  # plotly's own would bring its colors and 6 kB
-        height=height,
-        margin={"l": 8, "r": 18, "t": 10, "b": 8},
-        showlegend=False,  # the page makes one of buttons, beside the chart and not on it
-        xaxis={"automargin": True, "zeroline": False, "tickangle": 0, "title": None, **x},
-        yaxis={"automargin": True, "zeroline": False, "title": None, **y},
-        hovermode="closest",
-    )
-    return Chart(title, figure.to_json(), height)
+def _chart(
+    title: str,
+    points: pd.DataFrame,
+    trace: Mapping[str, Any],
+    looks: Looks,
+    height: int,
+    x: Axis,
+    y: Axis,
+) -> Chart:
+    hover = points["words"].map(escaped) + "<br>" + points["file"].map(escaped)
+    traces = [
+        {
+            **trace,
+            "name": escaped(str(name)),
+            "x": part["x"].tolist(),
+            "y": part["y"].tolist(),
+            "hovertext": part["hover"].tolist(),
+            "hoverinfo": "text",
+            **looks[str(name)],
+        }
+        for name, part in points.assign(hover=hover).groupby("series", sort=False)
+    ]
+    layout = {
+        "height": height,
+        "margin": {"l": 8, "r": 18, "t": 10, "b": 8},
+        "showlegend": False,  # the page makes one of buttons, beside the chart and not on it
+        "xaxis": {"automargin": True, "zeroline": False, "tickangle": 0, **x},
+        "yaxis": {"automargin": True, "zeroline": False, **y},
+        "hovermode": "closest",
+        "barmode": "stack",
+        "bargap": 0.32,
+    }
+    return Chart(title, json.dumps({"data": traces, "layout": layout}, allow_nan=False), height)
 
 
 def log_axis(title: str, values: pd.Series) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def exhibits(frame: pd.DataFrame, folders: list[Path]) -> tuple[list[Exhibit], l
         frame: of ``page_frame``.
         folders: of the records, by their index.
     """
-    pairs = [{"reference", "output"} <= pictures.keys() for pictures in frame["pictures"]]
-    shown = frame[pairs]
+    paired = frame["pictures"].map(lambda files: {"reference", "output"} <= files.keys())
+    shown = frame[paired.astype(bool)]
     shown = shown.assign(label=labels(shown, ("engine", "precision", "size")))
     found, faults = [], []
     for _, row in shown.iterrows():

@@ -27,7 +27,7 @@ _Row = tuple[str, str, str, str]
 _HEADINGS = ("implementation", "s an iteration", "against the fastest peer",
              "against our reference")  # fmt: skip
 _OWN = (
-    "A row with a link is a machine's own record: one process, random weights unless it says more, "
+    "Rows with a link are machines' own records: one process, random weights unless stated, "
     "against the reference engine of the same record."
 )
 
