@@ -6,15 +6,15 @@ Suites choose their own parameters and older records have fewer, so anything may
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stylebench.bench.records.overrides import conditions
-from stylebench.bench.records.record import Case, Point
+from stylebench.bench.records.record import Case, Record
 from stylebench.bench.records.store import Stored, results_frame
 from stylebench.bench.report.numbers import TIMES
 from stylebench.bench.report.tables import Cell, commit, verdict
@@ -40,40 +40,24 @@ _VARYING = ["size", "preset", "optimizer", "history", "scales", "init", "pooling
 _WORK = ["record", "size", "preset", "optimizer", "history", "scales"]
 
 
-class _Origin(NamedTuple):
-    """The columns that ``load_results`` does not have.
-
-    Attributes:
-        record: index of the record.
-        anchor: of the case on the page.
-        slug: of the machine.
-        file: of the record, with the machine's folder.
-        link: the date and commit of the run, leading to the case.
-        verdict: whether the output is right.
-        overrides: settings that were not as usual: weights, threads, pictures.
-        parts: where the time of one unit of work goes, part -> seconds.
-        curve: a run's loss against time.
-        pictures: name -> file.
-        oracle: that the output was compared with.
-        nearest: the check that came nearest to its limit.
-        used: the share of the limit that its error takes up.
-        runs: samples behind the median.
-    """
-
-    record: int
-    anchor: str
-    slug: str
-    file: str
-    link: Cell
-    verdict: Cell
-    overrides: str
-    parts: Mapping[str, float]
-    curve: list[Point]
-    pictures: Mapping[str, str]
-    oracle: str
-    nearest: str
-    used: float
-    runs: int
+# Columns that ``load_results`` does not have -> their values, of an anchor, record and case.
+_ADDED: Mapping[str, Callable[[str, Stored, Case], Any]] = {
+    "anchor": lambda anchor, *_: anchor,  # of the case on the page
+    "link": lambda anchor, stored, _: Cell(_run(stored.record), anchor=anchor),
+    "file": lambda _, stored, __: "/".join(stored.path.parts[-2:]),  # with the machine's folder
+    "slug": lambda _, stored, __: stored.record.machine.slug,
+    "overrides": lambda _, stored, case: ", ".join(conditions(stored.record, case)),
+    "verdict": lambda _, __, case: verdict(case),
+    "oracle": lambda _, __, case: case.parity.oracle if case.parity else "",
+    "used": lambda _, __, case: max(_used(case))[
+        0
+    ],  # share of the limit, by the check nearest to it
+    "nearest": lambda _, __, case: max(_used(case))[1],  # that check
+    "sample_count": lambda _, __, case: len(case.timing.samples) if case.timing else 0,
+    "parts": lambda _, __, case: case.parts if case.status == "ok" else {},
+    "curve": lambda _, __, case: case.curve if case.status == "ok" else [],
+    "pictures": lambda _, __, case: case.pictures,
+}
 
 
 def renamed(stored: Sequence[Stored]) -> list[Stored]:
@@ -95,19 +79,20 @@ def page_frame(stored: Sequence[Stored]) -> pd.DataFrame:
     """The cases that count: of each, on each machine with the same overrides, the newest.
 
     A quick run counts only where there is no full one, and a case that failed has no time. Columns
-    are those of ``load_results``, with parameters as texts (empty where missing), and more: see
-    ``_Origin``, ``_sized`` and ``_compared``; ``settings`` and ``rank`` (see ``ORDER``).
+    are those of ``load_results``, with parameters as texts (empty where missing); ``record``, the
+    index in ``stored``; ``settings``; ``rank``, which sorts by ``ORDER``; and those of ``_ADDED``,
+    ``_sized`` and ``_compared``.
 
     Args:
         stored: oldest first.
     """
-    origins = [
-        _origin(index, number, one, case)
+    places = [
+        (index, f"record-{index}-{number}", one, case)
         for index, one in enumerate(stored)
         for number, case in enumerate(one.record.cases)
     ]
-    frame = results_frame(stored).drop(columns=[*_Origin._fields], errors="ignore")
-    frame = frame.join(pd.DataFrame(origins, columns=_Origin._fields))
+    added = {name: [value(*place[1:]) for place in places] for name, value in _ADDED.items()}
+    frame = results_frame(stored).assign(record=[place[0] for place in places], **added)
     frame = frame.reindex(columns=list(dict.fromkeys([*frame, *_TEXTS, *_NUMBERS])))
     seconds = frame.columns[frame.columns.str.contains("second", regex=False)]
     for name in {*_NUMBERS, *seconds, *frame.filter(regex=r"^target_\d+$")}:
@@ -128,35 +113,20 @@ def page_frame(stored: Sequence[Stored]) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def _origin(index: int, number: int, stored: Stored, case: Case) -> _Origin:
-    record, anchor = stored.record, f"record-{index}-{number}"
-    words = (record.started[:10], commit(record), "quick" if record.quick else "")
-    ok = case.status == "ok"
-    used = [(_used(check), check.what) for check in case.parity.checks] if case.parity else []
-    share, nearest = max(used, key=lambda pair: pair[0], default=(math.nan, ""))
-    return _Origin(
-        record=index,
-        anchor=anchor,
-        slug=record.machine.slug,
-        file="/".join(stored.path.parts[-2:]),
-        link=Cell(" ".join(filter(None, words)), anchor=anchor),
-        verdict=verdict(case),
-        overrides=", ".join(conditions(record, case)),
-        parts=case.parts if ok else {},
-        curve=case.curve if ok else [],
-        pictures=case.pictures,
-        oracle=case.parity.oracle if case.parity else "",
-        nearest=nearest,
-        used=share,
-        runs=len(case.timing.samples) if case.timing else 0,
-    )
+def _run(record: Record) -> str:
+    """The date and commit of a run."""
+    quick = "quick" if record.quick else ""
+    return " ".join(filter(None, (record.started[:10], commit(record), quick)))
 
 
-def _used(check: Any) -> float:
-    """The share of its limit that an error takes up."""
-    if check.value is None or check.limit <= 0:
-        return 0.0 if check.passed else math.inf
-    return check.value / check.limit
+def _used(case: Case) -> list[tuple[float, str]]:
+    """The share of its limit that each error takes up, and the check; not empty."""
+    return [
+        (check.value / check.limit, check.what)
+        if check.value is not None and check.limit > 0
+        else (0.0 if check.passed else math.inf, check.what)
+        for check in (case.parity.checks if case.parity else [])
+    ] or [(math.nan, "")]
 
 
 def _number(value: object) -> float:
@@ -193,7 +163,9 @@ def _sized(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compared(frame: pd.DataFrame) -> pd.DataFrame:
-    """Adds ``seconds`` of a unit of work and comparisons within the same run.
+    """Adds figures that follow from a case's rate, and comparisons within the same run.
+
+    ``seconds`` a unit of work, and what it ``moved`` (B/s) and ``computed`` (FLOP/s).
 
     ``reference`` is the anchor of the reference engine's case of the same work, fp32 if there is
     one; ``reference_rate`` its rate, ``faster`` the ratio of rates, ``memory_share`` the ratio of
@@ -208,6 +180,8 @@ def _compared(frame: pd.DataFrame) -> pd.DataFrame:
     rate = beside(frame, reference, _WORK, "rate")
     return frame.assign(
         seconds=1 / frame["rate"],
+        moved=frame["bytes"] * frame["rate"],
+        computed=frame["flops"] * frame["rate"],
         reference=beside(frame, reference, _WORK, "anchor"),
         reference_rate=rate,
         faster=frame["rate"] / rate,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from PIL import Image, ImageChops
 
 from stylebench.bench.report.frame import labels
-from stylebench.bench.report.tables import Cell
 
 _LARGEST = 1024  # px; a page has many pictures
 _SMALL = 192  # px, of content and style
@@ -26,50 +25,45 @@ class Picture(NamedTuple):
     height: int
 
 
-class Exhibit(NamedTuple):
-    """A pair to be compared; ``origins`` are its content and style where the record has them."""
-
-    label: str
-    machine: str
-    reference: Picture
-    output: Picture
-    difference: Picture | None
-    origins: dict[str, Picture]
-    parity: Cell
-    record: Cell
-
-
-def exhibits(frame: pd.DataFrame, folders: list[Path]) -> tuple[list[Exhibit], list[str]]:
+def exhibits(frame: pd.DataFrame, folders: list[Path]) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows with pictures, and a line for every row whose pictures cannot be shown.
+
+    Rows have their ``label``, the pictures ``reference``, ``output``, ``difference`` (or None), and
+    ``origins``, the content and style where the record has them.
 
     Args:
         frame: of ``page_frame``.
         folders: of the records, by their index.
     """
     paired = frame["pictures"].map(lambda files: {"reference", "output"} <= files.keys())
-    shown = frame[paired.astype(bool)]
-    shown = shown.assign(label=labels(shown, ("engine", "precision", "size")))
+    rows = frame[paired.astype(bool)]
+    rows = rows.assign(label=labels(rows, ("engine", "precision", "size")))
+    records: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
     found, faults = [], []
-    for _, row in shown.iterrows():
-        folder = folders[row["record"]]
+    for row in records:
         try:
-            files = {name: _opened(folder, file) for name, file in row["pictures"].items()}
+            files = {
+                name: _opened(folders[row["record"]], file)
+                for name, file in row["pictures"].items()
+            }
         except (OSError, ValueError) as error:
             faults.append(f"{row['path']}: pictures of {row['case']}: {error}")
-            continue
-        found.append(
-            Exhibit(
-                row["label"],
-                row["machine"],
-                _embedded(files["reference"], _LARGEST),
-                _embedded(files["output"], _LARGEST),
-                _difference(files["reference"], files["output"]),
-                {n: _embedded(files[n], _SMALL) for n in ("content", "style") if n in files},
-                row["verdict"],
-                row["link"],
-            )
-        )
+        else:
+            found.append(row | _embedded_all(files))
     return found, faults
+
+
+def _embedded_all(files: dict[str, Image.Image]) -> dict[str, Any]:
+    reference, output = files["reference"], files["output"]
+    apart = None
+    if reference.size == output.size:  # of the files as they are, before the page compresses them
+        apart = ImageChops.difference(reference, output).point(lambda value: value * _AMPLIFIED)
+    return {
+        "reference": _embedded(reference, _LARGEST),
+        "output": _embedded(output, _LARGEST),
+        "difference": apart and _embedded(apart, _LARGEST),
+        "origins": {n: _embedded(files[n], _SMALL) for n in ("content", "style") if n in files},
+    }
 
 
 def _opened(folder: Path, file: str) -> Image.Image:
@@ -79,14 +73,6 @@ def _opened(folder: Path, file: str) -> Image.Image:
         raise ValueError(f"{file} is outside of the record's folder")
     with Image.open(path) as image:
         return image.convert("RGB")
-
-
-def _difference(reference: Image.Image, output: Image.Image) -> Picture | None:
-    # Of the files as they are, before the page compresses them.
-    if reference.size != output.size:
-        return None
-    apart = ImageChops.difference(reference, output).point(lambda value: value * _AMPLIFIED)
-    return _embedded(apart, _LARGEST)
 
 
 def _embedded(image: Image.Image, largest: int) -> Picture:

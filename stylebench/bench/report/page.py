@@ -48,7 +48,7 @@ def render(stored: Sequence[Stored], faults: Sequence[str]) -> str:
     import jinja2
     from plotly.offline import get_plotlyjs
 
-    from stylebench.bench.report import sources, tables
+    from stylebench.bench.report import numbers, sources, tables
     from stylebench.bench.report.frame import page_frame, renamed
     from stylebench.bench.report.gallery import exhibits
     from stylebench.bench.report.headline import headlines
@@ -76,10 +76,9 @@ def render(stored: Sequence[Stored], faults: Sequence[str]) -> str:
         faults=[*faults, *lost],
         newest=max((one.record.started[:10] for one in stored), default=""),
         engines=COLORS,
-        facts=sources.facts,
-        timing_words=sources.timing_words,
-        verdict=tables.verdict,
-        commit=tables.commit,
+        numbers=numbers,
+        sources=sources,
+        tables=tables,
         style=_trusted((_TEMPLATE / "page.css").read_text("utf-8")),
         script=_trusted(script),
         hashes=" ".join(f"'{_hash(text)}'" for text in (f"\n{script}\n", plotly)),

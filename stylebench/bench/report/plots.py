@@ -198,18 +198,16 @@ def _targets(rows: pd.DataFrame) -> list[tuple[int, float, str]]:
 
 def whole_runs(rows: pd.DataFrame) -> Chart | None:
     """Seconds from the shell to the saved image."""
-    ordered = rows.sort_values("rank", kind="stable")
-    points = ordered.assign(y=labels(ordered)).melt(
-        ["y", "file", "runs"], list(RUNS), var_name="run", value_name="x"
-    )
-    points = points.dropna(subset="x")
+    points = rows.sort_values("rank", kind="stable").assign(y=labels)
+    points = points.melt(["y", "file", "sample_count"], [*RUNS], "run", "x").dropna(subset="x")
     if points.empty:
         return None
     points["series"] = points["run"].map(RUNS)
-    later = (points["run"] == "warm_seconds") & (points["runs"] > 0)
-    said = points["series"].mask(later, [f"median of {runs} later runs" for runs in points["runs"]])
-    points["words"] = _words(
-        lambda row: f"{row.y}, {row.said}: {si(row.x, 's')}", points.assign(said=said)
-    )
+    points["words"] = _words(lambda row: f"{row.y}, {_run_words(row)}: {si(row.x, 's')}", points)
     axis = {"title": {"text": "seconds"}, "rangemode": "tozero"}
     return dots(rows.iloc[0]["machine"], points, _spare(points, size=10), axis)
+
+
+def _run_words(row: Any) -> str:
+    median = row.run == "warm_seconds" and row.sample_count
+    return f"median of {row.sample_count} later runs" if median else RUNS[row.run]

@@ -10,12 +10,11 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from stylebench.bench.records.store import PEERS, load_records
-from stylebench.bench.report.frame import labels, page_frame, renamed
-from stylebench.bench.report.headline import best_fused
+from stylebench.bench.report.frame import page_frame, renamed
+from stylebench.bench.report.headline import headlines
 from stylebench.bench.report.numbers import TIMES, figure, ratio
 from stylebench.image.files import atomic_path
 
@@ -71,9 +70,7 @@ def results_table(paths: Sequence[str | Path], folder: Path) -> str:
     """
     peers = [_peers(file, folder) for path in paths if (file := Path(path) / PEERS).is_file()]
     frame = page_frame(renamed(load_records(*paths)[0]))
-    iteration = frame[frame["suite"] == "iteration"]
-    machines = [best_fused(rows) for _, rows in iteration.groupby("machine", sort=False)]
-    own = [_of_machine(best, folder) for best in machines if len(best)]
+    own = [_of_machine(best, folder) for best in headlines(frame).values() if best]
     if not peers and not own:
         return NONE
     above = [conditions for conditions, _ in peers] + [_OWN] * bool(own)
@@ -102,14 +99,13 @@ def _peers(path: Path, folder: Path) -> tuple[str, list[_Row]]:
     return f"{'; '.join(told)} ([figures]({_relative(path, folder)})).", lines
 
 
-def _of_machine(best: pd.DataFrame, folder: Path) -> _Row:
-    row = best.iloc[0]
+def _of_machine(row: dict[str, Any], folder: Path) -> _Row:
     link = f"[{_cell(row['machine'])}]({_relative(Path(row['path']), folder)})"
     quick = "quick run" if row["quick"] else ""
     words = (row["size"], row["history"] or row["optimizer"], row["overrides"], quick)
     where = ", ".join([f"on {link}", *map(_cell, filter(None, words))])
     faster = _times(row["faster"]) if row["faster"] > 0 else "-"
-    return f"stylebench {_cell(labels(best)[0])} {where}", figure(row["seconds"]), "-", faster
+    return f"stylebench {_cell(row['label'])} {where}", figure(row["seconds"]), "-", faster
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -15,76 +15,71 @@ from stylebench.bench.report.frame import beside
 from stylebench.bench.report.numbers import figure, percent, ratio, seconds, si
 from stylebench.bench.report.tables import Column, Table, table
 
-_MACHINE = Column("machine", "machine")
-_SIZE = Column("size, px", "size", sort="pixels")
-_ENGINE = Column("engine", "engine")
-_PRECISION = Column("precision", "precision")
-_PARITY = Column("parity", "verdict")
-_RECORD = Column("record", "link")
-_ROOF = Column("share of roof", "roof_share", percent)
-_WHO = (_MACHINE, _SIZE, _ENGINE, _PRECISION)
-_PROOF = (Column("settings", "settings"), _RECORD)
+_COLUMNS = {
+    column.title: column
+    for column in (
+        Column("machine", "machine"),
+        Column("size, px", "size", sort="pixels"),
+        Column("engine", "engine"),
+        Column("precision", "precision"),
+        Column("parity", "verdict"),
+        Column("settings", "settings"),
+        Column("record", "link"),
+        Column("it/s", "rate", figure),
+        Column("an iteration", "seconds", seconds),
+        Column("\N{PLUS-MINUS SIGN}", "spread", percent),
+        Column("against reference", "faster", ratio),
+        Column("share of roof", "roof_share", percent),
+        Column("build", "build", seconds),
+        Column("first iteration", "first", seconds),
+        Column("capture", "capture", seconds),
+        Column("peak memory", "peak_bytes", lambda value: si(value, "B")),
+        Column("of the reference's", "memory_share", percent),
+        Column("kernel", "kernel"),
+        Column("conditions", "overrides"),
+        Column("layer", "layer"),
+        Column("channels", "channels", lambda value: f"{value:g}"),
+        Column("positions", "positions", lambda value: f"{value:,.0f}"),
+        Column("implementation", "implementation"),
+        Column("a launch", "seconds", seconds),
+        Column("against eager", "against_eager", ratio),
+        Column("moved", "moved", lambda value: si(value, "B/s")),
+        Column("computed", "computed", lambda value: si(value, "FLOP/s")),
+        Column("part", "part"),
+        Column("time", "part_seconds", seconds),
+        Column("share", "part_share", percent),
+        *(Column(title, name, seconds) for name, title in plots.RUNS.items()),
+        Column("nearest to its limit", "nearest"),
+        Column("of the limit", "used", percent),
+        Column("PSNR, dB", "psnr", figure),
+        Column("against", "oracle"),
+        Column("roof", "roof"),
+        Column("reached", "reached", sort="value"),
+    )
+}
 
-_SPEED = (
-    *_WHO,
-    Column("it/s", "rate", figure),
-    _PARITY,
-    Column("an iteration", "seconds", seconds),
-    Column("\N{PLUS-MINUS SIGN}", "spread", percent),
-    Column("against reference", "faster", ratio),
-    _ROOF,
-    Column("build", "build", seconds),
-    Column("first iteration", "first", seconds),
-    Column("capture", "capture", seconds),
-    *_PROOF,
+
+def _columns(*titles: str) -> list[Column]:
+    return [_COLUMNS[title] for title in titles]
+
+
+_WHO, _PROOF = ("machine", "size, px", "engine", "precision"), ("settings", "record")
+_SPEED = _columns(
+    *_WHO, "it/s", "parity", "an iteration", "\N{PLUS-MINUS SIGN}", "against reference",
+    "share of roof", "build", "first iteration", "capture", *_PROOF,
+)  # fmt: skip
+_MEMORY = _columns(*_WHO, "peak memory", "of the reference's", *_PROOF)
+_KERNELS = _columns(
+    "machine", "kernel", "conditions", "layer", "size, px", "channels", "positions", "precision",
+    "implementation", "a launch", "against eager", "share of roof", "moved", "computed", "parity",
+    "record",
+)  # fmt: skip
+_PARTS = _columns(*_WHO, "part", "time", "share", *_PROOF)
+_RUNS = _columns(*_WHO, *plots.RUNS.values(), "parity", *_PROOF)
+_VERDICTS = _columns(
+    *_WHO, "parity", "nearest to its limit", "of the limit", "PSNR, dB", "against", *_PROOF
 )
-_MEMORY = (
-    *_WHO,
-    Column("peak memory", "peak_bytes", lambda value: si(value, "B")),
-    Column("of the reference's", "memory_share", percent),
-    *_PROOF,
-)
-_KERNELS = (
-    _MACHINE,
-    Column("kernel", "kernel"),
-    Column("conditions", "overrides"),
-    Column("layer", "layer"),
-    _SIZE,
-    Column("channels", "channels", lambda value: f"{value:g}"),
-    Column("positions", "positions", lambda value: f"{value:,.0f}"),
-    _PRECISION,
-    Column("implementation", "implementation"),
-    Column("time", "seconds", seconds),
-    Column("against eager", "against_eager", ratio),
-    _ROOF,
-    Column("moved", "moved", lambda value: si(value, "B/s")),
-    Column("computed", "computed", lambda value: si(value, "FLOP/s")),
-    _PARITY,
-    _RECORD,
-)
-_PARTS = (
-    *_WHO,
-    Column("part", "part"),
-    Column("time", "part_seconds", seconds),
-    Column("share", "part_share", percent),
-    *_PROOF,
-)
-_RUNS = (
-    *_WHO,
-    *(Column(title, name, seconds) for name, title in plots.RUNS.items()),
-    _PARITY,
-    *_PROOF,
-)
-_VERDICTS = (
-    *_WHO,
-    _PARITY,
-    Column("nearest to its limit", "nearest"),
-    Column("of the limit", "used", percent),
-    Column("PSNR, dB", "psnr", figure),
-    Column("against", "oracle"),
-    *_PROOF,
-)
-_ROOFS = (_MACHINE, Column("roof", "roof"), Column("reached", "reached", sort="value"), _RECORD)
+_ROOFS = _columns("machine", "roof", "reached", "record")
 _LOSS = "Seconds until the loss that the reference has after so many iterations"
 _REACHED = re.compile(r"seconds_to_(\d+)(?:_plus_([\d.]+)_percent)?")
 _SUITES = ("iteration", "sizes", "kernels", "time-to-loss", "stylize", "parity")
@@ -116,7 +111,9 @@ def sections(frame: pd.DataFrame, stored: Sequence[Stored]) -> dict[str, Section
     sizes = _first(suites["sizes"], iteration)
     memory = _first(*(rows[rows["peak_bytes"] > 0] for rows in (suites["sizes"], iteration)))
     parts = _first(plots.parts_of(iteration), plots.parts_of(frame))
-    kernels = _section(_kernels(suites["kernels"]), "Kernels", _KERNELS, plots.roof_shares, "size")
+    launches = suites["kernels"].assign(kind=plots.kernel_names)
+    launches = launches.sort_values(["machine", "pixels", "kind", "rank"], na_position="first")
+    kernels = _section(launches, "Kernels", _KERNELS, plots.roof_shares, "size")
     return {
         "speed": _section(iteration, "Iterations", _SPEED, plots.rate_bars),
         "sizes": _section(sizes, "Iterations by size", _SPEED, plots.rate_by_size),
@@ -149,30 +146,18 @@ def _section(
     return Section(charts, table(caption, columns, rows), rows.empty)
 
 
-def _kernels(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows in the order of kernels, with what each moves and computes a second."""
-    rows = rows.assign(
-        kind=plots.kernel_names(rows),
-        moved=rows["bytes"] * rows["rate"],
-        computed=rows["flops"] * rows["rate"],
-    )
-    return rows.sort_values(["machine", "pixels", "kind", "rank"], na_position="first")
-
-
 def _roofs(frame: pd.DataFrame, stored: Sequence[Stored]) -> list[Table]:
     """The measured roofs of every record that the rows come from."""
     lines = [
         {
-            "machine": machine,
+            "machine": row["machine"],
             "roof": " ".join(filter(None, (roof.what, roof.precision, size))),
             "reached": si(roof.value, roof.unit),
             "value": roof.value,
-            "link": link,
+            "link": row["link"],
         }
-        for _, index, machine, link in frame.drop_duplicates("record")[
-            ["record", "machine", "link"]
-        ].itertuples()
-        for roof in stored[index].record.roofs
+        for row in frame.drop_duplicates("record").to_dict("records")
+        for roof in stored[row["record"]].record.roofs
         for size in [f"{roof.width} x {roof.height}" if roof.width and roof.height else ""]
     ]
     return table("Measured roofs", _ROOFS, pd.DataFrame(lines))
@@ -196,4 +181,5 @@ def _times_to_loss(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
             sooner.append(Column(f"sooner than reference, {title}", f"sooner {name}", ratio))
             ratios = beside(rows, theirs, ["record", "init"], name) / rows[name]
             rows = rows.assign(**{f"sooner {name}": ratios})
-    return rows, [_MACHINE, _ENGINE, _PRECISION, *reached, *sooner, _PARITY, *_PROOF]
+    who, proof = _columns("machine", "engine", "precision"), _columns("parity", *_PROOF)
+    return rows, [*who, *reached, *sooner, *proof]

@@ -14,7 +14,7 @@ from stylebench.bench.report import page
 from stylebench.bench.report.page import ReportError, render, write_report
 from stylebench.cli.app import main
 
-from .conftest import CPU, HOSTILE, PASSED, record
+from .conftest import CPU, HOSTILE, PASSED, record, timing
 
 pytest.importorskip("plotly", reason="the extra 'report' is not installed")
 
@@ -59,6 +59,27 @@ def test_every_link_within_the_page_leads_somewhere(text):
 
 def test_the_same_records_make_the_same_page(results, text):
     assert render(*load_records(results)) == text
+
+
+def test_the_headline_is_a_figure_with_its_conditions_ratio_and_proof(text):
+    cards = text[text.index('<section id="headline"') : text.index('<section id="speed">')]
+    (card, _) = re.findall(r"<article.*?</article>", cards, re.DOTALL)
+    assert "<h2>Example CPU, 2 cores</h2>" in card
+    lines = re.findall(r"<(?:p|li).*?>(.*?)</(?:p|li)>", card)
+    assert [re.sub("<.*?>", "", line) for line in lines] == [
+        "3.45 it/s",
+        "fused bf16, 512 \N{MULTIPLICATION SIGN} 384, L-BFGS, history 100",
+        "4.31 \N{MULTIPLICATION SIGN} the reference, 0.801 it/s",
+        "86.2 % of the measured roof",
+        "parity \N{CHECK MARK} passed, 2 checks",
+        "record of 2026-03-14 0123456",
+    ]
+
+
+def test_a_machine_whose_fused_engine_has_no_proven_time_says_so():
+    failed = Case("a", {"engine": "fused"}, "failed", parity=PASSED, timing=timing(1.0))
+    page = render([Stored(Path("a.json"), record("iteration", CPU, [failed]))], [])
+    assert "no fused case with a passing parity block" in page
 
 
 def test_each_record_tells_what_ran_where_and_every_sample(text):
