@@ -15,6 +15,9 @@ from stylebench.image.files import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
+#: A file beside the machines' folders that is no record: figures of other implementations.
+PEERS = "peers.json"
+
 #: Version -> function from a record of that version, as parsed JSON, to one of the next.
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda old: {**old, "version": 2},  # which adds what may be absent
@@ -121,16 +124,17 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder of records")
-        files.update(dict.fromkeys(sorted(path.rglob("*.json")) if path.is_dir() else [path]))
+        below = sorted(file for file in path.rglob("*.json") if file.name != PEERS)
+        files.update(dict.fromkeys(below if path.is_dir() else [path]))
     return list(files)
 
 
 _TIMING = ("median", "q1", "q3", "spread", "samples")
+_SETUP = ("build", "first", "capture")
 #: Columns that a frame of results always has, also without a record.
 _COLUMNS = (
     "suite", "machine", "device", "started", "quick", "commit", "torch", "path", "case", "status",
-    *_TIMING, "rate", "parity", "peak_bytes", "roof_share", "flops", "bytes", "build", "first",
-    "capture",
+    *_TIMING, "rate", "parity", "peak_bytes", "roof_share", "flops", "bytes", *_SETUP,
 )  # fmt: skip
 
 
@@ -144,12 +148,17 @@ def load_results(*paths: str | Path) -> pd.DataFrame:
     """
     import warnings
 
-    import pandas as pd
-
     stored, faults = load_records(*paths)
     for fault in faults:
         warnings.warn(f"left out: {fault}", stacklevel=2)
-    rows = [row for each in stored for row in _rows(each)]
+    return results_frame(stored)
+
+
+def results_frame(stored: Iterable[Stored]) -> pd.DataFrame:
+    """The frame of ``load_results`` from records already read, one row a case in their order."""
+    import pandas as pd
+
+    rows = [row for one in stored for row in _rows(one)]
     columns = dict.fromkeys([*_COLUMNS, *(name for row in rows for name in row)])
     return pd.DataFrame(rows, columns=list(columns))
 
@@ -169,6 +178,7 @@ def _rows(stored: Stored) -> list[dict[str, Any]]:
     rows = []
     for case in record.cases:
         figures = {
+            **dict.fromkeys((*_TIMING, "rate", *_SETUP), None),  # no parameter passes for a time
             "case": case.name,
             "status": case.status,
             "parity": None if case.parity is None else case.parity.passed,

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import pandas as pd
 from PIL import Image, ImageChops
 
-from stylebench.bench.report.rows import Row, labels
-from stylebench.bench.report.tables import Cell, source, verdict
+from stylebench.bench.report.frame import labels
 
 _LARGEST = 1024  # px; a page has many pictures
 _SMALL = 192  # px, of content and style
 _AMPLIFIED = 10
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """One picture, as a data URI, with its size in px."""
 
     uri: str
@@ -27,75 +25,60 @@ class Picture:
     height: int
 
 
-@dataclass(frozen=True)
-class Exhibit:
-    """A pair to be compared; content and style are None where the record has none."""
+def exhibits(frame: pd.DataFrame, folders: list[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows with pictures, and a line for every row whose pictures cannot be shown.
 
-    label: str
-    machine: str
-    reference: Picture
-    output: Picture
-    difference: Picture | None
-    content: Picture | None
-    style: Picture | None
-    parity: Cell
-    record: Cell
+    Rows have their ``label``, the pictures ``reference``, ``output``, ``difference`` (or None), and
+    ``origins``, the content and style where the record has them.
 
-
-def exhibits(rows: Iterable[Row]) -> tuple[list[Exhibit], list[str]]:
-    """What can be shown of the rows with pictures, and a line for every one that cannot."""
-    shown = [row for row in rows if {"reference", "output"} <= row.case.pictures.keys()]
+    Args:
+        frame: of ``page_frame``.
+        folders: of the records, by their index.
+    """
+    paired = frame["pictures"].map(lambda files: {"reference", "output"} <= files.keys())
+    rows = frame[paired.astype(bool)]
+    rows = rows.assign(label=labels(rows, ("engine", "precision", "size")))
+    records: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
     found, faults = [], []
-    for row, label in zip(shown, labels(shown, ("engine", "precision", "size")), strict=True):
+    for row in records:
         try:
-            found.append(_exhibit(row, label))
+            files = {
+                name: _opened(folders[row["record"]], file)
+                for name, file in row["pictures"].items()
+            }
         except (OSError, ValueError) as error:
-            faults.append(f"{row.stored.path}: pictures of {row.case.name}: {error}")
+            faults.append(f"{row['path']}: pictures of {row['case']}: {error}")
+        else:
+            found.append(row | _embedded_all(files))
     return found, faults
 
 
-def _exhibit(row: Row, label: str) -> Exhibit:
-    pictures = {name: _opened(row, file) for name, file in row.case.pictures.items()}
-    reference, output = pictures["reference"], pictures["output"]
-    small = {
-        name: _embedded(pictures[name], _SMALL) if name in pictures else None
-        for name in ("content", "style")
+def _embedded_all(files: dict[str, Image.Image]) -> dict[str, Any]:
+    reference, output = files["reference"], files["output"]
+    apart = None
+    if reference.size == output.size:  # of the files as they are, before the page compresses them
+        apart = ImageChops.difference(reference, output).point(lambda value: value * _AMPLIFIED)
+    return {
+        "reference": _embedded(reference, _LARGEST),
+        "output": _embedded(output, _LARGEST),
+        "difference": apart and _embedded(apart, _LARGEST),
+        "origins": {n: _embedded(files[n], _SMALL) for n in ("content", "style") if n in files},
     }
-    return Exhibit(
-        label,
-        row.machine,
-        _embedded(reference, _LARGEST),
-        _embedded(output, _LARGEST),
-        _difference(reference, output),
-        small["content"],
-        small["style"],
-        verdict(row.case),
-        source(row),
-    )
 
 
-def _opened(row: Row, file: str) -> Image.Image:
-    folder = row.stored.path.parent.resolve()
+def _opened(folder: Path, file: str) -> Image.Image:
     path = (folder / file).resolve()
     # A record from elsewhere must not put a file of this machine's into a page to be published.
-    if Path(file).is_absolute() or not path.is_relative_to(folder):
+    if Path(file).is_absolute() or not path.is_relative_to(folder.resolve()):
         raise ValueError(f"{file} is outside of the record's folder")
     with Image.open(path) as image:
         return image.convert("RGB")
 
 
-def _difference(reference: Image.Image, output: Image.Image) -> Picture | None:
-    # Of the files as they are, before the page compresses them.
-    if reference.size != output.size:
-        return None
-    apart = ImageChops.difference(reference, output).point(lambda value: value * _AMPLIFIED)
-    return _embedded(apart, _LARGEST)
-
-
 def _embedded(image: Image.Image, largest: int) -> Picture:
     image = image.copy()
     image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
-    held = io.BytesIO()
-    image.save(held, "WEBP", quality=90, method=4)
-    uri = "data:image/webp;base64," + base64.b64encode(held.getvalue()).decode("ascii")
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=90, method=4)
+    uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     return Picture(uri, *image.size)

@@ -32,6 +32,11 @@ def si(value: float, unit: str) -> str:
     return f"{figure(value)} {unit}"
 
 
+def seconds(value: float) -> str:
+    """``12.3 ms``."""
+    return si(value, "s")
+
+
 def percent(share: float) -> str:
     """``61.2 %`` of a share of 1."""
     return f"{figure(100 * share)} %"

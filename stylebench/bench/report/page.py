@@ -23,7 +23,7 @@ class ReportError(ValueError):
 
 
 def write_report(paths: Sequence[str | Path], folder: Path) -> Path:
-    """Write ``folder/index.html`` from every record below ``paths``; return where it is.
+    """Write ``folder/index.html`` from every record below ``paths``; return its path.
 
     Files that are no records are named on the page and otherwise left out.
 
@@ -48,15 +48,16 @@ def render(stored: Sequence[Stored], faults: Sequence[str]) -> str:
     import jinja2
     from plotly.offline import get_plotlyjs
 
+    from stylebench.bench.report import numbers, sources, tables
+    from stylebench.bench.report.frame import page_frame, renamed
     from stylebench.bench.report.gallery import exhibits
     from stylebench.bench.report.headline import headlines
-    from stylebench.bench.report.palette import COLOURS
-    from stylebench.bench.report.rows import gather
+    from stylebench.bench.report.palette import COLORS
     from stylebench.bench.report.sections import sections
-    from stylebench.bench.report.sources import sources
 
-    rows = gather(stored)
-    shown, unseen = exhibits(rows)
+    stored = renamed(stored)
+    frame = page_frame(stored)
+    shown, lost = exhibits(frame, [one.path.parent for one in stored])
     script = "\n".join((_TEMPLATE / name).read_text("utf-8") for name in _SCRIPTS)
     plotly = get_plotlyjs()
     environment = jinja2.Environment(
@@ -68,13 +69,16 @@ def render(stored: Sequence[Stored], faults: Sequence[str]) -> str:
     )
     environment.filters["json_block"] = _json_block
     return environment.get_template("page.html").render(
-        headlines=headlines(rows),
-        sections=sections(rows),
+        headlines=headlines(frame),
+        contents=sections(frame, stored),
         exhibits=shown,
-        sources=sources(stored),
-        faults=[*faults, *unseen],
-        newest=max((each.record.started[:10] for each in stored), default=""),
-        engines=COLOURS,
+        stored=stored,
+        faults=[*faults, *lost],
+        newest=max((one.record.started[:10] for one in stored), default=""),
+        engines=COLORS,
+        numbers=numbers,
+        sources=sources,
+        tables=tables,
         style=_trusted((_TEMPLATE / "page.css").read_text("utf-8")),
         script=_trusted(script),
         hashes=" ".join(f"'{_hash(text)}'" for text in (f"\n{script}\n", plotly)),
@@ -94,13 +98,13 @@ def _json_block(text: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """What the page's policy calls a script by; no other runs, whatever a record holds."""
+    """A script's name in the page's policy: no other script runs, whatever a record holds."""
     digest = hashlib.sha256(script.encode()).digest()
     return "sha256-" + base64.b64encode(digest).decode("ascii")
 
 
 @cache
 def _packed(script: str) -> str:
-    """Compressed for the page to unpack: plotly is 4.8 MB, and 2.0 MB so."""
+    """Compressed for the page to unpack: plotly's 4.8 MB become 2.0 MB."""
     packed = gzip.compress(script.encode(), compresslevel=9, mtime=0)
     return base64.b64encode(packed).decode("ascii")

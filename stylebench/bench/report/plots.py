@@ -1,114 +1,107 @@
-"""The charts: which cases each of them draws, and against what; one chart a machine."""
+"""The charts of one machine: the rows that each draws, and against what."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from stylebench.bench.report.charts import (
-    Chart,
-    Series,
-    bars,
-    dots,
-    engine_lines,
-    lines,
-    log_axis,
-    spare_look,
-)
-from stylebench.bench.report.numbers import figure, percent, ratio, si
-from stylebench.bench.report.palette import GREY, colour
-from stylebench.bench.report.rows import (
-    Row,
-    by_machine,
-    labels,
-    reference_of,
-    speed_up,
-    usual_size,
-)
+import pandas as pd
 
-Draw = Callable[[str, str, list[Row]], Chart | None]
+from stylebench.bench.report.charts import Axis, Chart, Looks, bars, dots, escaped, lines, log_axis
+from stylebench.bench.report.frame import labels, names, usual_size
+from stylebench.bench.report.numbers import figure, percent, ratio, si
+from stylebench.bench.report.palette import GREY, SPARE, color, line_styles
 
 _MOST_BARS = 16
 _APART = 1.5  # times the pixels; sizes nearer to each other than this would have overlapping marks
 
-
-def each_machine(slug: str, rows: Iterable[Row], draw: Draw) -> list[Chart]:
-    """``draw`` applied to every machine's rows; machines with nothing to draw are left out."""
-    drawn = [
-        draw(f"{slug}-{number}", machine, its_rows)
-        for number, (machine, its_rows) in enumerate(by_machine(rows).items())
-    ]
-    return [chart for chart in drawn if chart]
+#: Columns of the suite stylize -> what they are called.
+RUNS = {
+    "cold_seconds": "first run",
+    "warm_seconds": "later runs, median",
+    "first_iteration_seconds": "to the first iteration",
+}
 
 
-def rate_bars(slug: str, machine: str, rows: list[Row]) -> Chart | None:
+def _title(rows: pd.DataFrame, more: str = "size") -> str:
+    return ", ".join(filter(None, rows.iloc[0][["machine", more]]))
+
+
+def _tuples(rows: pd.DataFrame) -> Iterable[Any]:
+    return rows.itertuples()
+
+
+def _words(spell: Callable[[Any], str], rows: pd.DataFrame) -> list[str]:
+    return [spell(row) for row in _tuples(rows)]
+
+
+def _spare(points: pd.DataFrame, **marker: Any) -> Looks:
+    """Looks of series that are no engine."""
+    series = enumerate(points["series"].unique())
+    return {name: {"marker": {"color": SPARE[i % len(SPARE)], **marker}} for i, name in series}
+
+
+def _engine_lines(rows: pd.DataFrame, mode: str) -> Looks:
+    """Looks of the lines that ``rows`` begin: color for the engine, dash and symbol for more."""
+    rows = rows.drop_duplicates("series")
+    styles = line_styles(list(zip(rows["engine"], rows["precision"], strict=True)))
+    return {
+        row.series: {
+            "mode": mode,
+            "line": {"color": color(row.engine), "dash": dash, "width": 2},
+            "marker": {"color": color(row.engine), "symbol": symbol, "size": 7},
+        }
+        for row, (dash, symbol) in zip(_tuples(rows), styles, strict=True)
+    }
+
+
+def rate_bars(rows: pd.DataFrame) -> Chart | None:
     """Iterations a second at the usual size, fastest first, beside the ratio to the reference."""
-    timed = usual_size(row for row in rows if row.rate)
-    timed = sorted(timed, key=lambda row: -(row.rate or 0))[:_MOST_BARS]
-    if not timed:
+
+    def words(row: Any) -> str:
+        alone = row.anchor == row.reference or pd.isna(row.faster)
+        return figure(row.rate) + ("" if alone else f", {ratio(row.faster)}")
+
+    timed = usual_size(rows[rows["rate"] > 0]).nlargest(_MOST_BARS, "rate")
+    if timed.empty:
         return None
-    rates = [row.rate or 0 for row in timed]
-    series = Series(
-        "it/s", rates, labels(timed), [_rate_words(row, rows) for row in timed],
-        [row.file for row in timed],
-        {"marker": {"color": [colour(row.text("engine")) for row in timed]}},
-    )  # fmt: skip
+    points = timed.assign(x=timed["rate"], y=labels(timed), words=_words(words, timed), series="")
+    look = {"marker": {"color": [color(name) for name in timed["engine"]]},
+            "text": [*map(escaped, points["words"])], "textposition": "outside"}  # fmt: skip
     # Room to the right of the longest bar for its words.
-    axis = {"title": {"text": "it/s"}, "range": [0, 1.6 * max(rates)], "nticks": 6}
-    return bars(slug, _title(machine, timed), [series], axis, text=True)
+    axis = {"title": {"text": "it/s"}, "range": [0, 1.6 * timed["rate"].max()], "nticks": 6}
+    return bars(_title(timed), points, {"": look}, axis)
 
 
-def _rate_words(row: Row, rows: Iterable[Row]) -> str:
-    words = figure(row.rate or 0)
-    faster = None if row is reference_of(row, rows) else speed_up(row, rows)
-    return words if faster is None else f"{words}, {ratio(faster)}"
-
-
-def rate_by_size(slug: str, machine: str, rows: list[Row]) -> Chart | None:
+def rate_by_size(rows: pd.DataFrame) -> Chart | None:
     """Iterations a second against pixels, both logarithmic."""
-    return _by_size(
-        slug, machine, rows, lambda row: row.rate, lambda v: f"{figure(v)} it/s", "it/s"
-    )
+    return _by_size(rows, "rate", lambda value: f"{figure(value)} it/s", "it/s")
 
 
-def memory_by_size(slug: str, machine: str, rows: list[Row]) -> Chart | None:
+def memory_by_size(rows: pd.DataFrame) -> Chart | None:
     """Peak memory against pixels, both logarithmic."""
-    return _by_size(
-        slug, machine, rows, lambda row: row.case.peak_bytes, lambda v: si(v, "B"), "peak memory, B"
-    )
+    return _by_size(rows, "peak_bytes", lambda value: si(value, "B"), "peak memory, B")
 
 
 def _by_size(
-    slug: str,
-    machine: str,
-    rows: list[Row],
-    value: Callable[[Row], float | None],
-    spell: Callable[[float], str],
-    unit: str,
+    rows: pd.DataFrame, column: str, spell: Callable[[float], str], unit: str
 ) -> Chart | None:
-    drawn = [row for row in rows if row.pixels and value(row)]
+    drawn = rows[(rows["pixels"] > 0) & (rows[column] > 0)].sort_values(["rank", "pixels"])
+    if drawn.empty:
+        return None
     # Named over all of them at once, so that a line's name is the same at every size.
-    groups = _lines_of(drawn)
-    looks = engine_lines([points[0] for points in groups.values()])
-    series = [
-        Series(
-            name,
-            [row.pixels for row in points],
-            [value(row) for row in points],
-            [f"{name}, {row.text('size')}: {spell(value(row) or 0)}" for row in points],
-            [row.file for row in points],
-            look,
-        )
-        for (name, points), look in zip(groups.items(), looks, strict=True)
-    ]
-    y = log_axis(unit, [value(row) for row in drawn])
-    return lines(slug, machine, series, _sizes_axis(drawn), y) if series else None
+    varying = ("preset", "optimizer", "history", "pooling", "overrides")
+    points = drawn.assign(x=drawn["pixels"], y=drawn[column], series=names(drawn, varying=varying))
+    points["words"] = _words(lambda row: f"{row.series}, {row.size}: {spell(row.y)}", points)
+    looks = _engine_lines(points, "lines+markers")
+    return lines(
+        rows.iloc[0]["machine"], points, looks, _sizes_axis(drawn), log_axis(unit, points["y"])
+    )
 
 
-def _sizes_axis(rows: Iterable[Row]) -> dict[str, Any]:
+def _sizes_axis(rows: pd.DataFrame) -> Axis:
     """Pixels on a logarithmic scale, marked with the sides of the sizes that were measured."""
-    sides = {row.pixels: row.side for row in rows if row.pixels}
+    sides = dict(zip(rows["pixels"], rows["side"], strict=True))
     marks: list[float] = []
     for pixels in sorted(sides):
         if not marks or pixels > _APART * marks[-1]:
@@ -121,164 +114,100 @@ def _sizes_axis(rows: Iterable[Row]) -> dict[str, Any]:
     }
 
 
-def _lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows that differ in nothing but their size, under the name that they share."""
-    varying = [
-        name
-        for name in ("preset", "optimizer", "history", "pooling", "conditions")
-        if len({row.text(name) for row in rows}) > 1
-    ]
-    groups: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row.rank, row.pixels or 0)):
-        words = [row.text(name) for name in ("engine", "precision", *varying)]
-        groups.setdefault(" ".join(filter(None, words)) or row.case.name, []).append(row)
-    return groups
-
-
-def roof_shares(slug: str, machine: str, rows: list[Row]) -> Chart | None:
-    """The share of the measured roof at one size, a line of dots a kernel, layer and precision."""
-    shared = [row for row in rows if row.case.roof_share is not None]
-    shared.sort(key=kernel_name)
-    kinds = {row.text("implementation"): None for row in sorted(shared, key=lambda row: row.rank)}
-    series = []
-    for kind in kinds:
-        its = [
-            (kernel_name(row), row.case.roof_share or 0, row.file)
-            for row in shared
-            if row.text("implementation") == kind
-        ]
-        series.append(
-            Series(
-                kind or "kernel",
-                [100 * share for _, share, _ in its],
-                [name for name, _, _ in its],
-                [f"{kind} {name}: {percent(share)}" for name, share, _ in its],
-                [file for _, _, file in its],
-                {"marker": {"color": colour(kind), "size": 10}},
-            )
-        )
-    most = max((row.case.roof_share or 0 for row in shared), default=0)
-    axis = {"title": {"text": "% of roof"}, "dtick": 25, "range": [0, max(103, 103 * most)]}
-    return dots(slug, _title(machine, shared), series, axis) if series else None
-
-
-def kernel_name(row: Row) -> str:
-    """``gram relu1_1 bf16``."""
-    words = [row.text(name) for name in ("kernel", "layer", "precision", "conditions")]
-    return " ".join(filter(None, words)) or row.case.name
-
-
-def parts_of_iteration(slug: str, machine: str, rows: list[Row]) -> Chart | None:
-    """Where an iteration's time goes at the usual size, parts stacked."""
-    split = usual_size(row for row in rows if row.case.parts)[:_MOST_BARS]
-    names = labels(split)
-    series = []
-    for index, part in enumerate(dict.fromkeys(part for row in split for part in row.case.parts)):
-        its = [
-            (name, row.case.parts[part], row.file)
-            for name, row in zip(names, split, strict=True)
-            if part in row.case.parts
-        ]
-        series.append(
-            Series(
-                part,
-                [1e3 * seconds for _, seconds, _ in its],
-                [name for name, _, _ in its],
-                [f"{name}, {part}: {si(seconds, 's')}" for name, seconds, _ in its],
-                [file for _, _, file in its],
-                spare_look(index),
-            )
-        )
-    axis = {"title": {"text": "ms an iteration"}, "rangemode": "tozero"}
-    return bars(slug, _title(machine, split), series, axis) if series else None
-
-
-def loss_curves(slug: str, machine: str, rows: list[Row]) -> Chart | None:
-    """Loss, as the fp32 reference judges it, against seconds."""
-    curved = [row for row in rows if row.case.curve]
-    series = [
-        Series(
-            name,
-            [point.seconds for point in row.case.curve],
-            [point.loss for point in row.case.curve],
-            [
-                f"{name}, iteration {point.iteration}: {figure(point.loss)} "
-                f"after {si(point.seconds, 's')}"
-                for point in row.case.curve
-            ],
-            [row.file] * len(row.case.curve),
-            {**look, "mode": "lines"},
-        )
-        for name, row, look in zip(labels(curved), curved, engine_lines(curved), strict=True)
-    ]
-    if not series:
+def roof_shares(rows: pd.DataFrame) -> Chart | None:
+    """The share of the measured roof at one size, a row of dots a kernel, layer and precision."""
+    shared = rows[rows["roof_share"].notna()]
+    if shared.empty:
         return None
-    longest = max(max(each.x) for each in series)
-    y = log_axis("loss", [point.loss for row in curved for point in row.case.curve])
+    kinds = shared["implementation"].replace("", "kernel")
+    points = shared.assign(x=100 * shared["roof_share"], y=kernel_names(shared), series=kinds)
+    points = points.sort_values(["rank", "y"])
+    points["words"] = _words(lambda row: f"{row.series} {row.y}: {percent(row.roof_share)}", points)
+    looks = {kind: {"marker": {"color": color(kind), "size": 10}} for kind in kinds}
+    limit = max(103.0, 1.03 * points["x"].max())
+    axis = {"title": {"text": "% of roof"}, "dtick": 25, "range": [0, limit]}
+    return dots(_title(shared), points, looks, axis)
+
+
+def kernel_names(rows: pd.DataFrame) -> list[str]:
+    """``gram relu1_1 bf16`` for each row."""
+    return names(rows, ("kernel", "layer", "precision", "overrides"), ())
+
+
+def parts_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a part of an iteration: ``part``, ``part_seconds``, ``part_share`` of the whole."""
+    split = rows.assign(part=rows["parts"].map(list))
+    split = split.explode("part").dropna(subset="part")
+    pairs = zip(split["part"], split["parts"], strict=True)
+    seconds = pd.Series([parts[name] for name, parts in pairs], split.index, dtype=float)
+    whole = split["parts"].map(lambda parts: sum(parts.values()) or 1.0)
+    return split.assign(part_seconds=seconds, part_share=seconds / whole)
+
+
+def parts_of_iteration(rows: pd.DataFrame) -> Chart | None:
+    """Where an iteration's time goes at the usual size, parts stacked; ``rows`` of ``parts_of``."""
+    cases = usual_size(rows.drop_duplicates("anchor")).head(_MOST_BARS)
+    named = dict(zip(cases["anchor"], labels(cases), strict=True))
+    points = rows[rows["anchor"].isin(named)]
+    points = points.assign(
+        x=1e3 * points["part_seconds"], y=points["anchor"].map(named), series=points["part"]
+    )
+    points["words"] = _words(lambda p: f"{p.y}, {p.part}: {si(p.part_seconds, 's')}", points)
+    axis = {"title": {"text": "ms an iteration"}, "rangemode": "tozero"}
+    return bars(_title(cases), points, _spare(points), axis)
+
+
+def loss_curves(rows: pd.DataFrame) -> Chart | None:
+    """Loss, as the fp32 reference judges it, against seconds."""
+    curved = rows[rows["curve"].astype(bool)]
+    if curved.empty:
+        return None
+    points = curved.assign(series=labels(curved)).explode("curve")
+    points["x"] = [float(point.seconds) for point in points["curve"]]
+    points["y"] = [float(point.loss) for point in points["curve"]]
+    points["words"] = _words(
+        lambda row: (
+            f"{row.series}, iteration {row.curve.iteration}: {figure(row.y)} after {si(row.x, 's')}"
+        ),
+        points,
+    )
+    longest = points["x"].max()
+    y = log_axis("loss", points["y"])
     x = {"title": {"text": "seconds"}, "range": [0, 1.02 * longest]}
-    starts = sorted({row.text("init") for row in curved} - {""})
-    title = f"{machine}, from {' and '.join(starts)}" if starts else machine
-    return lines(slug, title, [*series, *_target(curved, longest)], x, y)
+    looks = dict(_engine_lines(points, "lines"))
+    if targets := _targets(curved):
+        iterations, loss, file = max(targets)
+        name = f"reference after {iterations}"
+        words = f"the reference's loss after {iterations} iterations: {figure(loss)}"
+        level = {"x": [0.0, longest], "y": loss, "series": name, "words": words, "file": file}
+        points = pd.concat([points[list(level)], pd.DataFrame(level)])
+        looks[name] = {"mode": "lines", "line": {"color": GREY, "dash": "dot", "width": 1.5}}
+    return lines(_title(curved, "init"), points, looks, x, y)
 
 
-def _target(rows: Iterable[Row], longest: float) -> list[Series]:
-    """The loss that the reference has after its last mark, as a level line."""
-    marks = [
-        (int(found[1]), value, row.file)
-        for row in rows
-        for name, value in row.case.values.items()
-        if (found := re.fullmatch(r"target_(\d+)", name)) and value > 0
+def _targets(rows: pd.DataFrame) -> list[tuple[int, float, str]]:
+    """Iterations, the reference's loss after them, and the record, of every mark."""
+    marks = rows.filter(regex=r"^target_\d+$")
+    return [
+        (int(name.removeprefix("target_")), loss, file)
+        for name in map(str, marks)
+        for loss, file in zip(marks[name], rows["file"], strict=True)
+        if loss > 0
     ]
-    if not marks:
-        return []
-    iterations, loss, file = max(marks)
-    name = f"reference after {iterations}"
-    words = f"the reference's loss after {iterations} iterations: {figure(loss)}"
-    look = {"mode": "lines", "line": {"color": GREY, "dash": "dot", "width": 1.5}}
-    return [Series(name, [0, longest], [loss, loss], [words, words], [file, file], look)]
 
 
-#: Values of the suite stylize -> what they are called.
-RUNS = {
-    "cold_seconds": "first run",
-    "warm_seconds": "later runs, median",
-    "first_iteration_seconds": "to the first iteration",
-}
-
-
-def whole_runs(slug: str, machine: str, rows: list[Row]) -> Chart | None:
+def whole_runs(rows: pd.DataFrame) -> Chart | None:
     """Seconds from the shell to the saved image."""
-    ordered = sorted(rows, key=lambda row: row.rank)
-    series = []
-    for index, (key, words) in enumerate(RUNS.items()):
-        its = [(name, value, row) for name, row in zip(labels(ordered), ordered, strict=True)
-               if (value := row.number(key)) is not None]  # fmt: skip
-        if its:
-            series.append(
-                Series(
-                    words,
-                    [value for _, value, _ in its],
-                    [name for name, _, _ in its],
-                    [
-                        f"{name}, {_run_words(row, key)}: {si(value, 's')}"
-                        for name, value, row in its
-                    ],
-                    [row.file for _, _, row in its],
-                    spare_look(index, size=10),
-                )
-            )
+    points = rows.sort_values("rank", kind="stable").assign(y=labels)
+    points = points.melt(["y", "file", "sample_count"], [*RUNS], "run", "x").dropna(subset="x")
+    if points.empty:
+        return None
+    points["series"] = points["run"].map(RUNS)
+    points["words"] = _words(lambda row: f"{row.y}, {_run_words(row)}: {si(row.x, 's')}", points)
     axis = {"title": {"text": "seconds"}, "rangemode": "tozero"}
-    return dots(slug, machine, series, axis) if series else None
+    return dots(rows.iloc[0]["machine"], points, _spare(points, size=10), axis)
 
 
-def _run_words(row: Row, key: str) -> str:
-    """What a time of the suite stylize is called, with the number of runs behind a median."""
-    timing = row.case.timing
-    if key != "warm_seconds" or timing is None:
-        return RUNS[key]
-    return f"median of {len(timing.samples)} later runs"
-
-
-def _title(machine: str, rows: Sequence[Row]) -> str:
-    size = rows[0].text("size") if rows else ""
-    return f"{machine}, {size}" if size else machine
+def _run_words(row: Any) -> str:
+    median = row.run == "warm_seconds" and row.sample_count
+    return f"median of {row.sample_count} later runs" if median else RUNS[row.run]

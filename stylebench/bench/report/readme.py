@@ -1,32 +1,42 @@
-"""The README's table of results, generated from the records between two comments."""
+"""The README's table of results: the peers' figures and each machine's own, between two comments.
+
+``results/peers.json`` holds the figures of other implementations, measured by hand in one run.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from stylebench.bench.records.store import load_records
-from stylebench.bench.report.numbers import figure, percent, ratio, si
-from stylebench.bench.report.rows import Row, gather, labels, of_suite, speed_up
-from stylebench.bench.report.tables import verdict
+from stylebench.bench.records.store import PEERS, load_records
+from stylebench.bench.report.frame import page_frame, renamed
+from stylebench.bench.report.headline import headlines
+from stylebench.bench.report.numbers import TIMES, figure, ratio
 from stylebench.image.files import atomic_path
 
 BEGIN = "<!-- results: written by `make report` from results/, not by hand -->"
 END = "<!-- end of results -->"
 NONE = "No iterations recorded yet: `stylebench bench iteration` writes the first record."
 
-_ENGINES = ("reference", "compiled", "fused")
-_HEADINGS = ("machine", "size, px", "engine", "it/s", "an iteration", "against reference",
-             "peak memory", "parity", "record")  # fmt: skip
+_Row = tuple[str, str, str, str]
+_HEADINGS = ("implementation", "s an iteration", "against the fastest peer",
+             "against our reference")  # fmt: skip
+_OWN = (
+    "Rows with a link are machines' own records: one process, random weights unless stated, "
+    "against the reference engine of the same record."
+)
 
 
 def rewrite_readme(readme: Path, paths: Sequence[str | Path]) -> Path:
-    """Put the table of the records below ``paths`` between the two comments of ``readme``.
+    """Put the table of the results below ``paths`` between the two comments of ``readme``.
 
     Raises:
         FileNotFoundError: ``readme`` or a path does not exist.
-        ValueError: the comments are not there.
+        ValueError: the comments are not there, or ``peers.json`` is not as expected.
     """
     before, _, after = split_readme(readme)
     text = f"{before}{BEGIN}\n{results_table(paths, readme.parent)}\n{END}{after}"
@@ -36,7 +46,7 @@ def rewrite_readme(readme: Path, paths: Sequence[str | Path]) -> Path:
 
 
 def split_readme(readme: Path) -> tuple[str, str, str]:
-    """What comes before the first comment, between the two, and after the second.
+    """The text before the first comment, between the two, and after the second.
 
     Raises:
         ValueError: the comments are not there.
@@ -49,57 +59,64 @@ def split_readme(readme: Path) -> tuple[str, str, str]:
 
 
 def results_table(paths: Sequence[str | Path], folder: Path) -> str:
-    """The table in Markdown, with links to records relative to ``folder``.
+    """The table in Markdown below its conditions, with links relative to ``folder``.
 
-    One row a machine, size, engine and precision; other settings are named where they differ.
+    Rows are those of ``peers.json``, then the fused engine's best case on each machine that has a
+    record of iterations.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        ValueError: ``peers.json`` is not as expected.
     """
-    stored, _ = load_records(*paths)
-    its = of_suite(gather(stored), "iteration")
-    rows = [row for row in its if row.text("engine") in _ENGINES]
-    if not rows:
+    peers = [_peers(file, folder) for path in paths if (file := Path(path) / PEERS).is_file()]
+    frame = page_frame(renamed(load_records(*paths)[0]))
+    own = [_of_machine(best, folder) for best in headlines(frame).values() if best]
+    if not peers and not own:
         return NONE
-    lines = [_HEADINGS, ("---",) * len(_HEADINGS)]
-    lines += [_line(row, name, its, folder) for row, name in zip(rows, _names(rows), strict=True)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    above = [conditions for conditions, _ in peers] + [_OWN] * bool(own)
+    rows = [_HEADINGS, ("---", *("---:",) * 3), *(row for _, rows in peers for row in rows), *own]
+    return "\n".join([" ".join(above), "", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def _names(rows: Sequence[Row]) -> list[str]:
-    # The size has its own column; what else differs is said beside the engine.
-    return [
-        name.replace(row.text("size"), "").replace("  ", " ").strip()
-        for row, name in zip(rows, labels(rows), strict=True)
-    ]
+def _peers(path: Path, folder: Path) -> tuple[str, list[_Row]]:
+    """The conditions of a file of peers in a sentence, and its rows."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        told = [_cell(data[name]) for name in ("machine", "conditions", "method")]
+        rows = [(row["implementation"], row["kind"], float(row["seconds"])) for row in data["rows"]]
+        peer = min(seconds for _, kind, seconds in rows if kind == "peer")
+        reference = next(seconds for _, kind, seconds in rows if kind == "reference")
+        lines = [
+            (_cell(name), figure(seconds), _times(peer / seconds), _times(reference / seconds))
+            for name, _, seconds in rows
+        ]
+    except (LookupError, TypeError, ValueError, ArithmeticError, StopIteration) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{path}: expected machine, conditions, method, and rows of implementation, kind "
+            f"(peer, reference or ours) and seconds, with a peer and a reference ({what})"
+        ) from error
+    return f"{'; '.join(told)} ([figures]({_relative(path, folder)})).", lines
 
 
-def _line(row: Row, name: str, rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
-    faster = speed_up(row, rows)
-    link = os.path.relpath(row.stored.path.resolve(), folder.resolve()).replace(os.sep, "/")
-    quick = ", quick" if row.stored.record.quick else ""
-    cells = (
-        row.machine,
-        _ascii(row.text("size")),
-        name,
-        figure(row.rate) if row.rate else "-",
-        _iteration(row),
-        _ascii(ratio(faster)) if faster else "-",
-        si(row.case.peak_bytes, "B") if row.case.peak_bytes else "-",
-        verdict(row.case).text,
-    )
-    return (*map(_cell, cells), f"[{row.date}{quick}]({link})")
+def _of_machine(row: dict[str, Any], folder: Path) -> _Row:
+    link = f"[{_cell(row['machine'])}]({_relative(Path(row['path']), folder)})"
+    quick = "quick run" if row["quick"] else ""
+    words = (row["size"], row["history"] or row["optimizer"], row["overrides"], quick)
+    where = ", ".join([f"on {link}", *map(_cell, filter(None, words))])
+    faster = _times(row["faster"]) if row["faster"] > 0 else "-"
+    return f"stylebench {_cell(row['label'])} {where}", figure(row["seconds"]), "-", faster
 
 
-def _iteration(row: Row) -> str:
-    """The median with its 95 % interval."""
-    timing = row.case.timing
-    if not row.rate or timing is None:
-        return "-"
-    return f"{si(1 / row.rate, 's')} \N{PLUS-MINUS SIGN} {percent(timing.spread)}"
+def _relative(path: Path, folder: Path) -> str:
+    return os.path.relpath(path.resolve(), folder.resolve()).replace(os.sep, "/")
 
 
-def _ascii(text: str) -> str:
-    return text.replace("\N{MULTIPLICATION SIGN}", "x")
+def _times(value: float) -> str:
+    return ratio(value).replace(TIMES, "x")
 
 
 def _cell(text: str) -> str:
-    """Text that neither ends a cell nor is taken for HTML."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """Text that neither ends a cell or a link nor is taken for HTML."""
+    text = " ".join(text.replace(TIMES, "x").split()).replace("<", "&lt;")
+    return re.sub(r"([\\|\[\]])", r"\\\1", text)

@@ -1,180 +1,185 @@
-"""The sections of the page: what each shows, and the command that fills it."""
+"""The charts and tables of every section of the page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from stylebench.bench.report import columns, plots, run_columns
+import pandas as pd
+
+from stylebench.bench.records.store import Stored
+from stylebench.bench.report import plots
 from stylebench.bench.report.charts import Chart
-from stylebench.bench.report.rows import Row, of_suite
-from stylebench.bench.report.tables import Table
+from stylebench.bench.report.frame import beside
+from stylebench.bench.report.numbers import figure, percent, ratio, seconds, si
+from stylebench.bench.report.tables import Column, Table, table
+
+_COLUMNS = {
+    column.title: column
+    for column in (
+        Column("machine", "machine"),
+        Column("size, px", "size", sort="pixels"),
+        Column("engine", "engine"),
+        Column("precision", "precision"),
+        Column("parity", "verdict"),
+        Column("settings", "settings"),
+        Column("record", "link"),
+        Column("it/s", "rate", figure),
+        Column("an iteration", "seconds", seconds),
+        Column("\N{PLUS-MINUS SIGN}", "spread", percent),
+        Column("against reference", "faster", ratio),
+        Column("share of roof", "roof_share", percent),
+        Column("build", "build", seconds),
+        Column("first iteration", "first", seconds),
+        Column("capture", "capture", seconds),
+        Column("peak memory", "peak_bytes", lambda value: si(value, "B")),
+        Column("of the reference's", "memory_share", percent),
+        Column("kernel", "kernel"),
+        Column("conditions", "overrides"),
+        Column("layer", "layer"),
+        Column("channels", "channels", lambda value: f"{value:g}"),
+        Column("positions", "positions", lambda value: f"{value:,.0f}"),
+        Column("implementation", "implementation"),
+        Column("a launch", "seconds", seconds),
+        Column("against eager", "against_eager", ratio),
+        Column("moved", "moved", lambda value: si(value, "B/s")),
+        Column("computed", "computed", lambda value: si(value, "FLOP/s")),
+        Column("part", "part"),
+        Column("time", "part_seconds", seconds),
+        Column("share", "part_share", percent),
+        *(Column(title, name, seconds) for name, title in plots.RUNS.items()),
+        Column("nearest to its limit", "nearest"),
+        Column("of the limit", "used", percent),
+        Column("PSNR, dB", "psnr", figure),
+        Column("against", "oracle"),
+        Column("roof", "roof"),
+        Column("reached", "reached", sort="value"),
+    )
+}
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading, a line of what it says, charts, and the same numbers as tables.
+def _columns(*titles: str) -> list[Column]:
+    return [_COLUMNS[title] for title in titles]
+
+
+_WHO, _PROOF = ("machine", "size, px", "engine", "precision"), ("settings", "record")
+_SPEED = _columns(
+    *_WHO, "it/s", "parity", "an iteration", "\N{PLUS-MINUS SIGN}", "against reference",
+    "share of roof", "build", "first iteration", "capture", *_PROOF,
+)  # fmt: skip
+_MEMORY = _columns(*_WHO, "peak memory", "of the reference's", *_PROOF)
+_KERNELS = _columns(
+    "machine", "kernel", "conditions", "layer", "size, px", "channels", "positions", "precision",
+    "implementation", "a launch", "against eager", "share of roof", "moved", "computed", "parity",
+    "record",
+)  # fmt: skip
+_PARTS = _columns(*_WHO, "part", "time", "share", *_PROOF)
+_RUNS = _columns(*_WHO, *plots.RUNS.values(), "parity", *_PROOF)
+_VERDICTS = _columns(
+    *_WHO, "parity", "nearest to its limit", "of the limit", "PSNR, dB", "against", *_PROOF
+)
+_ROOFS = _columns("machine", "roof", "reached", "record")
+_LOSS = "Seconds until the loss that the reference has after so many iterations"
+_REACHED = re.compile(r"seconds_to_(\d+)(?:_plus_([\d.]+)_percent)?")
+_SUITES = ("iteration", "sizes", "kernels", "time-to-loss", "stylize", "parity")
+
+
+class Section(NamedTuple):
+    """The contents of one section; its words are in the template.
 
     Attributes:
-        id: its anchor.
-        title: its heading.
-        lead: one or two sentences.
-        command: what would fill it, where it is empty.
-        charts: one a machine, or a machine and size.
-        tables: folded away below charts, open where there are none.
-        lacking: that what the command measures is not there, though a table is.
+        charts: one a machine, or a machine and size or start.
+        tables: the same numbers, folded away below charts, open where there are none.
+        lacking: whether nothing that the section is about was measured.
     """
 
-    id: str
-    title: str
-    lead: str
-    command: str
-    charts: list[Chart] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    lacking: bool = False
-
-    @property
-    def empty(self) -> bool:
-        """Whether to say which command would fill it."""
-        return self.lacking or not (self.charts or self.tables)
+    charts: list[Chart]
+    tables: list[Table]
+    lacking: bool
 
 
-def sections(rows: Sequence[Row]) -> list[Section]:
-    """All of them, in the order of the page."""
-    return [
-        _speed(rows),
-        _sizes(rows),
-        _roof(rows),
-        _parts(rows),
-        _memory(rows),
-        _loss(rows),
-        _runs(rows),
-        _parity(rows),
+def sections(frame: pd.DataFrame, stored: Sequence[Stored]) -> dict[str, Section]:
+    """Anchor -> section.
+
+    Args:
+        frame: of ``page_frame``.
+        stored: the records that it was made of.
+    """
+    suites = {name: frame[frame["suite"] == name] for name in _SUITES}
+    iteration, (loss, marks) = suites["iteration"], _times_to_loss(suites["time-to-loss"])
+    sizes = _first(suites["sizes"], iteration)
+    memory = _first(*(rows[rows["peak_bytes"] > 0] for rows in (suites["sizes"], iteration)))
+    parts = _first(plots.parts_of(iteration), plots.parts_of(frame))
+    launches = suites["kernels"].assign(kind=plots.kernel_names)
+    launches = launches.sort_values(["machine", "pixels", "kind", "rank"], na_position="first")
+    kernels = _section(launches, "Kernels", _KERNELS, plots.roof_shares, "size")
+    return {
+        "speed": _section(iteration, "Iterations", _SPEED, plots.rate_bars),
+        "sizes": _section(sizes, "Iterations by size", _SPEED, plots.rate_by_size),
+        "roof": kernels._replace(tables=kernels.tables + _roofs(frame, stored)),
+        "parts": _section(parts, "Parts of an iteration", _PARTS, plots.parts_of_iteration),
+        "memory": _section(memory, "Peak memory", _MEMORY, plots.memory_by_size),
+        "loss": _section(loss, _LOSS, marks, plots.loss_curves, "init"),
+        "runs": _section(
+            suites["stylize"], "From the shell to the saved image", _RUNS, plots.whole_runs
+        ),
+        "parity": _section(suites["parity"], "Parity by case", _VERDICTS),
+    }
+
+
+def _first(*candidates: pd.DataFrame) -> pd.DataFrame:
+    """The first that has rows; the last where none has."""
+    return next((rows for rows in candidates if len(rows)), candidates[-1])
+
+
+def _section(
+    rows: pd.DataFrame,
+    caption: str,
+    columns: Sequence[Column],
+    draw: Callable[[pd.DataFrame], Chart | None] | None = None,
+    by: str = "machine",
+) -> Section:
+    """``rows`` as a table, and drawn for each machine and each value of ``by``."""
+    parts = [part for _, part in rows.groupby(["machine", by], sort=False)] if draw else []
+    charts = [chart for part in parts if draw and (chart := draw(part))]
+    return Section(charts, table(caption, columns, rows), rows.empty)
+
+
+def _roofs(frame: pd.DataFrame, stored: Sequence[Stored]) -> list[Table]:
+    """The measured roofs of every record that the rows come from."""
+    lines = [
+        {
+            "machine": row["machine"],
+            "roof": " ".join(filter(None, (roof.what, roof.precision, size))),
+            "reached": si(roof.value, roof.unit),
+            "value": roof.value,
+            "link": row["link"],
+        }
+        for row in frame.drop_duplicates("record").to_dict("records")
+        for roof in stored[row["record"]].record.roofs
+        for size in [f"{roof.width} x {roof.height}" if roof.width and roof.height else ""]
     ]
+    return table("Measured roofs", _ROOFS, pd.DataFrame(lines))
 
 
-def _found(*tables: Table | None) -> list[Table]:
-    return [table for table in tables if table]
+def _times_to_loss(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
+    """Columns of seconds until the loss that the reference has after so many iterations.
 
-
-def _speed(rows: Sequence[Row]) -> Section:
-    its = of_suite(rows, "iteration")
-    return Section(
-        "speed",
-        "Iterations a second",
-        "One iteration is one loss, one gradient and one step of the optimiser. Bars are at the "
-        "size nearest to 512 px, with the ratio to the reference; the table has every size.",
-        "stylebench bench iteration",
-        plots.each_machine("speed", its, plots.rate_bars),
-        _found(columns.speeds("Iterations", its)),
-    )
-
-
-def _sizes(rows: Sequence[Row]) -> Section:
-    its = of_suite(rows, "sizes") or of_suite(rows, "iteration")
-    return Section(
-        "sizes",
-        "Against size",
-        "Both axes are logarithmic, and sizes lie as far apart as their pixels: a cost that grows "
-        "with the pixels and no faster is a straight line.",
-        "stylebench bench sizes",
-        plots.each_machine("sizes", its, plots.rate_by_size),
-        _found(columns.speeds("Iterations by size", its)),
-    )
-
-
-def _roof(rows: Sequence[Row]) -> Section:
-    its = sorted(
-        of_suite(rows, "kernels"),
-        key=lambda row: (row.machine, row.pixels or 0, plots.kernel_name(row), row.rank),
-    )
-    sizes = dict.fromkeys(row.text("size") for row in its)
-    return Section(
-        "roof",
-        "Kernels against the roof",
-        "The roof is the copy or the matrix product that the same machine reached in the same run, "
-        "whichever bounds the kernel.",
-        "stylebench bench kernels",
-        [
-            chart
-            for number, size in enumerate(sizes)
-            for chart in _of_size(its, size, f"roof-{number}", plots.roof_shares)
-        ],
-        _found(columns.kernels(its), columns.roofs(rows)),
-        lacking=not its,
-    )
-
-
-def _of_size(rows: Sequence[Row], size: str, slug: str, draw: plots.Draw) -> list[Chart]:
-    """A chart a machine: two sizes on one would double its lines, and their names, on a phone."""
-    return plots.each_machine(slug, [row for row in rows if row.text("size") == size], draw)
-
-
-def _parts(rows: Sequence[Row]) -> Section:
-    split = [row for row in rows if row.case.parts]
-    its = of_suite(split, "iteration") or split  # another suite's would show each of them twice
-    return Section(
-        "parts",
-        "Where an iteration's time goes",
-        "At the size nearest to 512 px.",
-        "stylebench bench iteration",
-        plots.each_machine("parts", its, plots.parts_of_iteration),
-        _found(columns.parts(its)),
-    )
-
-
-def _memory(rows: Sequence[Row]) -> Section:
-    sizes = of_suite(rows, "sizes")
-    its = sizes if any(row.case.peak_bytes for row in sizes) else of_suite(rows, "iteration")
-    return Section(
-        "memory",
-        "Memory",
-        "The most that an engine takes, its set-up included.",
-        "stylebench bench sizes",
-        plots.each_machine("memory", its, plots.memory_by_size),
-        _found(columns.memory(its)),
-    )
-
-
-def _loss(rows: Sequence[Row]) -> Section:
-    its = of_suite(rows, "time-to-loss")
-    starts = sorted({row.text("init") for row in its})
-    return Section(
-        "loss",
-        "Time to the reference's loss",
-        "Every loss is judged by the fp32 reference, so that engines cannot flatter themselves. "
-        "A percentage is how much more than the reference's loss is allowed.",
-        "stylebench bench time-to-loss",
-        [chart for start in starts for chart in _curves(its, start)],
-        _found(run_columns.times_to_loss(its)),
-    )
-
-
-def _curves(rows: Sequence[Row], start: str) -> list[Chart]:
-    """A chart a machine; losses from one start say nothing about those from another."""
-    those = [row for row in rows if row.text("init") == start]
-    return plots.each_machine(f"loss-{start}" if start else "loss", those, plots.loss_curves)
-
-
-def _runs(rows: Sequence[Row]) -> Section:
-    its = of_suite(rows, "stylize")
-    return Section(
-        "runs",
-        "From the shell to the saved image",
-        "Whole runs of the command, with the imports, the compilation and the writing.",
-        "stylebench bench stylize",
-        plots.each_machine("runs", its, plots.whole_runs),
-        _found(run_columns.whole_runs(its)),
-    )
-
-
-def _parity(rows: Sequence[Row]) -> Section:
-    its = of_suite(rows, "parity")
-    return Section(
-        "parity",
-        "Parity",
-        "What was compared with the oracle, and the check that came nearest to its limit. "
-        "A case that fails has no time anywhere on this page.",
-        "stylebench bench parity",
-        tables=_found(columns.verdicts(its)),
-    )
+    For the last such loss there is also how many times sooner it is reached than by the reference
+    engine that ran beside it from the same start.
+    """
+    names = map(str, rows.dropna(axis="columns", how="all"))
+    matches = map(_REACHED.fullmatch, names)
+    marks = sorted((int(match[1]), match[2] or "", match[0]) for match in matches if match)
+    reached, sooner = [], []
+    for iterations, slack, name in marks:
+        title = f"{iterations} + {slack} %" if slack else f"{iterations}"
+        reached.append(Column(f"to loss at {title}", name, seconds))
+        if iterations == marks[-1][0]:
+            theirs = rows[rows["engine"] == "reference"].sort_values(name)
+            sooner.append(Column(f"sooner than reference, {title}", f"sooner {name}", ratio))
+            ratios = beside(rows, theirs, ["record", "init"], name) / rows[name]
+            rows = rows.assign(**{f"sooner {name}": ratios})
+    who, proof = _columns("machine", "engine", "precision"), _columns("parity", *_PROOF)
+    return rows, [*who, *reached, *sooner, *proof]

@@ -1,138 +1,60 @@
-"""The records behind the page: machine, software, code, command, and every sample."""
+"""The records behind the page: machine, software, code, and how each time was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
-from stylebench.bench.records.record import Case, Machine, Record, State
-from stylebench.bench.records.store import Stored
-from stylebench.bench.report.numbers import percent, si
-from stylebench.bench.report.tables import Cell, commit, verdict
+from stylebench.bench.records.record import Record, Timing
+from stylebench.bench.report.numbers import percent, seconds, si
 
-Facts = list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One case of a record, with its samples in the order taken."""
-
-    anchor: str
-    name: str
-    parity: Cell
-    note: str
-    timing: str
-    samples: str
+# The last word of a field's name -> the unit, and what one of the field's is of it.
+_UNITS = {"bytes": ("B", 1), "w": ("W", 1), "mhz": ("Hz", 1e6), "c": ("\N{DEGREE SIGN}C", 1)}
 
 
-@dataclass(frozen=True)
-class Source:
-    """One record."""
-
-    anchor: str
-    file: str
-    suite: str
-    date: str
-    commit: str
-    remarks: str
-    command: str
-    machine: Facts
-    software: Facts
-    run: Facts
-    cases: list[Measured]
-
-
-def sources(stored: Sequence[Stored]) -> list[Source]:
-    """One a record, in the order given; anchors are those that rows lead to."""
-    return [_source(each, f"record-{index}") for index, each in enumerate(stored)]
+def facts(record: Record) -> dict[str, dict[str, str]]:
+    """Heading -> name -> what the record tells, less the fields that are empty."""
+    code = record.code
+    run = {
+        "started": record.started,
+        "took": seconds(record.seconds),
+        "commit": code.commit,
+        "changes": "uncommitted" if code.dirty else None,
+        "sources": f"sha256 {code.sha256[:16]}",
+        "schema": record.version,
+    }
+    machine = {name: value for name, value in asdict(record.machine).items() if name != "slug"}
+    return {
+        "Machine": _spelled(machine),
+        "Software": _spelled(asdict(record.software)),
+        "Run": _spelled(run),
+    }
 
 
-def _source(stored: Stored, anchor: str) -> Source:
-    record = stored.record
-    remarks = ["quick run"] * record.quick + ["cut short"] * (not record.complete)
-    return Source(
-        anchor,
-        stored.path.as_posix(),
-        record.suite,
-        record.started[:10],
-        commit(record),
-        ", ".join(remarks),
-        record.command,
-        _machine(record.machine),
-        _software(record),
-        _run(record),
-        [_measured(case, f"{anchor}-{index}") for index, case in enumerate(record.cases)],
-    )
+def _spelled(fields: Mapping[str, Any]) -> dict[str, str]:
+    words = {}
+    for name, value in fields.items():
+        *name_words, unit = name.split("_")
+        if isinstance(value, Mapping):  # a state
+            words[name] = ", ".join(f"{key} {text}" for key, text in _spelled(value).items())
+        elif isinstance(value, list):
+            words[name] = " ".join(value)
+        elif unit in _UNITS and value is not None:
+            symbol, scale = _UNITS[unit]
+            words[" ".join(name_words)] = si(value * scale, symbol)
+        elif value is not None:
+            words[name] = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return {name: text for name, text in words.items() if text}
 
 
-def _filled(pairs: Iterable[tuple[str, object]]) -> Facts:
-    return [(name, str(value)) for name, value in pairs if value not in (None, "")]
-
-
-def _machine(machine: Machine) -> Facts:
-    def size(count: int | None) -> str:
-        return si(count, "B") if count else ""
-
-    return _filled(
-        [
-            ("name", machine.name),
-            ("device", machine.device),
-            ("processor", machine.cpu),
-            ("cores", machine.cores),
-            ("instructions", " ".join(machine.instructions)),
-            ("memory", size(machine.memory_bytes)),
-            ("GPU", machine.gpu),
-            ("GPU memory", size(machine.gpu_memory_bytes)),
-            ("multiprocessors", machine.multiprocessors),
-            ("capability", machine.capability),
-            ("L2", size(machine.l2_bytes)),
-            ("power limit", si(machine.power_limit_w, "W") if machine.power_limit_w else ""),
-            ("before", _state(machine.before)),
-            ("after", _state(machine.after)),
-        ]
-    )
-
-
-def _state(state: State) -> str:
-    readings = (
-        (state.clock_mhz, "MHz"),
-        (state.memory_clock_mhz, "MHz memory"),
-        (state.temperature_c, "\N{DEGREE SIGN}C"),
-        (state.power_w, "W"),
-        (state.load, "load a core"),
-    )
-    words = [f"{value:,.4g} {unit}" for value, unit in readings if value is not None]
-    return ", ".join(words + [f"throttled: {reason}" for reason in state.throttle])
-
-
-def _software(record: Record) -> Facts:
-    fields = ("stylebench", "torch", "triton", "cuda", "cudnn", "driver", "python", "os")
-    return _filled((name, getattr(record.software, name)) for name in fields)
-
-
-def _run(record: Record) -> Facts:
-    return _filled(
-        [
-            ("started", record.started),
-            ("took", si(record.seconds, "s")),
-            ("commit", record.code.commit),
-            ("changes", "uncommitted" if record.code.dirty else ""),
-            ("sources", f"sha256 {record.code.sha256[:16]}"),
-            ("schema", record.version),
-        ]
-    )
-
-
-def _measured(case: Case, anchor: str) -> Measured:
-    timing, words, samples = case.timing, "", ""
-    if timing:
-        words = (
-            f"{si(timing.median, 's')} (quartiles {si(timing.q1, 's')} to {si(timing.q3, 's')}), "
-            f"\N{PLUS-MINUS SIGN} {percent(timing.spread)}, {len(timing.samples)} samples"
-            + (f" of {timing.per_sample}" if timing.per_sample > 1 else "")
-            + f" by {timing.clock}"
-            + (f", {len(timing.disturbed)} disturbed" if timing.disturbed else "")
-        )
-        samples = " ".join(f"{sample:.5g}" for sample in timing.samples)
-    note = (case.note or "") if case.status == "ok" else ""  # the verdict holds it otherwise
-    return Measured(anchor, case.name, verdict(case), note, words, samples)
+def timing_words(timing: Timing) -> str:
+    """The median and how it was measured."""
+    quartiles = f"quartiles {seconds(timing.q1)} to {seconds(timing.q3)}"
+    each = f" of {timing.per_sample}" if timing.per_sample > 1 else ""
+    words = [
+        f"{seconds(timing.median)} ({quartiles})",
+        f"\N{PLUS-MINUS SIGN} {percent(timing.spread)}",
+        f"{len(timing.samples)} samples{each} by {timing.clock}",
+    ]
+    return ", ".join(words + [f"{len(timing.disturbed)} disturbed"] * bool(timing.disturbed))

@@ -1,28 +1,25 @@
-"""Tables of the page: cells that know how to sort, columns that vanish where nothing fills them."""
+"""Tables of the page: columns of a frame as cells that sort; columns that nothing fills vanish."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from math import isfinite
-from typing import Generic, TypeVar
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from stylebench.bench.records.record import Case, Record
 from stylebench.bench.report.numbers import figure
-from stylebench.bench.report.rows import Row
-
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One cell.
 
     Attributes:
-        text: what is shown.
-        sort: what it sorts by; None: its text.
+        text: shown.
+        sort: the number it sorts by; None: its text.
         anchor: on the page, that it links to.
-        tone: ``good``, ``bad``, ``soft`` or nothing.
+        tone: ``good``, ``bad``, ``soft``, the name of an engine, or nothing.
     """
 
     text: str = ""
@@ -31,53 +28,56 @@ class Cell:
     tone: str = ""
 
 
-@dataclass(frozen=True)
-class Column(Generic[T]):
-    """A heading, and how a row comes to its cell."""
+class Column(NamedTuple):
+    """A heading, the frame's column below it, and how a number is spelled.
+
+    Attributes:
+        title: the heading.
+        name: of a column of texts, of cells, or of numbers.
+        spell: makes a number's text; None: the column holds texts or cells.
+        sort: the frame's column of numbers that texts sort by; empty: they sort as texts.
+    """
 
     title: str
-    cell: Callable[[T], Cell]
-    numeric: bool = False
+    name: str
+    spell: Callable[[float], str] | None = None
+    sort: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table with its caption; ``columns`` are (title, numeric)."""
+class Table(NamedTuple):
+    """A table with its caption; ``columns`` are (title, whether numeric)."""
 
     caption: str
-    columns: Sequence[tuple[str, bool]]
-    rows: Sequence[Sequence[Cell]]
+    columns: list[tuple[str, bool]]
+    rows: list[tuple[Cell, ...]]
 
 
-def table(caption: str, columns: Sequence[Column[T]], rows: Iterable[T]) -> Table | None:
-    """``rows`` under ``columns``, less the columns that are empty; None without rows."""
-    cells = [[column.cell(row) for column in columns] for row in rows]
-    kept = [i for i in range(len(columns)) if any(line[i].text for line in cells)]
-    if not cells:
-        return None
-    titles = [(columns[i].title, columns[i].numeric) for i in kept]
-    return Table(caption, titles, [[line[i] for i in kept] for line in cells])
+def table(caption: str, columns: Sequence[Column], frame: pd.DataFrame) -> list[Table]:
+    """``frame`` under ``columns``, less those that are empty; nothing where it has no rows."""
+    if frame.empty:
+        return []
+    cells = {column: _cells(column, frame) for column in columns}
+    filled = {column: found for column, found in cells.items() if any(cell.text for cell in found)}
+    titles = [(column.title, bool(column.spell or column.sort)) for column in filled]
+    return [Table(caption, titles, list(zip(*filled.values(), strict=True)))]
 
 
-def words(title: str, get: Callable[[T], str]) -> Column[T]:
-    """A column of texts."""
-    return Column(title, lambda row: Cell(get(row)))
-
-
-def numbers(
-    title: str, get: Callable[[T], float | None], spell: Callable[[float], str] = figure
-) -> Column[T]:
-    """A column of numbers, empty where there is none."""
-
-    def cell(row: T) -> Cell:
-        value = get(row)
-        return Cell() if value is None or not isfinite(value) else Cell(spell(value), value)
-
-    return Column(title, cell, numeric=True)
+def _cells(column: Column, frame: pd.DataFrame) -> list[Cell]:
+    values: Sequence[Any] = list(frame[column.name])
+    if column.name in ("engine", "implementation"):
+        cases = frame["case"] if column.name == "engine" else [""] * len(frame)
+        return [Cell(name or case, tone=name) for name, case in zip(values, cases, strict=True)]
+    if column.sort:
+        keys = [key if isfinite(key) else None for key in frame[column.sort]]
+        return [Cell(text, key) for text, key in zip(values, keys, strict=True)]
+    if column.spell:
+        spell = column.spell
+        return [Cell(spell(value), value) if isfinite(value) else Cell() for value in values]
+    return [value if isinstance(value, Cell) else Cell(value) for value in values]
 
 
 def verdict(case: Case) -> Cell:
-    """Whether what ran is right, in words, or what became of it."""
+    """Whether the output is right, in words, or why there is none."""
     parity = case.parity
     if parity and not parity.passed:
         failing = next((check for check in parity.checks if not check.passed), None)
@@ -91,14 +91,6 @@ def verdict(case: Case) -> Cell:
         count = len(parity.checks)
         return Cell(f"passed, {count} check{'s' * (count > 1)}", tone="good")
     return Cell("not compared", tone="soft")
-
-
-def source(row: Row) -> Cell:
-    """The date and commit of the run, leading to its record."""
-    record = row.stored.record
-    quick = "quick" if record.quick else ""
-    words = (row.date, commit(record), quick)
-    return Cell(" ".join(filter(None, words)), anchor=row.anchor)
 
 
 def commit(record: Record) -> str:

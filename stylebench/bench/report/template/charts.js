@@ -1,4 +1,4 @@
-// Charts: plotly is unpacked from the page itself; colours of paper and ink are the style sheet's.
+// Charts: plotly is unpacked from the page itself; colors of paper and ink are the style sheet's.
 (() => {
   const DASHES = { dash: "5 3", dot: "1.5 2.5", dashdot: "6 2.5 1.5 2.5", longdash: "9 3", longdashdot: "9 2.5 1.5 2.5" };
   const MARKS = {
@@ -13,7 +13,7 @@
 
   const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  function colours() {
+  function colors() {
     const [ink, soft, grid, line, panel] = ["--ink", "--soft", "--grid", "--line", "--panel"].map(variable);
     const look = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", "font.color": ink };
     look["hoverlabel.bgcolor"] = panel;
@@ -31,16 +31,16 @@
 
   function drawing(trace) {
     const parts = [];
-    const colour = trace.line?.color ?? trace.marker?.color;
+    const color = trace.line?.color ?? trace.marker?.color;
     const mode = trace.type === "bar" ? "bar" : trace.mode;
-    if (mode === "bar") parts.push(`<path d="M7 0h10v10H7Z" fill="${colour}"/>`);
+    if (mode === "bar") parts.push(`<path d="M7 0h10v10H7Z" fill="${color}"/>`);
     if (mode.includes("lines")) {
       const dash = DASHES[trace.line.dash] ?? "";
-      parts.push(`<path d="M0 5h24" stroke="${colour}" stroke-width="2" stroke-dasharray="${dash}"/>`);
+      parts.push(`<path d="M0 5h24" stroke="${color}" stroke-width="2" stroke-dasharray="${dash}"/>`);
     }
     if (mode.includes("markers")) {
       const mark = MARKS[trace.marker.symbol ?? "circle"];
-      parts.push(`<path d="${mark}" fill="${colour}" stroke="${colour}"/>`);
+      parts.push(`<path d="${mark}" fill="${color}" stroke="${color}"/>`);
     }
     const box = mode.includes("lines") ? "0 0 24 10" : "6 0 12 10";
     return `<svg viewBox="${box}" height="10" aria-hidden="true" fill="none">${parts.join("")}</svg>`;
@@ -86,7 +86,7 @@
     if (narrow && worded) xaxis.range = [0, 1.5 * xaxis.range[1]]; // words beside bars do not shrink
     const layout = { ...figure.layout, xaxis, font, dragmode: touch ? false : "zoom" };
     await Plotly.newPlot(plot, figure.data, layout, { responsive: true, displayModeBar: false });
-    await Plotly.relayout(plot, colours());
+    await Plotly.relayout(plot, colors());
     addLegend(chart);
     plot.dataset.drawn = "";
   }
@@ -102,7 +102,7 @@
       return;
     }
     document.documentElement.addEventListener("themechange", () => {
-      for (const { plot } of charts) Plotly.relayout(plot, colours());
+      for (const { plot } of charts) Plotly.relayout(plot, colors());
     });
     document.documentElement.dataset.charts = "drawn";
   }

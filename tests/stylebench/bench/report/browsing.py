@@ -20,6 +20,15 @@ CUT = """() => [...document.querySelectorAll(".plot")].flatMap((plot) => {
     return own.width && (own.right > box.right + 1 || own.left < box.left - 1);
   }).map((text) => `${plot.id}: ${text.textContent}`);
 })"""
+#: Whether a chart gets the page's ink and buttons end their fading, within a few hundred frames.
+#: Not playwright's own waiting, which evaluates strings, as the page's policy forbids.
+SETTLES = """async () => {
+  const chart = document.querySelector("#speed-0 .xtick text");
+  const settled = () => !document.getAnimations().length
+    && getComputedStyle(chart).fill === getComputedStyle(document.body).color;
+  for (let frame = 0; frame < 300 && !settled(); frame++) await new Promise(requestAnimationFrame);
+  return settled();
+}"""
 
 
 @contextmanager

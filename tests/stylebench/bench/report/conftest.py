@@ -27,7 +27,7 @@ from stylebench.bench.records.record import (
 from stylebench.bench.records.store import file_name, write_record
 from stylebench.bench.report.page import write_report
 
-from .browsing import ARGUMENTS, CHROMIUM
+from .browsing import ARGUMENTS, CHROMIUM, PHONE, opened
 
 HOSTILE = "<script>window.hacked = true</script><img src=x onerror='window.hacked=true'>"
 
@@ -213,13 +213,31 @@ def results(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def address(results, tmp_path_factory):
-    """Of the page of these records."""
+def site(results, tmp_path_factory):
+    """The page of these records, a file."""
     pytest.importorskip("plotly", reason="the extra 'report' is not installed")
-    return write_report([results], tmp_path_factory.mktemp("site")).as_uri()
+    return write_report([results], tmp_path_factory.mktemp("site"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def text(site):
+    return site.read_text("utf-8")
+
+
+@pytest.fixture(scope="session")
+def desktop(browser, site):
+    """The page in a browser; tests share it, so each says what it needs of theme and folds."""
+    with opened(browser, site.as_uri()) as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
+def phone(browser, site):
+    with opened(browser, site.as_uri(), size=PHONE) as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """A headless Chromium."""
     reason = "playwright is not installed"

@@ -4,7 +4,7 @@ import pytest
 
 from stylebench.bench.report.page import render
 
-from .browsing import opened
+from .browsing import SETTLES
 
 pytest.importorskip("plotly", reason="the extra 'report' is not installed")
 
@@ -28,7 +28,7 @@ NAMELESS = """() => {
 }"""
 #: The lowest contrast of a text against what lies behind it, over elements with text of their own.
 CONTRAST = """() => {
-  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
   const luminance = ([r, g, b]) => {
     const curve = (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
     const linear = [r, g, b].map((v) => curve(v / 255));
@@ -52,21 +52,10 @@ CONTRAST = """() => {
   return lowest;
 }"""
 
-#: Whether a chart gets the page's ink and buttons end their fading, within a few hundred frames.
-#: Not playwright's own waiting, which evaluates strings, as the page's policy forbids.
-SETTLES = """async () => {
-  const chart = document.querySelector("#speed-0 .xtick text");
-  const settled = () => !document.getAnimations().length
-    && getComputedStyle(chart).fill === getComputedStyle(document.body).color;
-  for (let frame = 0; frame < 300 && !settled(); frame++) await new Promise(requestAnimationFrame);
-  return settled();
-}"""
 
-
-@pytest.fixture(scope="module")
-def page(browser, address):
-    with opened(browser, address) as shown:
-        yield shown
+@pytest.fixture
+def page(desktop):
+    return desktop
 
 
 def test_every_chart_has_marks(page):
@@ -170,7 +159,7 @@ def test_the_theme_follows_the_system_and_the_button(page, scheme, other):
     ink = "getComputedStyle(document.querySelector('#speed-0 .xtick text')).fill"
 
     def settled():
-        """Colours of the page and of a chart, once the chart has the page's ink."""
+        """Colors of the page and of a chart, once the chart has the page's ink."""
         assert page.evaluate(SETTLES)
         assert page.evaluate(CONTRAST)[0] >= 4.5, page.evaluate(CONTRAST)
         return page.evaluate(f"[{paper}, {ink}]")

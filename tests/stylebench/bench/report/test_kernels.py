@@ -5,9 +5,8 @@ import json
 import pytest
 
 from stylebench.bench.records.store import Stored
-from stylebench.bench.report.columns import kernels as kernels_table
+from stylebench.bench.report.frame import page_frame
 from stylebench.bench.report.numbers import TIMES
-from stylebench.bench.report.rows import gather
 from stylebench.bench.report.sections import sections
 from stylebench.bench.suites import suite
 from stylebench.bench.suites.base import Bench, Options
@@ -20,8 +19,9 @@ def kernel(name, seconds, **parameters):
     return Case(name, given, parity=PASSED, timing=timing(seconds), roof_share=0.5)
 
 
-def rows(cases):
-    return gather([Stored(Path("a.json"), record("kernels", GPU, cases))])
+def section(cases):
+    stored = [Stored(Path("a.json"), record("kernels", GPU, cases))]
+    return sections(page_frame(stored), stored)["roof"]
 
 
 def column(table, title):
@@ -45,16 +45,15 @@ def test_a_kernel_is_held_against_eager_of_its_own_size():
         kernel("c", 16.0, implementation="eager", **large),
         kernel("d", 4.0, implementation="stylekernels", **large),
     ]
-    ratios = [cell.sort for cell in column(kernels_table(rows(cases)), "against eager")]
+    ratios = [cell.sort for cell in column(section(cases).tables[0], "against eager")]
     assert ratios == pytest.approx([1, 2, 1, 4], rel=0.02)
 
 
 def test_each_size_has_a_chart_of_its_own():
-    (section,) = [each for each in sections(rows(kernels())) if each.id == "roof"]
-    assert [chart.title for chart in section.charts] == [
+    charts = section(kernels()).charts
+    assert [chart.title for chart in charts] == [
         f"Example GPU, 512 {TIMES} 384", f"Example GPU, 1024 {TIMES} 768"
     ]  # fmt: skip
-    assert len({chart.id for chart in section.charts}) == 2
-    for chart in section.charts:
+    for chart in charts:
         for trace in json.loads(chart.figure)["data"]:
             assert len(set(trace["y"])) == len(trace["y"])  # one dot a line, not one upon another

@@ -8,7 +8,7 @@ from PIL import Image
 from stylebench.bench.records.store import file_name, write_record
 from stylebench.bench.report.page import write_report
 
-from .browsing import CUT, DESKTOP, PHONE, opened
+from .browsing import CUT, DESKTOP, PHONE, SETTLES, opened
 from .conftest import CPU, iterations, record
 
 pytest.importorskip("plotly", reason="the extra 'report' is not installed")
@@ -26,6 +26,12 @@ TICKS = """() => [...document.querySelectorAll(".xaxislayer-above, .yaxislayer-a
       .filter(([, other]) => clash(box, other)).map(([other]) => `${name} on ${other}`));
     return boxes.length < 2 ? [...faults, `only ${boxes.length} on an axis`] : faults;
   })"""
+
+
+#: Opens or closes everything that folds.
+FOLD = """(open) => {
+  document.querySelectorAll("details").forEach((details) => { details.open = open; });
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +55,16 @@ def wordy(tmp_path_factory):
     return write_report([folder], folder / "site").as_uri()
 
 
-def test_words_stay_within_their_chart(browser, address):
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_words_stay_within_their_chart(request, size):
     """Labels beside bars and axes are not cut off by the chart's edge."""
-    with opened(browser, address) as page:
-        assert page.evaluate(CUT) == []
+    assert request.getfixturevalue(size).evaluate(CUT) == []
 
 
-def test_a_phone_shows_it_without_complaint_request_or_scrolling_sideways(browser, address):
-    with opened(browser, address, size=PHONE) as page:
-        assert page.title() == "stylebench: results"
-        page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
-        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-        assert page.evaluate(CUT) == []
+def test_nothing_on_a_phone_scrolls_sideways(phone):
+    assert phone.title() == "stylebench: results"
+    phone.evaluate(FOLD, True)
+    assert phone.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -75,13 +79,17 @@ def test_long_labels_leave_room_for_bars_and_words(browser, wordy, tmp_path, siz
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("device", ["desktop", "phone"])
 def test_screenshots_show_something_and_nothing_wider_than_the_screen(
-    browser, address, tmp_path, size, scheme
+    request, tmp_path, device, scheme
 ):
-    with opened(browser, address, size=size, color_scheme=scheme) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
-        page.screenshot(path=tmp_path / "page.png", full_page=True)
+    page, size = request.getfixturevalue(device), {"desktop": DESKTOP, "phone": PHONE}[device]
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("delete document.documentElement.dataset.theme")
+    page.evaluate(FOLD, False)
+    assert page.evaluate(SETTLES)
+    assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
     with Image.open(tmp_path / "page.png") as image:
         assert image.width == size["width"]
         assert image.height > 5 * size["height"]

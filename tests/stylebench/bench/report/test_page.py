@@ -6,22 +6,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stylebench.bench.records.record import Case, Point
 from stylebench.bench.records.store import Stored, file_name, load_records, write_record
 from stylebench.bench.report import page
 from stylebench.bench.report.page import ReportError, render, write_report
-from stylebench.bench.report.sections import sections
 from stylebench.cli.app import main
 
-from .conftest import CPU, HOSTILE, PASSED, record
+from .conftest import CPU, HOSTILE, PASSED, record, timing
 
 pytest.importorskip("plotly", reason="the extra 'report' is not installed")
-
-
-@pytest.fixture(scope="module")
-def text(results):
-    return render(*load_records(results))
 
 
 def test_nothing_of_a_record_becomes_markup(text):
@@ -66,9 +61,30 @@ def test_the_same_records_make_the_same_page(results, text):
     assert render(*load_records(results)) == text
 
 
+def test_the_headline_is_a_figure_with_its_conditions_ratio_and_proof(text):
+    cards = text[text.index('<section id="headline"') : text.index('<section id="speed">')]
+    (card, _) = re.findall(r"<article.*?</article>", cards, re.DOTALL)
+    assert "<h2>Example CPU, 2 cores</h2>" in card
+    lines = re.findall(r"<(?:p|li).*?>(.*?)</(?:p|li)>", card)
+    assert [re.sub("<.*?>", "", line) for line in lines] == [
+        "3.45 it/s",
+        "fused bf16, 512 \N{MULTIPLICATION SIGN} 384, L-BFGS, history 100",
+        "4.31 \N{MULTIPLICATION SIGN} the reference, 0.801 it/s",
+        "86.2 % of the measured roof",
+        "parity \N{CHECK MARK} passed, 2 checks",
+        "record of 2026-03-14 0123456",
+    ]
+
+
+def test_a_machine_whose_fused_engine_has_no_proven_time_says_so():
+    failed = Case("a", {"engine": "fused"}, "failed", parity=PASSED, timing=timing(1.0))
+    page = render([Stored(Path("a.json"), record("iteration", CPU, [failed]))], [])
+    assert "no fused case with a passing parity block" in page
+
+
 def test_each_record_tells_what_ran_where_and_every_sample(text):
     for fact in ("example-cpu/2026-03-14-iteration.json", "0123456", "avx512_bf16", "2.15.0",
-                 "stylebench bench kernels --output results", "throttled: power"):  # fmt: skip
+                 "stylebench bench kernels --output results", "throttle power"):  # fmt: skip
         assert fact in text
     (samples, *_) = re.findall(r'class="samples">([^<]+)<', text)
     assert len(samples.split()) == 20
@@ -76,22 +92,31 @@ def test_each_record_tells_what_ran_where_and_every_sample(text):
 
 def test_without_records_each_section_names_the_command_that_fills_it():
     empty = render([], [])
-    for section in sections([]):
-        assert f"<code>{section.command}</code> writes them" in empty
+    for suite in ("iteration", "sizes", "kernels", "time-to-loss", "stylize", "parity"):
+        assert f"No records of this: <code>stylebench bench {suite}</code> writes them" in empty
+    assert empty.count("No records of this: ") == empty.count("<h2>") - 2  # gallery and records
     assert "<code>stylebench bench smoke</code> writes the first" in empty
 
 
-def test_broken_files_and_lost_pictures_are_named(results, tmp_path):
-    assert "broken.json: " in render(*load_records(results))
+def test_broken_files_are_named(text):
+    assert "broken.json: " in text
+
+
+def test_lost_pictures_are_named_and_none_from_outside_of_the_folder_is_shown(tmp_path):
     outside = tmp_path / "secret.png"
-    outside.write_bytes(b"")
-    for file in ("gone.png", "../secret.png", str(outside)):
-        lost = Case("lost", {}, parity=PASSED, pictures={"reference": file, "output": file})
-        one = record("parity", CPU, [lost])
-        write_record(tmp_path / "results" / file_name(one), one)
-        made = render(*load_records(tmp_path / "results"))
-        assert "pictures of lost" in made
-        assert 'class="exhibit"' not in made
+    Image.new("RGB", (8, 8)).save(outside)
+    files = ("gone.png", "../../secret.png", str(outside))
+    cases = [
+        Case(f"lost {index}", {}, parity=PASSED, pictures={"reference": file, "output": file})
+        for index, file in enumerate(files)
+    ]
+    one = record("parity", CPU, cases)
+    write_record(tmp_path / "results" / file_name(one), one)
+    made = render(*load_records(tmp_path / "results"))
+    for index in range(len(files)):
+        assert f"pictures of lost {index}" in made
+    assert made.count("outside of the record") == 2
+    assert 'class="exhibit"' not in made
 
 
 def test_cases_with_nothing_but_a_name_make_a_page():
@@ -105,18 +130,17 @@ def test_cases_with_nothing_but_a_name_make_a_page():
         assert "bare" in render([Stored(Path("a.json"), record(suite, CPU, bare))], [])
 
 
-def test_it_is_written_whole_and_small(results, tmp_path):
-    written = write_report([results], tmp_path / "report")
-    assert [each.name for each in (tmp_path / "report").iterdir()] == ["index.html"]
-    assert written.stat().st_size < 4e6
+def test_it_is_written_whole_and_small(site):
+    assert [file.name for file in site.parent.iterdir()] == ["index.html"]
+    assert site.stat().st_size < 4e6
 
 
-def test_a_missing_plotly_is_one_line(results, tmp_path, monkeypatch):
+def test_a_missing_plotly_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(
         page, "find_spec", lambda name: None if name == "plotly" else find_spec(name)
     )
     with pytest.raises(ReportError, match=r"needs plotly: pip install 'stylebench\[report\]'"):
-        write_report([results], tmp_path / "report")
+        write_report([tmp_path], tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 
@@ -127,9 +151,9 @@ def test_a_missing_plotly_is_one_line(results, tmp_path, monkeypatch):
         (["absent"], 2, "absent: no such file"),
     ],
 )
-def test_the_command(results, arguments, code, message, monkeypatch, capsys, tmp_path):
+def test_the_command(arguments, code, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results").symlink_to(results)
+    (tmp_path / "results").mkdir()
     monkeypatch.setattr("warnings.showwarning", None)  # main replaces it
     monkeypatch.setattr("sys.argv", ["stylebench", "report", *arguments])
     with pytest.raises(SystemExit) as stop:
