@@ -1,7 +1,7 @@
 """Presets: each published variant of Gatys' algorithm as one row of numbers.
 
-``Preset.objective`` turns a row into the coefficients of ``Objective`` for an image's size; each row
-names its source.
+``Preset.objective`` turns a row into the coefficients of ``Objective`` for an image's size. Each
+row names its source.
 """
 
 from __future__ import annotations
