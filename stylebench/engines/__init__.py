@@ -1,7 +1,11 @@
-"""Engines: things that turn an image into its loss terms and their gradient.
+"""Engines: the loss terms of an image and their gradient, computed in four ways.
 
-Every engine is bound to a network, an objective and targets, and does one thing,
-``loss_and_grad(image)``. ``reference`` is the one that the others are measured against.
+An engine is bound to a network, an objective and targets; ``loss_and_grad(image)`` is all it does.
+
+- ``reference``: the paper in plain PyTorch, fp32 or fp64; the others are measured against it.
+- ``eager``: plain PyTorch at any precision, channels-last.
+- ``compiled``: ``eager`` under torch.compile.
+- ``fused``: forward and backward pass written out, on the kernels of stylekernels.
 """
 
 from stylebench.engines.base import Engine, LossTerms, Targets

@@ -1,4 +1,4 @@
-"""What an engine takes and gives."""
+"""The contract of an engine: targets in, loss terms and gradient out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Targets:
-    """What the image is pulled towards, in the units of the network that captured it.
+    """The features and Gram matrices that the image is pulled towards.
+
+    They are in the units of the network that captured them.
 
     Attributes:
         content: layer -> the content image's features P [1, N, H, W].
-        style: layer -> the blended Gram matrix A [1, N, N] of the style images.
+        style: layer -> Gram matrix A [1, N, N], the weighted mean of the style images'.
     """
 
     content: Mapping[str, Tensor]
@@ -27,7 +29,7 @@ class LossTerms:
     """The loss, term by term, still on the device.
 
     Attributes:
-        names: one name a term, ``content relu4_2`` and so on.
+        names: one name per term: ``content relu4_2``, ``style relu1_1``, ``tv``.
         values: [len(names)], on the device, at least fp32.
     """
 
@@ -36,16 +38,16 @@ class LossTerms:
 
     @property
     def total(self) -> Tensor:
-        """The loss itself, a scalar on the device."""
+        """The sum of the terms, a scalar on the device."""
         return self.values.sum()
 
 
 class Engine(Protocol):
-    """Bound to a network, an objective and targets.
+    """Computes loss and gradient for one network, objective and set of targets.
 
     Attributes:
-        name: as the user names it.
-        precisions: keys of ``PRECISIONS`` that it computes in, its choice without a wish first.
+        name: the engine's key in ``ENGINES``.
+        precisions: keys of ``PRECISIONS`` that it computes in, its default first.
         targets: captured by its own network at its own precision.
     """
 

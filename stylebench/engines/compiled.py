@@ -1,4 +1,4 @@
-"""The eager formulation under torch.compile: the speed that the fused engine has to beat."""
+"""The compiled engine: ``Eager`` under torch.compile, the speed that ``Fused`` has to beat."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class Compiled(Eager):
     """``Eager`` as two graphs, forward and backward, compiled at the first call.
 
     Attributes:
-        backend: what torch.compile hands the graphs to.
+        backend: the compiler that torch.compile passes the graphs to.
     """
 
     name: ClassVar[str] = "compiled"
     backend: ClassVar[str] = "inductor"
 
     def _formulation(self) -> Callable[[Tensor], Tensor]:
-        terms = _copied(self._loss_terms)
+        terms = _with_own_code(self._loss_terms)
         return torch.compile(terms, fullgraph=True, dynamic=False, backend=self.backend)
 
 
-def _copied(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The same method with a code object of its own.
+def _with_own_code(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A copy of ``method`` with its own code object.
 
-    torch.compile counts what it compiled by code object, and at the ninth engine of a process, each
-    with its own size or preset, it would refuse to go on.
+    torch.compile limits the number of compilations per code object: the ninth engine in a process
+    with another size or preset would be refused.
     """
     assert isinstance(method, MethodType)
     code, names = method.__func__.__code__, method.__func__.__globals__

@@ -1,8 +1,8 @@
-"""The eager formulation at any precision: what a careful user of PyTorch would write.
+"""The eager engine: plain PyTorch at any precision, as a careful user would write it.
 
-Its error at a precision is the unit in which the other engines' errors are measured. fp16 is rescaled
-here as it is in the fused engine: without, fp16 often is infinite, and such a yardstick measures
-nothing.
+Its error at a precision is the unit that the other engines' errors are measured in. With fp16 the
+network is rescaled as in the fused engine: without that, fp16 often overflows, and an infinite
+error is no unit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stylebench.engines.base import LossTerms, Targets
-from stylebench.engines.fp16_calibration import rescaled
+from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
 from stylebench.model.losses import gram, loss_terms
 from stylebench.model.objective import Objective
@@ -23,15 +23,18 @@ from stylebench.model.vgg import VGG19
 
 
 class Eager:
-    """Gatys' loss and gradient by autograd, channels-last, features in the precision chosen.
+    """Gatys' loss and gradient by autograd, with channels-last features in ``precision``.
 
     Args:
-        network: VGG-19 in fp32; it is converted in place.
+        network: VGG-19 in fp32; it is rescaled and converted in place.
         objective: the coefficients of the loss.
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
-        style_weights: one weight a style image, adding up to 1.
+        style_weights: one weight per style image, adding up to 1.
         precision: of features and weights; losses and Gram matrices are at least fp32.
+
+    Raises:
+        ValueError: an image is too small for the network.
     """
 
     name: ClassVar[str] = "eager"
@@ -48,10 +51,10 @@ class Eager:
     ) -> None:
         self.objective = objective
         self.precision = precision
-        self.rescaling = rescaled(network, objective, content, styles, precision)
+        self.rescaling = rescale_in_place(network, objective, content, styles, precision)
         self._rescaled_objective = self.rescaling.objective(objective)
-        self._factors = {
-            name: self.rescaling.channel_scale(name, content) for name in objective.taps
+        self._channel_scale = {
+            layer: self.rescaling.channel_scale(layer, content) for layer in objective.taps
         }
         self.network = network.to(precision.dtype).to(memory_format=torch.channels_last)
         self.targets = self._capture(content, styles, style_weights)
@@ -67,7 +70,7 @@ class Eager:
         return LossTerms(self.objective.terms, values), gradient.contiguous()
 
     def _formulation(self) -> Callable[[Tensor], Tensor]:
-        """The loss terms as a function of the image."""
+        """The function from the image to its loss terms [terms]; ``Compiled`` compiles it."""
         return self._loss_terms
 
     def _loss_terms(self, x: Tensor) -> Tensor:
@@ -80,8 +83,8 @@ class Eager:
         x = x.to(self.precision.dtype, memory_format=torch.channels_last)
         features = self.network(x, layers)
         return {
-            name: equalized(F.to(self.precision.wide), self._factors[name])
-            for name, F in features.items()
+            layer: equalized(F.to(self.precision.wide), self._channel_scale[layer])
+            for layer, F in features.items()
         }
 
     @torch.no_grad()

@@ -1,8 +1,8 @@
-"""Exponents for ``stylebench.engines.fp16_scaling``, by what a network does with the images of a run.
+"""The choice of exponents for ``fp16_scaling``, from activations and gradients on a run's images.
 
-fp16 ends at 2^16 and loses bits below 2^-14. Every channel's largest activation is brought below
-2^6, since the image changes during the run, and the largest gradient below 2^10, since gradients
-shrink by orders of magnitude.
+fp16 overflows at 2^16 and loses bits below 2^-14. Every channel's largest activation is brought
+below 2^6, a margin for the image's changes during the run, and the largest gradient below 2^10,
+near the top, since gradients shrink by orders of magnitude.
 """
 
 from __future__ import annotations
@@ -24,21 +24,29 @@ from stylebench.model.vgg import VGG19
 
 ACTIVATIONS_BELOW = 6  # exponent of two
 GRADIENTS_BELOW = 10
-_SPREAD = 2.0**10  # between channels; fp16 has the room for one exponent up to here
-_HEARD = 2.0**-11  # fp16's resolution: what adds less than this to every sum is not heard
-_CROP = 512  # px of a side, enough to see how large gradients are
+_SPREAD = 2.0**10  # ratio of channels' largest activations up to which one exponent serves all
+_RESOLUTION = 2.0**-11  # of fp16: a summand smaller than this part of a sum does not change it
+_CROP = 512  # px per side, enough to find the largest gradients
 
 
-def rescaled(
+def rescale_in_place(
     network: VGG19,
     objective: Objective,
     content: Tensor,
     styles: Sequence[Tensor],
     precision: Precision,
 ) -> Rescaling:
-    """Rescale ``network`` in place if ``precision`` needs it; return what was done to it.
+    """Rescale ``network`` if ``precision`` needs it.
 
-    The arguments are those of ``calibrate``.
+    Args:
+        network: in fp32 or more; its weights are replaced.
+        objective: as for ``calibrate``.
+        content: likewise.
+        styles: likewise.
+        precision: whose ``rescaled`` decides.
+
+    Returns:
+        The exponents, all zero for an unchanged network.
     """
     if not precision.rescaled:
         return Rescaling()
@@ -52,35 +60,35 @@ def calibrate(
 ) -> Rescaling:
     """Choose exponents for ``network`` and ``objective``.
 
-    The image is thought to start at the content or at noise. The noise is seeded: the same images
+    The content image and noise stand for the images of a run. The noise is seeded: the same images
     give the same exponents.
 
     Args:
-        network: in fp32 or more; it is left as it is.
-        objective: where losses are taken, and with what coefficients.
+        network: in fp32 or more; it is not changed.
+        objective: the layers of the losses, and their coefficients.
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'].
     """
     starts = [_cropped(content), _noise(content)]
-    seen = [content, *styles, starts[1]]
+    images = [content, *styles, starts[1]]
     largest = {
-        name: [value or max(values) for value in values]  # a channel that is zero everywhere
-        for name, values in largest_activations(network, seen).items()
+        name: [value or max(values) for value in values]  # 0: the channel is zero everywhere
+        for name, values in largest_activations(network, images).items()
     }
     tapped = {convolution_of(layer) for layer in objective.taps}
-    even = {name for name in tapped if _spread(network, name, largest) < _SPREAD}
+    uniform = {name for name in tapped if _spread(network, name, largest) < _SPREAD}
     rescaling = Rescaling(
-        image=_exponent(max(x.abs().amax().item() for x in seen)),
+        image=_exponent(max(x.abs().amax().item() for x in images)),
         channels={
-            name: tuple(_exponent(max(values) if name in even else value) for value in values)
+            name: tuple(_exponent(max(values) if name in uniform else value) for value in values)
             for name, values in largest.items()
         },
     )
-    # S = (4 k / M) (G - A): fewer positions M count for more
+    # S = (4 k / M) (G - A): on a crop, with fewer positions M, style gradients would be larger
     share = starts[0][0, 0].numel() / content[0, 0].numel()
-    smaller = replace(objective, style={name: k * share for name, k in objective.style.items()})
+    on_crop = replace(objective, style={name: k * share for name, k in objective.style.items()})
     crops = [_cropped(style) for style in styles]
-    steepest = max(gradient_ranges(network, smaller, rescaling, starts, crops).values())
+    steepest = max(gradient_ranges(network, on_crop, rescaling, starts, crops).values())
     return replace(rescaling, loss=GRADIENTS_BELOW - frexp(steepest)[1] if steepest else 0)
 
 
@@ -88,8 +96,8 @@ def calibrate(
 def largest_activations(network: VGG19, images: Sequence[Tensor]) -> dict[str, Tensor]:
     """Convolution name -> each filter's largest |activation| before ReLU, [N] on the CPU.
 
-    The maximum runs over all positions of all ``images``, preprocessed [1, 3, H, W] of any sizes.
-    Before ReLU, so that a filter that is silent on these images has a scale too.
+    The maximum is over all positions of all ``images``, preprocessed [1, 3, H, W] of any sizes. It
+    is taken before ReLU, so that a filter that ReLU silences on these images has a scale too.
     """
     largest: dict[str, Tensor] = {}
     with exact_arithmetic():
@@ -97,8 +105,8 @@ def largest_activations(network: VGG19, images: Sequence[Tensor]) -> dict[str, T
             for name, layer in network.layers.items():  # one layer's features at a time in memory
                 x = layer(x)
                 if name.startswith("conv"):
-                    here = x.abs().amax(dim=(0, 2, 3)).cpu()
-                    largest[name] = torch.maximum(here, largest.get(name, here))
+                    by_filter = x.abs().amax(dim=(0, 2, 3)).cpu()  # [1, N, H, W] -> [N]
+                    largest[name] = torch.maximum(by_filter, largest.get(name, by_filter))
     return largest
 
 
@@ -109,14 +117,14 @@ def gradient_ranges(
     images: Sequence[Tensor],
     styles: Sequence[Tensor],
 ) -> dict[str, float]:
-    """Layer, or ``image`` -> largest |gradient| of the rescaled loss with respect to it.
+    """Layer or ``image`` -> largest |gradient| of the rescaled loss with respect to it.
 
     Args:
-        network: not rescaled; it is left as it is.
-        objective: likewise.
-        rescaling: what to do to both.
-        images: images [1, 3, H, W] to take the gradient at; the first is the content.
-        styles: style images, each on its own.
+        network: not rescaled; it is not changed.
+        objective: not rescaled either.
+        rescaling: the exponents for both.
+        images: images [1, 3, H, W] to take the gradient at; the first is the content image.
+        styles: style images [1, 3, H', W'], each the only target of a gradient.
     """
     network, objective = deepcopy(network), replace(rescaling.objective(objective), tv=0.0)
     rescaling.apply(network)
@@ -126,15 +134,18 @@ def gradient_ranges(
     def record(name: str, gradient: Tensor) -> None:
         largest[name] = max(largest[name], gradient.abs().amax().item())
 
-    def even(layer: str, F: Tensor) -> Tensor:
+    def equalize(layer: str, F: Tensor) -> Tensor:
         return equalized(F, rescaling.channel_scale(layer, F))
 
     for style in styles if objective.taps else []:
         with exact_arithmetic():
             with torch.no_grad():
-                P = {n: even(n, F) for n, F in network(content, objective.content).items()}
-                seen = network(rescaling.scale_input(style), objective.style)
-                A = {n: gram(even(n, F)) for n, F in seen.items()}
+                P = {
+                    layer: equalize(layer, F)
+                    for layer, F in network(content, objective.content).items()
+                }
+                style_features = network(rescaling.scale_input(style), objective.style)
+                A = {layer: gram(equalize(layer, F)) for layer, F in style_features.items()}
             for image in images:
                 x = start = image.detach().requires_grad_()
                 features = {}
@@ -142,40 +153,50 @@ def gradient_ranges(
                     x = layer(x)
                     x.register_hook(partial(record, name))
                     if name in objective.taps:
-                        features[name] = even(name, x)
+                        features[name] = equalize(name, x)
                 terms = loss_terms(start, features, objective, P, A)
                 record("image", *torch.autograd.grad(terms.sum(), start))
     return largest
 
 
 def _exponent(largest: float) -> int:
-    """What brings ``largest`` into [2^5, 2^6)."""
+    """The e for which ``largest`` times 2^-e is in [2^5, 2^6)."""
     return frexp(largest)[1] - ACTIVATIONS_BELOW if largest else 0
 
 
 def _spread(network: VGG19, name: str, largest: Mapping[str, Sequence[float]]) -> float:
-    """How far apart the channels of a convolution lie, of those that the next one makes use of."""
+    """Ratio of the largest to the smallest channel of convolution ``name``.
+
+    Channels too small to change the next convolution's outputs in fp16 do not count.
+
+    Args:
+        network: not rescaled.
+        name: the convolution.
+        largest: convolution -> largest |activation| of each channel, in the network's order.
+    """
     top, names = max(largest[name]), list(largest)
     following = names[names.index(name) + 1 :][:1]
     if not following or not top:
         return 1.0
     weight = network.get_parameter(f"layers.{following[0]}.weight")
     outputs, inputs = (
-        torch.tensor(largest[each], dtype=torch.float64) for each in (following[0], name)
+        torch.tensor(largest[convolution], dtype=torch.float64)
+        for convolution in (following[0], name)
     )
+    # [N_out, N_in]: the largest part of output i that input j contributes at one position
     share = weight.detach().cpu().double().abs().amax(dim=(2, 3)) * inputs / outputs[:, None]
-    used = share.amax(dim=0) > _HEARD
+    used = share.amax(dim=0) > _RESOLUTION
     return top / inputs[used].min().item() if used.any() else 1.0
 
 
 def _cropped(image: Tensor) -> Tensor:
-    """The middle of ``image``."""
+    """The middle of ``image`` [1, 3, H, W], at most 512 px per side."""
     top, left = (max(0, side - _CROP) // 2 for side in image.shape[2:])
     return image[..., top : top + _CROP, left : left + _CROP]
 
 
 def _noise(content: Tensor) -> Tensor:
-    """White noise of the content's mean and deviation, of the size of its crop."""
+    """White noise with the content's mean and standard deviation, of its crop's size."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(_cropped(content).shape, generator=generator).to(content)
     return content.mean() + content.std() * noise

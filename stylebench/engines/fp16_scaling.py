@@ -1,16 +1,16 @@
-"""Exact rescaling by powers of two, so that a whole run fits into fp16's narrow range.
+"""Rescaling of the network by powers of two, so that a whole run fits into fp16's range.
 
-VGG is positively homogeneous: a ReLU and a pooling commute with a positive factor, so channel j of
-a layer may be divided by 2^e_j if the next layer's weights for it are multiplied by 2^e_j. A power
-of two changes no bit of a mantissa: every product and every sum is rounded as before, and so is the
-loss, with the powers of two moved into its coefficients::
+VGG is positively homogeneous: ReLU and pooling commute with a positive factor, so channel j of a
+layer may be divided by 2^e_j if the next layer's weights for it are multiplied by 2^e_j. A power of
+two changes no bit of a mantissa: every product and sum is rounded as before. The loss stays the
+same with powers of two moved into its coefficients::
 
     F' = 2^-e F    P' = 2^-e P    c' = 2^2e c    G' = 2^-2e G    A' = 2^-2e A    k' = 2^4e k
 
-Here e is one number a layer, the largest of its channels'. Where channels differ and a loss is
-taken, features and Gram matrices are first multiplied by what is left, ``Rescaling.channel_scale``. The loss
-as a whole is multiplied by one more power of two, so that gradients do not vanish either.
-``stylebench.engines.fp16_calibration`` chooses the exponents.
+Here e is one number per layer, the largest of its channels' exponents. Where channels differ and a
+loss is taken, features are first multiplied by ``Rescaling.channel_scale``, which divides all of
+them by the same 2^e. The whole loss is multiplied by one more power of two, so that gradients do
+not underflow. ``stylebench.engines.fp16_calibration`` chooses the exponents.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rescaling:
     """Exponents of two for one network and one loss; all zero, and so no change, by default.
 
     Attributes:
-        image: the network is given the image times 2^-image.
+        image: the network's input is the image times 2^-image.
         channels: convolution -> exponent e_j of each output channel.
         loss: the loss, and with it every gradient, is multiplied by 2^loss.
     """
@@ -42,10 +42,10 @@ class Rescaling:
     loss: int = 0
 
     def apply(self, network: VGG19) -> None:
-        """Exchange the weights of ``network`` for rescaled ones; the old tensors stay as they are.
+        """Replace the weights of ``network`` by rescaled ones; the old tensors are not changed.
 
         Raises:
-            KeyError: no exponents for one of its convolutions.
+            KeyError: a convolution has no exponents.
         """
         incoming: tuple[int, ...] = (self.image,) * 3
         for name, layer in network.layers.items():
@@ -61,7 +61,7 @@ class Rescaling:
                 incoming = outgoing
 
     def objective(self, objective: Objective) -> Objective:
-        """The coefficients that give 2^loss times the loss, from even features and targets."""
+        """Coefficients that give 2^loss times the loss, from ``equalized`` features and targets."""
         content, style = (
             {
                 layer: ldexp(weight, degree * self._exponent(layer) + self.loss)
@@ -72,22 +72,27 @@ class Rescaling:
         return replace(objective, content=content, style=style, tv=ldexp(objective.tv, self.loss))
 
     def scale_input(self, image: Tensor) -> Tensor:
-        """The image as the network is given it."""
+        """The network's input for ``image`` [1, 3, H, W]."""
         return image * 2.0**-self.image if self.image else image
 
     def unscale_grad(self, gradient: Tensor) -> Tensor:
-        """The gradient by what ``scale_input`` gave, times 2^loss -> by the image itself."""
+        """Gradient of 2^loss times the loss by the network's input -> of the loss by the image."""
         exponent = self.image + self.loss
         return gradient * 2.0**-exponent if exponent else gradient
 
     def unscale(self, x: Tensor) -> Tensor:
-        """Loss terms, or the gradient by the image, without the 2^loss in them."""
+        """Loss terms, or a gradient by the image, divided by 2^loss."""
         return x * 2.0**-self.loss if self.loss else x
 
     def channel_scale(self, layer: str, like: Tensor) -> Tensor | None:
-        """Factors [N] of the channels of ``layer`` that leave them all divided by the same 2^e.
+        """Factors [N] for the channels of ``layer``, after which all are divided by the same 2^e.
 
-        None where all channels are already, so that there is nothing to do.
+        Args:
+            layer: any layer of VGG-19.
+            like: any tensor of the factors' dtype and device.
+
+        Returns:
+            Powers of two, or None where all channels have the same exponent already.
         """
         exponents = self.channels.get(convolution_of(layer), (0,))
         if len(set(exponents)) == 1:
@@ -98,22 +103,22 @@ class Rescaling:
         return max(self.channels.get(convolution_of(layer), (0,)))
 
 
-def equalized(features: Tensor, factors: Tensor | None) -> Tensor:
-    """Features [1, N, H, W] with one exponent for all channels, by ``Rescaling.channel_scale``'s factors."""
-    return features if factors is None else features * factors.view(1, -1, 1, 1)
+def equalized(features: Tensor, channel_scale: Tensor | None) -> Tensor:
+    """Features [1, N, H, W] times ``Rescaling.channel_scale`` [N]; None stands for ones."""
+    return features if channel_scale is None else features * channel_scale.view(1, -1, 1, 1)
 
 
 def convolution_of(layer: str) -> str:
-    """The convolution that gives ``layer`` its scale: itself, or the last one before it."""
-    before = list(LAYERS)[: list(LAYERS).index(layer) + 1]
-    return next(name for name in reversed(before) if name in CONVOLUTIONS)
+    """The convolution whose output's scale ``layer`` has: itself, or the last one before it."""
+    up_to_layer = list(LAYERS)[: list(LAYERS).index(layer) + 1]
+    return next(name for name in reversed(up_to_layer) if name in CONVOLUTIONS)
 
 
 def _powers(exponents: Iterable[int]) -> Tensor:
-    """2^e, fp64, by ``ldexp``: a vectorised pow may be an ulp off. On the CPU: it has fp64."""
+    """2^e, fp64 on the CPU, by ``ldexp``: a vectorized pow may be an ulp off."""
     return torch.tensor([ldexp(1.0, exponent) for exponent in exponents], dtype=torch.float64)
 
 
 def _like(like: Tensor, x: Tensor) -> Tensor:
-    """Fp64 ``x`` in the dtype and on the device of ``like``, rounded before it goes."""
+    """Fp64 ``x`` in the dtype and on the device of ``like``, rounded before it is moved."""
     return x.to(like.dtype).to(like.device)

@@ -1,4 +1,4 @@
-"""The C library's heap, which keeps what is freed for a while, or for good."""
+"""The C library's heap, which keeps freed memory in the process unless it is trimmed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 
 def malloc_trim() -> None:
-    """Give free memory back to the system, where the C library is glibc: a few ms.
+    """Return the heap's free pages to the system, where the C library is glibc; takes a few ms.
 
-    What lies between blocks still in use would otherwise stay with the process to its end.
+    Free pages between blocks in use would otherwise stay with the process to its end.
     """
     if sys.platform != "linux":
         return
-    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if give_back is not None:
-        give_back(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,6 +1,7 @@
-"""The reference engine: the paper in eager PyTorch, NCHW, autograd, fp32 or fp64.
+"""The reference engine: the paper in plain PyTorch, by autograd, in fp32 or fp64.
 
-It is what every other engine is compared with, so it is kept plain and is never optimized.
+Every other engine is compared with it, so it is never optimized: it reads beside arXiv 1508.06576,
+section "Methods".
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ class Reference:
     """Gatys' loss and its gradient by autograd.
 
     Args:
-        network: VGG-19; it is converted in place.
+        network: VGG-19; it is converted to ``precision`` in place.
         objective: the coefficients of the loss.
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
-        style_weights: one weight a style image, adding up to 1.
-        precision: fp32, or fp64 for the oracle; the images are in it too.
+        style_weights: one weight per style image, adding up to 1.
+        precision: fp32, or fp64 for the oracle; images must have its dtype.
+
+    Raises:
+        ValueError: an image is too small for the network.
     """
 
     name: ClassVar[str] = "reference"
@@ -51,9 +55,9 @@ class Reference:
     def capture(
         self, content: Tensor, styles: Sequence[Tensor], style_weights: Sequence[float]
     ) -> Targets:
-        """The targets: content features P, and Gram matrices A blended over the style images.
+        """The targets: content features P, and weighted means A of the styles' Gram matrices.
 
-        Blending the Gram matrices is the same as blending the losses, up to a constant.
+        A weighted mean of targets gives the weighted mean of the losses, up to a constant.
         """
         with arithmetic(self.precision):
             P = self.network(content, self.objective.content)
@@ -64,7 +68,7 @@ class Reference:
         return Targets(P, A)
 
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
-        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], network's dtype."""
+        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W]."""
         x = image.detach().requires_grad_()
         with arithmetic(self.precision):
             features = self.network(x, self.objective.taps)

@@ -1,1 +1,1 @@
-"""Pixels in and out."""
+"""Pixels in and out: loading, saving, synthetic pictures and metrics."""

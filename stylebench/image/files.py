@@ -1,4 +1,4 @@
-"""Output files: checked before the work, written whole or not at all."""
+"""Output files: checked before the run, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from stylebench.image.load import ImageError
 
 
 def check_writable(path: Path) -> Path:
-    """Raise ImageError where a file could not be put at ``path``."""
+    """Return ``path`` if a file can be written there.
+
+    Raises:
+        ImageError: ``path`` is a folder, or its own folder is missing or not writable.
+    """
     if path.is_dir():
         raise ImageError(f"{path}: is a folder, expected a file name")
     if not path.parent.is_dir():
@@ -24,7 +28,7 @@ def check_writable(path: Path) -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when the block ends without error."""
+    """A temporary file beside ``path`` that replaces it when the block ends without error."""
     descriptor, name = tempfile.mkstemp(
         prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
     )
@@ -32,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        partial.chmod(0o666 & ~_umask())  # mkstemp gives 0600, which nobody asked for
+        partial.chmod(0o666 & ~_umask())  # mkstemp gives 0600
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

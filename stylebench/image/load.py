@@ -1,4 +1,4 @@
-"""Images in: files, PIL, numpy and tensors become upright sRGB floats with alpha apart."""
+"""Image loading: files, PIL, numpy and tensors become upright sRGB floats, and alpha apart."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = NDArray[Any]
 
-#: What the functions here take for an image.
+#: The types that ``load_image`` accepts.
 ImageSource: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
 
 _ORIENTATION_TAG, _BITS_PER_SAMPLE_TAG = 0x0112, 0x0102
-_SMALLEST_SIDE = 2  # px: a single row or column has no texture to take and no shape to keep
+_SMALLEST_SIDE = 2  # px; a single row or column has neither texture nor shape
 
 
 class ImageError(ValueError):
-    """An image that cannot be read, used or written; the message says which and why."""
+    """An image cannot be read, used or written; the message names it and the reason."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image ready for use.
+    """A loaded image.
 
     Attributes:
-        name: where it came from, for messages.
+        name: its file or kind, for messages.
         rgb: [3, H, W] fp32 sRGB in [0, 1]; transparent parts are composited over white.
         alpha: [1, H, W] fp32 in [0, 1], or None where the image is opaque.
     """
@@ -57,7 +57,7 @@ def load_image(source: ImageSource) -> Picture:
     Args:
         source: a path; a PIL image of any mode; a numpy array [H, W], [H, W, 1|2|3|4] of uint8,
             uint16 or float in [0, 1]; or a tensor [1|2|3|4, H, W] (a leading batch of 1 is allowed)
-            of the same dtypes. Two channels are grey and alpha, four are RGB and alpha.
+            of the same dtypes. Two channels are gray and alpha, four are RGB and alpha.
 
     Files and PIL images have their EXIF orientation applied and an embedded ICC profile converted
     to sRGB. 16-bit files keep their 16 bits. Of an animation the first frame is used.
@@ -104,8 +104,8 @@ def _picture(name: str, array: Array) -> Picture:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
         raise ImageError(
-            f"{name}: shape {array.shape} is not an image; expected height x width x 1 (grey), "
-            "2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha), or for tensors channels x height x width"
+            f"{name}: shape {array.shape} is not an image; expected height x width x 1 (gray), "
+            "2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha), or for tensors channels x height x width"
         )
     height, width, channels = array.shape
     if min(height, width) < _SMALLEST_SIDE:
@@ -156,7 +156,7 @@ def _read_file(path: Path) -> Array:
         raise ImageError(f"{path}: is empty")
     try:
         with warnings.catch_warnings():
-            # Large photographs warn, true bombs (twice the limit) raise; the limit is Pillow's.
+            # Pillow warns above its limit, as for large photographs, and raises above twice that.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as image:
                 deep = _read_deep(image, data)
@@ -175,7 +175,7 @@ def _read_file(path: Path) -> Array:
 
 
 def _read_deep(image: Image.Image, data: bytes) -> Array | None:
-    """16-bit color, which Pillow would cut to 8 bits: [H, W, C] uint16, or None elsewhere."""
+    """16-bit color, which Pillow would cut to 8 bits: [H, W, C] uint16; None for other images."""
     if image.mode not in ("RGB", "RGBA", "LA") or not _has_sixteen_bits(image):
         return None
     if image.format == "PNG":
@@ -206,7 +206,7 @@ def _read_deep(image: Image.Image, data: bytes) -> Array | None:
 
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
-    if image.format == "PNG":  # how the decoder will unpack the file: "RGB;16B" and so on
+    if image.format == "PNG":  # ``tile`` names the layout that the decoder unpacks: "RGB;16B"
         return any(";16" in str(tile.args) for tile in getattr(image, "tile", []))
     tags = getattr(image, "tag_v2", {})
     return image.format == "TIFF" and 16 in tags.get(_BITS_PER_SAMPLE_TAG, ())
@@ -221,7 +221,7 @@ def _read_pil(image: Image.Image, name: str) -> Array:
         array = np.asarray(image)
         if array.min() < 0 or array.max() > 65535:
             raise ImageError(
-                f"{name}: grey values span {array.min()} .. {array.max()}; expected 0 .. 65535"
+                f"{name}: gray values span {array.min()} .. {array.max()}; expected 0 .. 65535"
             )
         array = array.astype(np.uint16)
     elif image.mode == "F":
@@ -235,7 +235,7 @@ def _to_srgb(image: Image.Image, name: str) -> Image.Image:
     """8-bit PIL image of any mode -> L, LA, RGB or RGBA in sRGB."""
     profile = image.info.get("icc_profile")
     has_alpha = image.has_transparency_data
-    if image.mode == "La":  # premultiplied grey converts to nothing else
+    if image.mode == "La":  # premultiplied gray; Pillow converts it to LA only
         image = image.convert("LA")
     elif image.mode in ("P", "PA", "1", "RGBa", "YCbCr", "HSV"):
         image = image.convert("RGBA" if has_alpha else "RGB")
@@ -262,7 +262,7 @@ def _profile_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     converted = ImageCms.profileToProfile(
         image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
     )
-    if converted is None:  # only where ``inPlace`` is asked for
+    if converted is None:  # by its type only: Pillow returns None for ``inPlace``
         raise ImageCms.PyCMSError("no image came back")
     return converted
 

@@ -1,4 +1,4 @@
-"""How alike two pictures are."""
+"""Metrics of two images' similarity: PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WINDOW = 11  # px, a side of what ``ssim`` looks at
+WINDOW = 11  # px, the side of SSIM's window; images must be at least as large
+_SIGMA = 1.5  # px, the standard deviation of its weights
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of two images in [0, 1]."""
+    """Peak signal-to-noise ratio in dB of two images in [0, 1]; infinite where they are equal."""
     error = (a - b).double().square().mean().item()
     return float("inf") if error == 0 else -10 * log10(error)
 
 
 def ssim(a: Tensor, b: Tensor) -> float:
-    """Mean structural similarity of [C, H, W] images in [0, 1] (Wang et al. 2004).
+    """Mean structural similarity of two images [C, H, W] in [0, 1].
 
-    The window is their 11 x 11 Gaussian of deviation 1.5, and the images are not padded.
+    As Wang et al. (IEEE Trans. Image Processing 13, 2004) define it: an 11 x 11 Gaussian window of
+    standard deviation 1.5 px, at every position where it fits into the image; K1 = 0.01 and
+    K2 = 0.03. Channels are averaged.
     """
-    distance = torch.arange(11, dtype=torch.float64) - 5
-    bell = torch.exp(-(distance**2) / (2 * 1.5**2))
-    bell /= bell.sum()
+    distance = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    weights = torch.exp(-(distance**2) / (2 * _SIGMA**2))
+    weights /= weights.sum()
 
     def blur(x: Tensor) -> Tensor:
-        rows = F.conv2d(x[:, None], bell.view(1, 1, -1, 1))
-        return F.conv2d(rows, bell.view(1, 1, 1, -1))
+        columns = F.conv2d(x[:, None], weights.view(1, 1, -1, 1))  # [C, 1, H - 10, W]
+        return F.conv2d(columns, weights.view(1, 1, 1, -1))  # [C, 1, H - 10, W - 10]
 
     a, b = a.double(), b.double()
     mean_a, mean_b = blur(a), blur(b)
     variance_a, variance_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
     covariance = blur(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
-    likeness = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float(
-        (likeness / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))).mean()
-    )
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    similarity /= (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    return similarity.mean().item()

@@ -1,4 +1,4 @@
-"""Several pictures as one."""
+"""A montage: several pictures side by side in one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _GAP = 8  # px between two pictures
 
 
 def side_by_side(pictures: Sequence[Image.Image], height: int) -> Image.Image:
-    """Pictures side by side at one height, on white."""
+    """An RGB picture of ``pictures`` side by side, ``height`` px high, with white gaps."""
     scaled = [
-        each.convert("RGB").resize(
-            (round(each.width * height / each.height), height), Image.Resampling.LANCZOS
+        picture.convert("RGB").resize(
+            (round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS
         )
-        for each in pictures
+        for picture in pictures
     ]
-    width = sum(each.width for each in scaled) + _GAP * (len(scaled) - 1)
+    width = sum(picture.width for picture in scaled) + _GAP * (len(scaled) - 1)
     canvas = Image.new("RGB", (width, height), "white")
     left = 0
-    for each in scaled:
-        canvas.paste(each, (left, 0))
-        left += each.width + _GAP
+    for picture in scaled:
+        canvas.paste(picture, (left, 0))
+        left += picture.width + _GAP
     return canvas

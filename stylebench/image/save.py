@@ -1,4 +1,4 @@
-"""Images out: 8 or 16 bits, with the run's parameters inside, written whole or not at all."""
+"""Image saving: 8 or 16 bits, with the run's parameters inside, whole files or none."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ _SOFTWARE = "stylebench"
 
 
 def check_output(path: str | Path, bit_depth: int = 8) -> Path:
-    """Fail now, not after an hour's run, where ``path`` could not be written.
+    """Return ``path``, with ``~`` expanded, if an image can be written there.
+
+    Called before a run, so that an hour's work is not lost for a misspelled folder.
 
     Raises:
-        ImageError: unknown extension, missing folder, a folder in its place, no permission, or a
-            bit depth that the format does not have.
+        ImageError: unknown extension, missing folder, a folder in the file's place, no permission,
+            or a bit depth that the format does not have.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() not in FORMATS:
@@ -62,14 +64,18 @@ def save_image(
     parameters: Mapping[str, Any] | None = None,
     bit_depth: int = 8,
 ) -> Path:
-    """Write an image, atomically; JPEG has no alpha and gets the colors alone.
+    """Write an image atomically; JPEG has no alpha and gets the colors only.
 
     Args:
         path: .png, .jpg, .jpeg, .webp, .tif or .tiff.
         rgb: [3, H, W], clamped to [0, 1].
         alpha: [1, H, W] in [0, 1], or None.
-        parameters: what made the image; JSON in a PNG text chunk or the EXIF/TIFF description.
+        parameters: the settings that made the image, stored as JSON in a PNG text chunk or the
+            EXIF or TIFF description.
         bit_depth: 8, or 16 for PNG and TIFF.
+
+    Returns:
+        The path, with ``~`` expanded.
 
     Raises:
         ImageError: as ``check_output``.
@@ -130,8 +136,9 @@ def _save_deep_png(path: Path, array: np.ndarray[Any, Any], text: str) -> None:
     import imagecodecs
 
     encoded = bytes(imagecodecs.png_encode(array))
-    # The encoder writes no text. An iTXt chunk may stand anywhere after IHDR, which always takes
-    # the first 33 bytes; its fields: keyword, uncompressed, no language, no translation, text.
+    # The encoder writes no text. An iTXt chunk may come anywhere after IHDR, which with the
+    # signature takes the first 33 bytes. Its fields: keyword, uncompressed, no language, no
+    # translation, text.
     body = b"iTXt" + _PNG_KEY.encode() + b"\0\0\0\0\0" + text.encode()
     chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
     path.write_bytes(encoded[:33] + chunk + encoded[33:])

@@ -1,4 +1,4 @@
-"""A landscape and a painting drawn by rule: nothing to download, the same everywhere."""
+"""Synthetic pictures, a landscape and a painting: no download, the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw, ImageFilter
 
 Array: TypeAlias = NDArray[np.float64]
 
-_LAKE = 0.62  # height of the shore line, of the picture's height
+_SHORE = 0.62  # distance of the shore line from the top, as a part of the picture's height
 
 
 def landscape(width: int = 640, height: int = 480, seed: int = 7) -> Image.Image:
-    """A lake under mountains at dusk, with a house on the shore, for the content image."""
+    """A content image: a lake under mountains at dusk, with a house on the shore."""
     random = np.random.default_rng(seed)
-    shore = round(height * _LAKE)
+    shore = round(height * _SHORE)
     x = np.linspace(0, 1, width)
     y = np.linspace(0, 1, shore)[:, None]
 
@@ -42,7 +42,7 @@ def landscape(width: int = 640, height: int = 480, seed: int = 7) -> Image.Image
 
 
 def painting(width: int = 640, height: int = 480, seed: int = 3) -> Image.Image:
-    """Swirls of thick strokes in blues, ochres and cream, for the style image."""
+    """A style image: swirls of thick strokes in blues, ochers and cream."""
     random = np.random.default_rng(seed)
     centers = random.uniform([0, 0], [width, height], size=(9, 2))
     spins = random.choice([-1.0, 1.0], size=9) * random.uniform(0.7, 1.6, size=9)
@@ -62,7 +62,7 @@ def painting(width: int = 640, height: int = 480, seed: int = 3) -> Image.Image:
             nearest = np.min(np.hypot(*(centers - start).T) / radii)
             tone = np.clip(5.4 - 4.6 * nearest + random.normal(0, 0.9), 0, 6)
             if start[1] > height * 0.82 and random.random() < 0.8:
-                tone = 7.0  # a dark ground anchors the picture
+                tone = 7.0  # the dark ground
             color = palette[round(tone)] + random.normal(0, 12, size=3)
             _stroke(draw, path, np.clip(color, 0, 255), thickness)
     return image.filter(ImageFilter.GaussianBlur(0.6))
@@ -71,7 +71,16 @@ def painting(width: int = 640, height: int = 480, seed: int = 3) -> Image.Image:
 def _follow(
     starts: Array, centers: Array, spins: Array, radii: Array, steps: int, length: float
 ) -> Array:
-    """Paths [count, steps + 1, 2] along the field of whirls and a steady drift."""
+    """Paths [count, steps + 1, 2] in pixels along a field of whirls and a steady drift.
+
+    Args:
+        starts: [count, 2] in pixels.
+        centers: of the whirls [whirls, 2], in pixels.
+        spins: their strengths, positive or negative [whirls].
+        radii: in pixels [whirls].
+        steps: per path.
+        length: of a step in pixels.
+    """
     paths = [starts]
     for _ in range(steps):
         away = paths[-1][:, None] - centers  # [count, whirls, 2]
@@ -83,7 +92,7 @@ def _follow(
 
 
 def _stroke(draw: ImageDraw.ImageDraw, path: Array, color: Array, thickness: int) -> None:
-    """One stroke of the brush: a body with a lit and a shaded edge."""
+    """Draw one brush stroke: a body with a lit and a shaded edge."""
     across = np.roll(path[-1] - path[0], 1) * (1, -1)
     across = across / (np.hypot(*across) + 1e-9) * thickness * 0.3
     for shift, light, width in ((0.0, 1.0, thickness), (1.0, 1.18, 0.3), (-1.0, 0.78, 0.3)):
@@ -94,7 +103,7 @@ def _stroke(draw: ImageDraw.ImageDraw, path: Array, color: Array, thickness: int
 
 
 def _draw_shore(picture: Image.Image, random: np.random.Generator) -> None:
-    """Firs along the water and a house with lit windows."""
+    """Draw firs along the water and a house with lit windows."""
     draw = ImageDraw.Draw(picture)
     width, shore = picture.size
     unit = width / 640
@@ -110,21 +119,21 @@ def _draw_shore(picture: Image.Image, random: np.random.Generator) -> None:
             top + 28 * unit,
         )
         draw.rectangle(window, fill=(255, 220, 128))
-    for at in np.sort(random.uniform(0, width, size=30)):
-        if left - 12 * unit < at < left + 74 * unit:
+    for x in np.sort(random.uniform(0, width, size=30)):
+        if left - 12 * unit < x < left + 74 * unit:  # the house
             continue
-        tall = random.uniform(26, 70) * unit
+        fir = random.uniform(26, 70) * unit  # its height
         for layer in range(4):
-            reach, tip = tall * (0.3 - 0.055 * layer), shore - tall * (0.35 + 0.22 * layer)
-            foot = shore - tall * 0.2 * layer
+            reach, tip = fir * (0.3 - 0.055 * layer), shore - fir * (0.35 + 0.22 * layer)
+            foot = shore - fir * 0.2 * layer
             shade = int(28 + 10 * layer)
             draw.polygon(
-                [(at - reach, foot), (at, tip), (at + reach, foot)], fill=(shade // 2, shade, shade)
+                [(x - reach, foot), (x, tip), (x + reach, foot)], fill=(shade // 2, shade, shade)
             )
 
 
 def _reflection(shore: Array, rows: int, random: np.random.Generator) -> Array:
-    """The picture above mirrored in rippling water: [rows, width, 3]."""
+    """The picture ``shore`` [H, width, 3] mirrored in rippling water: [rows, width, 3]."""
     height, width = shore.shape[:2]
     depth = np.linspace(0, 1, rows)
     ripples = (_noise(random, rows, width, (40, 6)) - 0.5) * (3 + 26 * depth[:, None]) * width / 640
@@ -135,7 +144,7 @@ def _reflection(shore: Array, rows: int, random: np.random.Generator) -> Array:
 
 
 def _gradient(at: Array, stops: list[tuple[float, tuple[int, int, int]]]) -> Array:
-    """Colors [len(at), 3] between stops (position, RGB)."""
+    """Colors [len(at), 3] at the positions ``at``, interpolated between stops (position, RGB)."""
     positions = [position for position, _ in stops]
     return np.stack(
         [np.interp(at, positions, [color[channel] for _, color in stops]) for channel in range(3)],
@@ -146,7 +155,16 @@ def _gradient(at: Array, stops: list[tuple[float, tuple[int, int, int]]]) -> Arr
 def _noise(
     random: np.random.Generator, rows: int, columns: int, cells: tuple[int, int], octaves: int = 5
 ) -> Array:
-    """Fractal value noise in [0, 1]: ``cells`` (down, across) bumps, halving with each octave."""
+    """Fractal value noise [rows, columns] in [0, 1].
+
+    Args:
+        random: source of the values.
+        rows: in pixels.
+        columns: in pixels.
+        cells: bumps (down, across) of the first octave; each octave doubles their number and
+            halves their strength.
+        octaves: number of octaves.
+    """
     total, strength = np.zeros((rows, columns)), 1.0
     for octave in range(octaves):
         down, across = (cell * 2**octave + 1 for cell in cells)
@@ -158,4 +176,5 @@ def _noise(
 
 
 def _bytes(values: Array) -> NDArray[np.uint8]:
+    """Values in 0 .. 255, rounded and clamped."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -1,6 +1,6 @@
 """The paper's losses in plain PyTorch (arXiv 1508.06576, section "Methods").
 
-F is a layer's features [B, N, H, W]: N channels at M = H W positions.
+F are a layer's features [B, N, H, W]: N channels at M = H W positions.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from stylebench.model.objective import Objective, TotalVariation
 
 def gram(F: Tensor) -> Tensor:
     """G_ij = sum_k F_ik F_jk / M: features [B, N, H, W] -> [B, N, N], same dtype."""
-    F = F.flatten(2)
+    F = F.flatten(2)  # [B, N, H, W] -> [B, N, M]
     return F @ F.mT / F.shape[-1]
 
 
 def content_loss(F: Tensor, P: Tensor, weight: float) -> Tensor:
-    """Weight * sum((F - P)^2), with features F and the content image's features P alike shaped."""
+    """Weight * sum((F - P)^2), with features F and the content image's P [B, N, H, W]."""
     return weight * (F - P).square().sum()
 
 
@@ -48,11 +48,11 @@ def loss_terms(
     """Every term of the loss, [terms], in the order of ``objective.terms``; the loss is their sum.
 
     Args:
-        x: the image, preprocessed [1, 3, H, W].
-        F: its features by layer.
+        x: the preprocessed image [1, 3, H, W].
+        F: layer -> its features [1, N, H', W'].
         objective: the coefficients.
-        P: the content image's features by layer.
-        A: the style images' Gram matrices by layer.
+        P: layer -> the content image's features [1, N, H', W'].
+        A: layer -> the style images' Gram matrix [1, N, N].
     """
     terms = [content_loss(F[layer], P[layer], c) for layer, c in objective.content.items()]
     terms += [style_loss(F[layer], A[layer], k) for layer, k in objective.style.items()]

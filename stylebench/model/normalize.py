@@ -1,8 +1,9 @@
 """The paper's normalized network: every filter's mean activation is 1, the function unchanged.
 
 arXiv 1508.06576, "Methods": the weights are rescaled so that the mean activation of each filter
-over images and positions is one. A ReLU network with linear poolings keeps its function when
-channel j of a layer is divided by s_j > 0 and the next layer's input j is multiplied by s_j.
+over images and positions is one. The network keeps its function when channel j of a layer is
+divided by s_j > 0 and the next layer's input j is multiplied by s_j: ReLU and both poolings commute
+with a positive factor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Precisions as users name them, and arithmetic that is what the name says."""
+"""Precisions: the dtypes that a user can name, and the arithmetic that each name promises."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Precision:
-    """What an engine computes a network in.
+    """The arithmetic that an engine computes a network in.
 
     Attributes:
-        name: as the user names it.
+        name: its key in ``PRECISIONS``.
         dtype: of features and weights.
-        tf32: whether fp32 convolutions may multiply in TF32, on CUDA's tensor cores: operands keep
+        tf32: whether fp32 convolutions may multiply in TF32 on CUDA's tensor cores: operands keep
             10 bits of fraction, sums are fp32. Matrix products, and so the losses, stay fp32, as
             they do by PyTorch's own defaults.
         rescaled: whether the network is rescaled by powers of two first, so that activations and
-            gradients stay in a narrow range; see ``stylebench.engines.fp16_scaling``.
-        noisy: whether rounding shows in the gradient before a run ends: L-BFGS then takes pairs
-            over several steps, see ``stylebench.optim.lengthening``, and the last iterations are polished.
+            gradients stay in fp16's range; see ``stylebench.engines.fp16_scaling``.
+        noisy: whether rounding shows in the gradient before a run ends. L-BFGS then takes pairs
+            over several steps (``stylebench.optim.lengthening``), and the last iterations are
+            polished in fp32.
     """
 
     name: str
@@ -36,11 +37,11 @@ class Precision:
 
     @property
     def wide(self) -> torch.dtype:
-        """Of images, losses, Gram matrices and targets: ``dtype``, but fp32 at the least."""
+        """The dtype of images, losses, Gram matrices and targets: ``dtype``, but at least fp32."""
         return torch.promote_types(self.dtype, torch.float32)
 
 
-#: Precision by its name. bf16 has fp32's range, and fp32 needs no help either.
+#: Name -> precision. Only fp16 is rescaled: bf16 has fp32's range.
 PRECISIONS: Mapping[str, Precision] = MappingProxyType(
     {
         "fp32": Precision("fp32", torch.float32),
@@ -53,7 +54,7 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
 
 
 def multiplies_fp64(device: torch.device) -> bool:
-    """Whether ``device`` has fp64 at all, which Apple's GPUs have not."""
+    """Whether ``device`` has fp64; Apple's GPUs do not."""
     return device.type != "mps"
 
 
@@ -63,7 +64,7 @@ def with_fp64(device: torch.device) -> torch.device:
 
 
 def in_fp64(x: Tensor) -> Tensor:
-    """``x`` in fp64 where it is, or on the CPU where its device has none."""
+    """``x`` in fp64, on its device or, if that has no fp64, on the CPU."""
     return (x if multiplies_fp64(x.device) else x.cpu()).double()
 
 
@@ -79,10 +80,10 @@ _SWITCHES: tuple[Any, ...] = (
 
 @contextmanager
 def arithmetic(precision: Precision) -> Iterator[None]:
-    """Multiply as ``precision`` says within, whatever the caller allows, and restore after.
+    """Multiply within as ``precision`` says, whatever the caller's settings, and restore them.
 
-    Products of fp32 are fp32, without TF32 or bf16 behind the scenes; ``tf32`` is what it says for
-    convolutions on CUDA, and nowhere else.
+    Products of fp32 are computed in fp32, never in TF32 or bf16, except that ``tf32`` allows TF32
+    in convolutions on CUDA.
     """
     before = [switch.fp32_precision for switch in _SWITCHES]
     for switch in _SWITCHES:
@@ -96,5 +97,5 @@ def arithmetic(precision: Precision) -> Iterator[None]:
 
 
 def exact_arithmetic() -> AbstractContextManager[None]:
-    """Compute fp32 products in fp32 within, whatever the caller allows, and restore after."""
+    """Compute fp32 products in fp32 within, whatever the caller's settings, and restore them."""
     return arithmetic(PRECISIONS["fp32"])

@@ -1,6 +1,7 @@
-"""Presets: each published variant of Gatys' algorithm as a row of numbers.
+"""Presets: each published variant of Gatys' algorithm as one row of numbers.
 
-A preset gives the coefficients of ``Objective`` from the number of channels N and positions M.
+``Preset.objective`` turns a row into the coefficients of ``Objective`` for an image's size. Each
+row names its source.
 """
 
 from __future__ import annotations
@@ -22,24 +23,30 @@ def _check_weight(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class Preset:
-    """One published variant. Fields are numbers only, so that a variant is a row.
+    """One published variant of the algorithm, as numbers.
 
-    c_l = content_weight * w_l * content_factor / (N M)^content_exponent
-    k_l = style_weight * w_l * style_factor / N^style_exponent [/ number of style layers]
+    With N channels and M positions at layer l, the coefficients of ``Objective`` are::
+
+        c_l = content_weight * w_l * content_factor / (N M)^content_exponent
+        k_l = style_weight * w_l * style_factor / N^style_exponent [/ number of style layers]
 
     Attributes:
         source: the publication or project the numbers come from.
         content_layers: layer -> w_l.
         style_layers: layer -> w_l.
-        average_style_layers: divide the style weights by the number of style layers.
+        average_style_layers: whether style weights are divided by the number of style layers.
         tv_weight: factor of the total variation, taken on the preprocessed image.
         tv_kind: ``l1`` = sum of |dx| + |dy|, ``l2`` = sum of dx^2 + dy^2.
         style_fit: size of the style images before ``style_scale``: ``content`` resizes them to
             the content's height and width, ``longest`` keeps their aspect at the same longest side.
-        normalize: rescale the network until every filter's mean activation is 1.
-        init: where the image starts: ``content``, ``noise`` or ``style``.
+        normalize: whether the network is rescaled so that every filter's mean activation is 1.
+        init: the image to start from: ``content``, ``noise`` or ``style``.
         size: longest side in pixels.
         iterations: function evaluations.
+
+    Raises:
+        ValueError: an unknown layer or choice, a weight that is negative or not finite, or nothing
+            to optimize; the message names the value.
     """
 
     source: str
@@ -86,7 +93,7 @@ class Preset:
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Every layer that a loss is taken at, content first."""
+        """The layers that losses are taken at, content first."""
         return tuple(dict.fromkeys((*self.content_layers, *self.style_layers)))
 
     @property
@@ -182,7 +189,11 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """Look a preset up by name; ValueError names the choices."""
+    """The preset of that name.
+
+    Raises:
+        ValueError: there is none; the message names the choices.
+    """
     try:
         return PRESETS[name]
     except KeyError:
@@ -190,7 +201,11 @@ def preset(name: str) -> Preset:
 
 
 def layer_weights(layers: Iterable[str] | LayerWeights | str) -> dict[str, float]:
-    """Layers as given by a user -> layer -> weight; a plain list of names weighs each 1."""
+    """A user's layers as a mapping layer -> weight; names without a mapping weigh 1.
+
+    Raises:
+        ValueError: VGG-19 has no such layer.
+    """
     if isinstance(layers, str):
         layers = [layers]
     weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)

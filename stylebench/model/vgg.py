@@ -1,4 +1,4 @@
-"""VGG-19 as a chain of named stages, built only to the deepest layer asked for."""
+"""VGG-19 as a chain of named layers, built only to the deepest layer that is needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ CONVOLUTIONS = tuple(name for name in LAYERS if name.startswith("conv"))
 
 
 def check_layer(name: str) -> str:
-    """Return ``name`` if VGG-19 has such a layer; raise ValueError naming the layers otherwise."""
+    """Return ``name`` if it is a layer of VGG-19.
+
+    Raises:
+        ValueError: it is not; the message names the layers.
+    """
     if name not in LAYERS:
         raise ValueError(
             f"unknown layer {name!r}: expected conv1_1 .. conv5_4 (before ReLU), "
@@ -43,16 +47,19 @@ def check_layer(name: str) -> str:
 
 
 def deepest(names: Iterable[str]) -> str:
-    """The last of the given layers in the network's order."""
+    """The last of these layers in the network's order; ValueError for an unknown one."""
     order = list(LAYERS)
     return max((check_layer(name) for name in names), key=order.index)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What the weights expect: ``(rgb[order] - mean) * scale``, channel by channel.
+    """The preprocessing that weights were trained with: ``(rgb[order] - mean) * scale``.
 
-    ``mean`` and ``scale`` are given in the network's channel order, for images in [0, 1].
+    Attributes:
+        order: RGB channel of each of the network's input channels.
+        mean: in the network's channel order, for images in [0, 1].
+        scale: likewise.
     """
 
     order: tuple[int, int, int]
@@ -60,12 +67,12 @@ class Preprocessing:
     scale: tuple[float, float, float]
 
     def apply(self, rgb: Tensor) -> Tensor:
-        """[B, 3, H, W] RGB in [0, 1] -> the variable that the network sees, same dtype."""
+        """RGB in [0, 1] [B, 3, H, W] -> the network's input [B, 3, H, W], same dtype."""
         mean, scale = self._columns(rgb)
         return (rgb[:, list(self.order)] - mean) * scale
 
     def invert(self, x: Tensor) -> Tensor:
-        """The network's variable [B, 3, H, W] -> RGB, not clamped."""
+        """The network's input [B, 3, H, W] -> RGB [B, 3, H, W], not clamped."""
         mean, scale = self._columns(x)
         inverse = [self.order.index(channel) for channel in range(3)]
         return (x / scale + mean)[:, inverse]
@@ -85,10 +92,10 @@ CAFFE = Preprocessing(
 
 @dataclass(frozen=True)
 class Weights:
-    """Convolution weights with the preprocessing they were trained for.
+    """Convolution weights with the preprocessing they were trained with.
 
     Attributes:
-        name: where they came from, for people.
+        name: their source, for messages and records.
         layers: convolution name -> (weight [out, in, 3, 3], bias [out]), fp32.
         preprocessing: how an RGB image becomes the network's input.
     """
@@ -104,7 +111,7 @@ class VGG19(nn.Module):
     Args:
         weights: the convolutions' weights and their preprocessing.
         until: the deepest layer to build.
-        pooling: 2 x 2 ``average`` (the paper's choice) or ``max`` (as VGG was trained).
+        pooling: 2 x 2, ``average`` (the paper's choice) or ``max`` (as VGG was trained).
 
     Raises:
         ValueError: unknown layer or pooling.
@@ -122,7 +129,7 @@ class VGG19(nn.Module):
             if name.startswith("conv"):
                 self.layers[name] = _convolution(inputs, outputs, *weights.layers[name])
             elif name.startswith("relu"):
-                # Never in place: that would turn a "conv4_2" already taken into "relu4_2".
+                # Not in place: that would overwrite features of "conv4_2" with "relu4_2".
                 self.layers[name] = nn.ReLU(inplace=False)
             else:
                 self.layers[name] = nn.AvgPool2d(2) if pooling == "average" else nn.MaxPool2d(2)

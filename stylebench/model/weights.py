@@ -1,4 +1,4 @@
-"""Where VGG-19's weights come from: torchvision, Caffe, a local file, or a seeded generator."""
+"""Sources of VGG-19's weights: torchvision, Caffe, a local file, or a seeded generator."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ SOURCES = ("auto", "imagenet", "gatys", "random")
 #: File names that ``gatys`` looks for: the author's release, and neural-style-pt's of the same net.
 CAFFE_FILES = ("vgg_conv.pth", "vgg19-d01eb7cb.pth")
 
-#: SHA-256 prefixes that tell a published file's origin whatever its name: both use torchvision's
-#: keys, but neural-style-pt's holds Caffe weights, which want BGR in 0-255.
+#: SHA-256 prefix -> origin of a published file, whatever its name: both use torchvision's keys, but
+#: neural-style-pt's holds Caffe weights, whose input is BGR in 0-255.
 KNOWN_HASHES: Mapping[str, Origin] = {"dcbb9e9d": "torchvision", "d01eb7cb": "caffe"}
 
 #: Position of every convolution in torchvision's ``features``; Caffe layers carry their own names.
@@ -48,11 +48,11 @@ _FEATURES_INDEX = {
     if name in CONVOLUTIONS
 }  # fmt: skip
 _ENTRY_GAIN = 64  # of conv1_1 in random weights; a power of two, so exact
-_DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer before a download counts as impossible
+_DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer until a download is given up
 
 
 class WeightsError(ValueError):
-    """Weights that cannot be had or cannot be used; the message says what to do."""
+    """Weights that cannot be found, downloaded or used; the message says what to do."""
 
 
 def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = None) -> Weights:
@@ -63,11 +63,12 @@ def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = 
 
             - ``imagenet``: torchvision's ``IMAGENET1K_V1``, through its loader and cache;
             - ``gatys``: the Caffe weights, from ``vgg_conv.pth`` in the same cache folder;
-            - ``random`` or ``random:SEED``: He-initialised, the same bits on every machine;
-            - ``auto``: ``imagenet`` where it can be had, else ``random`` with a warning;
+            - ``random`` or ``random:SEED``: He-initialized, the same bits on every machine;
+            - ``auto``: ``imagenet`` if it is cached or can be downloaded, else ``random`` with a
+              warning;
             - a ``.pth`` or ``.safetensors`` file in torchvision's, Caffe's or neural-style-pt's
               layout. A file called ``*-HASH.pth`` must have that SHA-256 prefix.
-        origin: the preprocessing of a local file, where its layout and hash do not tell.
+        origin: the preprocessing of a local file, if its layout and hash do not tell.
 
     Raises:
         WeightsError: unknown source, missing, damaged or foreign file, or no network.
@@ -91,15 +92,16 @@ def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = 
 
 
 def random_weights(seed: int = 0) -> Weights:
-    """He-initialised weights (arXiv 1502.01852, uniform), the same bits on every machine.
+    """He-initialized weights (arXiv 1502.01852, uniform), the same bits on every machine.
 
     Only integer draws, one square root and multiplications are used, all exactly rounded, so no
     mathematical library can change a bit. Biases are zero.
 
-    conv1_1 is multiplied by 64, which brings activations to the range of a network fed with 0-255,
-    for which the presets' weights were chosen: the style loss goes with the fourth power of that
-    range, and would vanish beside the content's. The image itself stays of the order of 1, since
-    L-BFGS's first step, 1 / |g|_1 of the gradient, is lost in fp32's rounding of larger values.
+    conv1_1 is multiplied by 64, which brings activations to the range of a network whose input is
+    0-255, for which the presets' weights were chosen: the style loss grows with the fourth power of
+    that range and would otherwise vanish beside the content loss. The image itself stays of the
+    order of 1: added to larger values, L-BFGS's first step of length 1 / |g|_1 would be lost in
+    fp32's rounding.
     """
     layers = {}
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -113,17 +115,17 @@ def random_weights(seed: int = 0) -> Weights:
 
 
 def checkpoint_folder() -> Path:
-    """The folder that torchvision caches weights in, and ``gatys`` is looked for in."""
+    """The folder of torchvision's cached weights and of ``gatys``'s files."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def imagenet_file() -> Path:
-    """Where torchvision's VGG-19 lies or would lie."""
+    """The path of torchvision's cached VGG-19, whether it exists or not."""
     return checkpoint_folder() / Path(_torchvision_enum().url).name
 
 
 def caffe_file() -> Path | None:
-    """The Caffe weights that ``gatys`` would load, if they are there."""
+    """The Caffe weights that ``gatys`` loads, or None if there are none."""
     candidates = (checkpoint_folder() / name for name in CAFFE_FILES)
     return next((path for path in candidates if path.is_file()), None)
 
@@ -143,10 +145,10 @@ def _auto() -> Weights:
         return _imagenet()
     except WeightsError as error:
         if not isinstance(error.__cause__, OSError):
-            raise  # the file is there but damaged: hiding that would be a silent wrong result
+            raise  # a damaged file: random weights instead would be silently wrong
         warnings.warn(
             "pretrained VGG-19 weights cannot be downloaded here; using random weights instead "
-            "(recognisable colors and textures, but not the quality of weights='imagenet'). "
+            "(recognizable colors and textures, but not the quality of weights='imagenet'). "
             f"To use pretrained weights put {imagenet_file().name} into {checkpoint_folder()}",
             stacklevel=4,
         )
@@ -208,7 +210,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # every reader has its own exceptions for a damaged file
+    except Exception as error:  # readers raise exceptions of many types for a damaged file
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: cannot be read as weights ({reason})") from error
     if not isinstance(state, Mapping):
@@ -241,10 +243,10 @@ def _checked(weights: Weights) -> Weights:
     for name in CONVOLUTIONS:
         inputs, outputs = LAYERS[name]
         expected = ((outputs, inputs, 3, 3), (outputs,))
-        given = tuple(tuple(tensor.shape) for tensor in weights.layers[name])
-        if given != expected:
+        shapes = tuple(tuple(tensor.shape) for tensor in weights.layers[name])
+        if shapes != expected:
             raise WeightsError(
-                f"{weights.name}: {name} has shapes {given}, VGG-19 needs {expected}"
+                f"{weights.name}: {name} has shapes {shapes}, VGG-19 needs {expected}"
             )
         if not all(tensor.isfinite().all() for tensor in weights.layers[name]):
             raise WeightsError(f"{weights.name}: {name} holds values that are not finite")

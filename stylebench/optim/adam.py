@@ -1,4 +1,4 @@
-"""Adam that never leaves the device: `torch.optim.Adam` at its defaults, behind `LBFGS.step`."""
+"""Adam on the device: `torch.optim.Adam` at its defaults, with the interface of `LBFGS`."""
 
 import torch
 from torch import Tensor
@@ -6,11 +6,11 @@ from torch import Tensor
 from stylebench.optim.base import restore
 from stylekernels.lbfgs_state import REGAIN
 
-_BEST_LOSS, _ROLLBACKS = 1, 3  # places among count, lowest loss, learning rate, rollbacks
+_BEST_LOSS, _ROLLBACKS = 1, 3  # indices into (count, lowest loss, learning rate, rollbacks)
 
 
 class Adam:
-    """Moves an image by Adam (Kingma and Ba, arXiv 1412.6980): one call an iteration.
+    """Moves an image by Adam (Kingma and Ba, arXiv 1412.6980), one call per iteration.
 
     The step count lives on the device, so `step` can be captured in a CUDA graph. A loss or
     gradient that is not finite rolls the image back to the one of the lowest loss, forgets the
@@ -36,12 +36,12 @@ class Adam:
 
         Args:
             image: fp32 or fp64, any shape; changed in place.
-            lr: Learning rate, in units of the image.
-            betas: Decay of the first and second moment, in [0, 1).
-            eps: Added to the root of the second moment.
+            lr: learning rate, in units of the image.
+            betas: decay of the first and second moment, in [0, 1).
+            eps: added to the root of the second moment.
 
         Raises:
-            ValueError: If an argument is out of its range.
+            ValueError: an argument is out of its range.
         """
         if image.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"image is {image.dtype}; optimize it in float32 (or float64)")
@@ -68,11 +68,11 @@ class Adam:
         """Move the image one step.
 
         Args:
-            grad: The gradient at the image as it is now; the image's shape, dtype and device.
-            loss: The loss there, one element; see `LBFGS.step`.
+            grad: gradient at the current image; of the image's shape, dtype and device.
+            loss: loss at the current image, one element; see `LBFGS.step`.
 
         Raises:
-            ValueError: If the gradient does not match the image.
+            ValueError: the gradient does not match the image.
         """
         x = self._x
         if (grad.shape, grad.dtype, grad.device) != (x.shape, x.dtype, x.device):
@@ -112,23 +112,23 @@ class Adam:
 
     @torch.no_grad()
     def reset_best(self) -> None:
-        """Go on with gradients of another function; as `LBFGS.reset_best`."""
+        """Forget the lowest loss, for gradients of another function; as `LBFGS.reset_best`."""
         self._scalars[_BEST_LOSS] = float("inf")
         self._best.copy_(self._x)
 
     @property
     def best_image(self) -> Tensor:
-        """The image of the lowest finite loss that `step` has been given; do not change it."""
+        """The image of the lowest finite loss passed to `step`; do not change it."""
         return self._best
 
     @property
     def best_loss(self) -> Tensor:
-        """That loss, [] on the device; infinite before the first."""
+        """The lowest finite loss passed to `step`, [] on the device; infinite before the first."""
         return self._scalars[_BEST_LOSS]
 
     @property
     def rollbacks(self) -> Tensor:
-        """How many steps were rolled back, [] on the device: reading it waits for the device."""
+        """The number of steps rolled back, [] on the device: reading it waits for the device."""
         return self._scalars[_ROLLBACKS]
 
     @property
@@ -137,7 +137,7 @@ class Adam:
         return sum(t.nbytes for t in self.state_dict().values())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors, not copies, from which `load_state_dict` resumes with no bit different."""
+        """The tensors, not copies, from which `load_state_dict` resumes bit for bit."""
         return {
             "first": self._first,
             "second": self._second,
@@ -150,6 +150,6 @@ class Adam:
         """Copy a saved state into the buffers.
 
         Raises:
-            ValueError: If it belongs to another image size or dtype.
+            ValueError: the state belongs to another image size or dtype.
         """
         restore(self.state_dict(), state)

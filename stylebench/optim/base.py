@@ -1,4 +1,4 @@
-"""The contract of an optimizer: one function evaluation a step."""
+"""The contract of an optimizer: one function evaluation per step."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Optimizer(Protocol):
-    """Moves an image in place, with the host looking on."""
+    """Moves an image in place; the host waits for every step."""
 
     def step(self, gradient: Tensor, loss: Tensor, /) -> bool:
-        """Take one step from where ``gradient`` and ``loss`` were evaluated, both finite.
+        """Take one step.
 
         Args:
-            gradient: shaped like the image.
-            loss: scalar.
+            gradient: at the current image, shaped like it, finite.
+            loss: at the current image, a finite scalar.
 
         Returns:
             True when the optimizer has converged and further steps are pointless.
@@ -25,16 +25,17 @@ class Optimizer(Protocol):
 
 @runtime_checkable
 class DeviceOptimizer(Protocol):
-    """Moves an image in place without ever waiting for its device.
+    """Moves an image in place without waiting for its device.
 
-    A loss or gradient that is not finite is rolled back by ``step``, with shorter steps after it.
+    After a loss or gradient that is not finite, ``step`` rolls back to the best image and takes
+    shorter steps.
     """
 
     def step(self, grad: Tensor, loss: Tensor, /) -> None:
         """Take one step, or roll back."""
 
     def reset_best(self) -> None:
-        """Go on with gradients of another function that is nearly the same, without noise."""
+        """Forget the lowest loss, for gradients of a nearly equal function without noise."""
 
     @property
     def best_image(self) -> Tensor:
@@ -42,7 +43,7 @@ class DeviceOptimizer(Protocol):
 
     @property
     def rollbacks(self) -> Tensor:
-        """How many steps were rolled back, [] on the device."""
+        """The number of steps rolled back, [] on the device."""
 
 
 def restore(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
@@ -54,10 +55,10 @@ def restore(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     for name, tensor in own.items():
         if name not in saved:
             raise ValueError(f"the saved state has no {name!r}; it has {sorted(saved)}")
-        given = saved[name]
-        if (given.shape, given.dtype) != (tensor.shape, tensor.dtype):
+        copy = saved[name]
+        if (copy.shape, copy.dtype) != (tensor.shape, tensor.dtype):
             raise ValueError(
-                f"saved {name!r} is {tuple(given.shape)} {given.dtype}, expected "
+                f"saved {name!r} is {tuple(copy.shape)} {copy.dtype}, expected "
                 f"{tuple(tensor.shape)} {tensor.dtype}: resume with the same image size, dtypes "
                 "and history"
             )

@@ -1,15 +1,16 @@
-"""L-BFGS that never leaves the device.
+"""L-BFGS on the device: no step waits for the host.
 
 The mathematics of `torch.optim.LBFGS` at its defaults, without a line search: the first step has
 length min(1, 1/||g||_1) * lr, later ones lr; a pair is kept only if y . s > 1e-10; H0 = y.s / y.y;
-the oldest pair goes when the history is full; the direction is -g while there is no pair. There
-are no stopping tests (torch's tolerances at -1, as neural-style-pt runs it): they need the host.
+the oldest pair is dropped when the history is full; the direction is -g while there is no pair.
+There are no stopping tests, which need the host: as with torch's tolerances at -1, the setting of
+neural-style-pt.
 
-How closely it follows torch, both called once an iteration: in fp64 to rounding, within 1e-12 of
-the image over the first 8 iterations and typically after 20 (rounding then grows as the problem
-makes it grow). In fp32 its distance from torch's fp64 path is, over 20 iterations and 10 starts,
-0.04 to 1.1 times torch fp32's own in the geometric mean: on style problems it is the nearer one,
-since inner products are added in fp64. tests/stylebench/test_lbfgs.py holds it to 2.
+Distance from torch's path, both called once per iteration: in fp64 it is rounding, below 1e-12 of
+the image over the first 8 iterations and typically after 20 (rounding errors then grow as fast as
+the problem lets them). In fp32 the distance from torch's fp64 path, over 20 iterations and 10
+starts, is 0.04 to 1.1 times torch fp32's own in the geometric mean; on style problems it is the
+smaller one, since inner products are added in fp64. tests/stylebench/optim/test_lbfgs.py allows 2.
 """
 
 import warnings
@@ -26,18 +27,18 @@ _SAVED = ("history", "previous", "best", "gram", "ring", "scalars")
 
 
 class LBFGS:
-    """Moves an image down its gradient: one call an iteration, one gradient a call.
+    """Moves an image by L-BFGS, one call and one gradient per iteration.
 
-    A step that leads to a loss or gradient that is not finite is rolled back: the image returns to
-    the one of the lowest loss, the history is emptied, the learning rate is halved (the next eight
+    A step that leads to a loss or gradient that is not finite is rolled back: the image of the
+    lowest loss is restored, the history is emptied, the learning rate is halved (the next eight
     steps regain it), and `rollbacks` counts it. A finite loss may rise, as it does in torch:
-    without a line search L-BFGS climbs now and then, and comes back.
+    without a line search L-BFGS climbs now and then and comes down again.
 
-    Every buffer is allocated here and none moves, so `step` can be captured in a CUDA graph; it
-    never waits for the device. Memory is 2 (history + 1) vectors of the image's size in
-    `history_dtype` and three in the image's: for 512 x 512 pixels and 20 pairs 142 MB with fp32,
-    76 MB with bf16; `noisy` takes six more. In bf16 the step itself is rounded, so s stays exactly
-    the way the image went; on a CPU, which must convert it, a bf16 history is the slower one.
+    Every buffer is allocated at construction and stays in place, so `step` can be captured in a
+    CUDA graph. Memory is 2 (history + 1) vectors of the image's size in `history_dtype` and three
+    in the image's: for 512 x 512 pixels and 20 pairs 142 MB with fp32, 76 MB with bf16; `noisy`
+    takes six more. In bf16 the step itself is rounded, so that s is exactly the image's change. On
+    a CPU, which must convert it, a bf16 history is the slower one.
 
     Example:
         >>> x = torch.tensor([3.0, -4.0])
@@ -60,15 +61,15 @@ class LBFGS:
         """Allocate the state on the image's device.
 
         Args:
-            image: fp32 or fp64, any shape if contiguous, or channels-last; changed in place.
-            history: the most pairs kept, at least 1.
+            image: fp32 or fp64, contiguous of any shape, or channels-last; changed in place.
+            history: the largest number of pairs kept, at least 1.
             lr: the step length after the first step.
             history_dtype: of the stored pairs: bf16, fp32 or the image's own (the default).
-            noisy: gradients carry the noise of half precision: after a while pairs go over several
-                steps, which torch's never do; see `stylebench.optim.lengthening`.
+            noisy: whether gradients have half precision's noise: pairs then span several steps
+                after a while, unlike torch's; see `stylebench.optim.lengthening`.
 
         Raises:
-            ValueError: If an argument is none of these.
+            ValueError: an argument is none of these.
         """
         if image.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"image is {image.dtype}; optimize it in float32 (or float64)")
@@ -100,7 +101,7 @@ class LBFGS:
         self._lengthening = Lengthening(self._x) if noisy else None
 
     def _flat(self, tensor: Tensor) -> Tensor:
-        """[n], in the order in which the image lies in memory; a view if laid out like it."""
+        """[n] in the image's memory order; a view if ``tensor`` has the image's layout."""
         return (tensor.permute(0, 2, 3, 1) if self._channels_last else tensor).reshape(-1)
 
     @torch.no_grad()
@@ -108,12 +109,12 @@ class LBFGS:
         """Move the image one step.
 
         Args:
-            grad: The gradient at the image as it is now; the image's shape, dtype and device.
-            loss: The loss there, one element. Without it the last finite gradient, and not the
-                lowest loss, marks the image that a rollback returns to.
+            grad: gradient at the current image; of the image's shape, dtype and device.
+            loss: loss at the current image, one element. Without losses a rollback returns to the
+                image of the last finite gradient.
 
         Raises:
-            ValueError: If the gradient does not match the image.
+            ValueError: the gradient does not match the image.
         """
         image, state = self.image, self._state
         if (grad.shape, grad.dtype, grad.device) != (image.shape, image.dtype, image.device):
@@ -145,9 +146,10 @@ class LBFGS:
 
     @torch.no_grad()
     def reset_best(self) -> None:
-        """Go on with gradients of another function, nearly the same but without noise.
+        """Forget the lowest loss and keep the curvature.
 
-        The curvature is kept, the lowest loss forgotten.
+        For gradients of a nearly equal function without noise: pairs are of single steps from here
+        on.
         """
         self._state.scalars[BEST_LOSS] = float("inf")
         self._state.best.copy_(self._x)
@@ -155,7 +157,7 @@ class LBFGS:
 
     @property
     def best_image(self) -> Tensor:
-        """The image of the lowest finite loss that `step` has been given; a view, do not change."""
+        """The image of the lowest finite loss passed to `step`; a view, do not change it."""
         if not self._channels_last:
             return self._state.best.view(self.image.shape)
         b, c, h, w = self.image.shape
@@ -163,12 +165,12 @@ class LBFGS:
 
     @property
     def best_loss(self) -> Tensor:
-        """That loss, [] on the device; infinite before the first."""
+        """The lowest finite loss passed to `step`, [] on the device; infinite before the first."""
         return self._state.scalars[BEST_LOSS]
 
     @property
     def rollbacks(self) -> Tensor:
-        """How many steps were rolled back, [] on the device: reading it waits for the device."""
+        """The number of steps rolled back, [] on the device: reading it waits for the device."""
         return self._state.ring[ROLLBACKS]
 
     @property
@@ -177,7 +179,7 @@ class LBFGS:
         return self._state.nbytes + (self._lengthening.nbytes if self._lengthening else 0)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors, not copies, from which `load_state_dict` resumes with no bit different.
+        """The tensors, not copies, from which `load_state_dict` resumes bit for bit.
 
         The image is not among them: save it beside them.
         """
@@ -194,6 +196,6 @@ class LBFGS:
         """Copy a saved state into the buffers.
 
         Raises:
-            ValueError: If it belongs to another image size, history length or dtype.
+            ValueError: the state belongs to another image size, history length or dtype.
         """
         restore(self.state_dict(), state)

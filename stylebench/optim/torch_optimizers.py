@@ -1,4 +1,4 @@
-"""torch's own L-BFGS and Adam, one function evaluation a step."""
+"""torch's own L-BFGS and Adam as ``Optimizer``: one function evaluation per step."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from torch import Tensor
 class TorchLBFGS:
     """``torch.optim.LBFGS`` without line search, as the published implementations use it.
 
-    One ``step`` here is one iteration of torch's loop: with ``max_iter=1`` its state carries over
-    from call to call and its trajectory is that of one long call, but the loop stays ours. Its
-    tests for convergence, which follow the last of ``max_iter`` iterations, are made here.
+    One ``step`` is one iteration of torch's loop: with ``max_iter=1`` its state carries over from
+    call to call, and the trajectory is that of one long call. torch skips its tests for convergence
+    after the last of ``max_iter`` iterations, so ``step`` makes them itself.
 
     Args:
         image: [1, 3, H, W], moved in place.
-        history: pairs kept; each takes 2 image sizes.
-        learning_rate: length of a step along the direction; the first is at most 1 / |g|_1 of it.
-        tolerance_grad: converged when no gradient component is larger; negative never.
-        tolerance_change: converged when the image or the loss changes less; negative never.
+        history: number of pairs kept, in memory of 2 image sizes per pair.
+        learning_rate: step length along the direction; the first step is at most 1 / |g|_1 of it.
+        tolerance_grad: converged when no gradient component is larger; a negative value disables
+            the test.
+        tolerance_change: converged when the image or the loss changes less; likewise.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class TorchAdam:
 
     Args:
         image: [1, 3, H, W], moved in place.
-        learning_rate: length of a step, in units of the image as given.
+        learning_rate: step length, in units of the image.
     """
 
     def __init__(self, image: Tensor, learning_rate: float) -> None:

@@ -1,1 +1,1 @@
-"""The fused engine: forward and backward written out, without autograd."""
+"""The fused engine: VGG's forward and backward pass written out, without autograd."""

@@ -1,8 +1,8 @@
-"""VGG's 3 x 3 convolution without autograd: forward with or without ReLU, and back to its input.
+"""VGG's 3 x 3 convolution without autograd: forward with or without ReLU, and input gradient.
 
 The weights are constants, so they are laid out once for the device. The gradient with respect to
-the input of a stride-1 convolution is itself a convolution, with the kernels turned by 180 degrees
-and inputs and outputs exchanged: it needs nothing from the forward pass.
+the input of a stride-1 convolution is itself a convolution, with the kernels flipped in both
+directions and inputs and outputs exchanged: it needs nothing from the forward pass.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from stylebench.engines.fused.conv_autotune import (
 from stylebench.engines.fused.tiling import tile_size
 
 _ONES = (1, 1)
-_LARGEST_SAMPLE = (
-    1024  # px: larger images rank the algorithms alike, and need their memory themselves
-)
+_LARGEST_SAMPLE = 1024  # px; larger images rank the algorithms alike, and memory would be short
 _Padding = tuple[int, int]  # rows, columns
 _Pass = Callable[[Tensor, _Padding], Tensor]
 
@@ -35,13 +33,13 @@ class Convolution:
     Args:
         weight: [N_out, N_in, 3, 3] in the precision to compute in, on its device.
         bias: [N_out].
-        size: (height, width) of the image that it will mostly see, to choose a algorithm for; in tiles
-            on a CPU.
+        size: (height, width) in pixels of its usual input, for which the algorithm or, on a CPU,
+            the layout of the weights is chosen; CPUs take it in tiles.
 
     Attributes:
         outputs: N_out.
         inputs: N_in.
-        chosen: on CUDA, what was measured to be fastest, pass -> algorithm.
+        chosen: "forward" and "backward" -> name of the fastest algorithm; empty except on CUDA.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, size: tuple[int, int]) -> None:
@@ -49,33 +47,31 @@ class Convolution:
         self.chosen: dict[str, str] = {}
         weight = pad_channels(weight, _channel_multiple(weight))
         self._channels = weight.shape[1]
-        turned = _channels_last(weight.flip(2, 3).transpose(0, 1))
+        flipped = _channels_last(weight.flip(2, 3).transpose(0, 1))  # [N_in, N_out, 3, 3]
         weight = _channels_last(weight)
         if weight.is_cuda:
-            forward, backward = (
-                forward_algorithms(weight, bias),
-                backward_algorithms(weight, turned),
-            )
+            forward = forward_algorithms(weight, bias)
+            backward = backward_algorithms(weight, flipped)
             self._forward = _plain(weight, bias)
             self._relu = self._fastest("forward", forward, self._channels, weight, size)
             self._backward = self._fastest("backward", backward, len(bias), weight, size)
         elif packable(weight):
-            packed, packed_back = _packed(weight, size), _packed(turned, size)
+            packed, packed_flipped = _packed(weight, size), _packed(flipped, size)
             self._forward = _pointwise(packed, bias, "none")
             self._relu = _pointwise(packed, bias, "relu")
-            self._backward = _pointwise(packed_back, None, "none")
+            self._backward = _pointwise(packed_flipped, None, "none")
         else:
             self._forward = plain = _plain(weight, bias)
             self._relu = lambda x, padding: plain(x, padding).relu_()
-            self._backward = _plain(turned, None)
+            self._backward = _plain(flipped, None)
 
     def __call__(self, x: Tensor, padding: _Padding = _ONES) -> Tensor:
         """[B, N_in, H, W] -> [B, N_out, H, W], before ReLU.
 
         Args:
             x: channels-last.
-            padding: rows and columns; another than one each is for CPUs, and for what ``x`` itself
-                has beyond the rows asked for.
+            padding: rows and columns. Other than (1, 1) on CPUs only, where ``x`` has rows beyond
+                those of the output.
         """
         return self._forward(pad_channels(x, self._channels), padding)
 
@@ -84,42 +80,43 @@ class Convolution:
         return self._relu(pad_channels(x, self._channels), padding)
 
     def backward(self, gradient: Tensor, padding: _Padding = _ONES) -> Tensor:
-        """Gradient [B, N_out, H, W] of the output -> that of the input [B, N_in, H, W]."""
+        """Gradient of the output [B, N_out, H, W] -> gradient of the input [B, N_in, H, W]."""
         return self._backward(gradient, padding)[:, : self.inputs]
 
     def _fastest(
         self,
-        which: str,
+        direction: str,
         algorithms: Mapping[str, ConvAlgorithm],
         channels: int,
         like: Tensor,
         size: tuple[int, int],
     ) -> _Pass:
-        # A seed of its own: the caller's random numbers are not touched.
+        # A generator of its own leaves the caller's random numbers alone.
         generator = torch.Generator(like.device).manual_seed(0)
         shape = (1, channels, *(min(side, _LARGEST_SAMPLE) for side in size))
         x = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-        self.chosen[which] = select_fastest(algorithms, _channels_last(x))
-        algorithm = algorithms[self.chosen[which]]
+        self.chosen[direction] = select_fastest(algorithms, _channels_last(x))
+        algorithm = algorithms[self.chosen[direction]]
         return lambda x, _: algorithm(x)  # all of them pad by one
 
 
 def pad_channels(x: Tensor, multiple: int) -> Tensor:
-    """[B, C, H, W] with zeros for channels up to the next multiple; ``x`` itself if there is one.
+    """[B, C, H, W] -> [B, C', H, W], channels-last: zeros up to the next multiple of channels.
 
-    Tensor cores take their operands in vectors, which an image's three channels do not fill.
+    ``x`` itself is returned where C is a multiple. Tensor cores read their operands in vectors,
+    which an image's three channels do not fill.
     """
     missing = -x.shape[1] % multiple
     if not missing:
         return x
     batch, channels, height, width = x.shape
-    wide = x.new_zeros(batch, height, width, channels + missing).permute(0, 3, 1, 2)
-    wide[:, :channels].copy_(x)
-    return wide
+    padded = x.new_zeros(batch, height, width, channels + missing).permute(0, 3, 1, 2)
+    padded[:, :channels].copy_(x)
+    return padded
 
 
 def _channel_multiple(weight: Tensor) -> int:
-    """Channels that fill a 16-byte vector, where tensor cores read them."""
+    """Number of channels that fills a 16-byte vector on CUDA, where tensor cores read them."""
     return 16 // weight.element_size() if weight.is_cuda else 1
 
 
@@ -128,13 +125,13 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def packable(weight: Tensor) -> bool:
-    """Whether oneDNN keeps these weights in its own layout and fuses bias and ReLU."""
+    """Whether oneDNN can take these weights in its own layout and fuse bias and ReLU."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     operators = torch.ops.mkldnn
     if not hasattr(operators, "_convolution_pointwise"):
         return False
-    if weight.dtype == torch.bfloat16:  # refused by processors that do not even emulate it
+    if weight.dtype == torch.bfloat16:  # some processors do not even emulate it
         return operators._is_mkldnn_bf16_supported()  # noqa: SLF001
     return weight.dtype == torch.float32
 
@@ -147,7 +144,10 @@ def _packed(weight: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _pointwise(packed: Tensor, bias: Tensor | None, after: str) -> _Pass:
-    """The operator that torch.compile lowers convolutions to on a CPU, called directly."""
+    """A convolution with bias and ``after`` ("none" or "relu") fused.
+
+    It is the operator that torch.compile lowers convolutions to on a CPU.
+    """
     operator = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001
     return lambda x, padding: operator(x, packed, bias, padding, _ONES, _ONES, 1, after, [], "")
 

@@ -1,8 +1,8 @@
 """The fused engine: forward and backward written out over VGG's chain, without autograd.
 
-Channels-last, in the precision chosen, with stylekernels at the taps: on CUDA their Triton kernels,
-elsewhere their plain-torch twins. It mirrors ``reference`` term by term. Gram matrices, losses,
-targets and the gradient of the image are fp32 whatever the precision is.
+Features are channels-last, in the precision chosen. Losses, pooling and masks are stylekernels'
+operators: Triton kernels on CUDA, PyTorch elsewhere. The engine mirrors ``reference`` term by term.
+Gram matrices, losses, targets and the gradient of the image are fp32 or more at every precision.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 import stylekernels as sk
 from stylebench.engines.base import LossTerms, Targets
-from stylebench.engines.fp16_calibration import rescaled
+from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.convolution import Convolution
 from stylebench.engines.fused.stage import Stage
@@ -30,18 +30,20 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Fused:
-    """Gatys' loss and gradient as one explicit pass down and one back up.
+    """Gatys' loss and gradient as one explicit forward pass and one backward pass.
 
     Args:
-        network: VGG-19 in fp32; it is taken apart, so that no weight is there twice.
+        network: VGG-19 in fp32; its layers are removed, so that no weight is in memory twice.
         objective: the coefficients of the loss.
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
-        style_weights: one weight a style image, adding up to 1.
-        precision: of features and weights; fp64 is there as an oracle.
+        style_weights: one weight per style image, adding up to 1.
+        precision: of features and weights; fp64 is for tests.
 
-    The targets are captured by the same network at the same precision, and held in fp32: captured
-    by a more precise one, they would pull the image towards what this network cannot see.
+    Attributes:
+        targets: captured by the same network at the same precision, and held in fp32 or more.
+            Targets of a more precise network would pull the image towards features that this one
+            cannot have.
     """
 
     name: ClassVar[str] = "fused"
@@ -58,16 +60,16 @@ class Fused:
     ) -> None:
         self.objective = objective
         self.precision = precision
-        self.rescaling = rescaled(network, objective, content, styles, precision)
+        self.rescaling = rescale_in_place(network, objective, content, styles, precision)
         self._rescaled_objective = self.rescaling.objective(objective)
         self._channel_scale = {
             layer: self.rescaling.channel_scale(layer, content) for layer in objective.taps
         }
-        with arithmetic(precision):  # ways of convolving are measured as they will be used
+        with arithmetic(precision):  # algorithms are timed as they will be used
             self._stages = _stages(network, precision.dtype, content)
-        malloc_trim()  # of the weights that were converted, before memory is obtained beyond them
+        malloc_trim()  # the converted weights, before larger blocks are allocated behind them
         self.targets = self._capture(content, styles, style_weights)
-        malloc_trim()  # of what lay between the taps
+        malloc_trim()  # the maps between the taps
         self._attach(self._tap)
         self._reserve(content)
 
@@ -82,28 +84,28 @@ class Fused:
                 losses["tv"] = sk.tv_loss(image, self._rescaled_objective.tv, kind)
                 sk.tv_loss_backward_(gradient, image, self.objective.tv, kind)
         values = torch.stack([losses[name] for name in self.objective.terms])
-        # A ReLU that is a maximum makes 0 of NaN: the loss of a lost image would be finite.
+        # oneDNN's ReLU turns NaN into 0: the loss of an image with NaN would be finite.
         values = self.rescaling.unscale(values) + 0 * image.sum()
         return LossTerms(self.objective.terms, values), gradient
 
     def _forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Run down the chain; return the losses by term."""
+        """The forward pass: losses by term name."""
         losses: dict[str, Tensor] = {}
-        x = self._enter(image)
+        x = self._network_input(image)
         for stage in self._stages:
-            x, of_stage = stage.forward(x)
-            losses |= of_stage
+            x, stage_losses = stage.forward(x)
+            losses |= stage_losses
         return losses
 
     def _backward(self, image: Tensor) -> Tensor:
-        """Run back up, adding each tap's gradient, to the gradient of the image."""
+        """The backward pass: gradient [1, 3, H, W] of the network's losses, without tv's."""
         rows: RowSource | None = None
-        done: Stage | None = None
+        later: Stage | None = None
         for stage in reversed(self._stages):
             rows = stage.backward(rows)
-            if done:  # all of its gradient has been asked for
-                done.release()
-            done = stage
+            if later:  # all rows of its gradient have been read
+                later.release()
+            later = stage
         if rows is None:
             return torch.zeros_like(image)
         gradient = TiledTensor()
@@ -111,18 +113,22 @@ class Fused:
         for start, stop in row_tiles(height, width, self._stages[0].convolution.inputs, image):
             gradient.put(rows(start, stop), start, stop, height)
         self._stages[0].release()
-        by_high = gradient.whole[:, : image.shape[1]]  # the low half's is the same
+        # [1, 3 or 6, H, W] -> [1, 3, H, W]: the gradient of the rounding errors is the same
+        of_rounded = gradient.whole[:, : image.shape[1]]
         return self.rescaling.unscale_grad(
-            by_high.to(image.dtype, memory_format=torch.contiguous_format)
+            of_rounded.to(image.dtype, memory_format=torch.contiguous_format)
         )
 
-    def _enter(self, image: Tensor) -> Tensor:
-        """The image as the first convolution takes it: see ``_stages`` for its second half."""
+    def _network_input(self, image: Tensor) -> Tensor:
+        """[1, 3, H, W] -> the first convolution's input, [1, 6, H, W] in half precision.
+
+        See ``_stages`` for the three channels of rounding errors.
+        """
         image = self.rescaling.scale_input(image)
-        high = image.to(self.precision.dtype)
-        if high.dtype in HALF:
-            high = torch.cat((high, (image - high).to(high.dtype)), dim=1)
-        return high.contiguous(memory_format=torch.channels_last)
+        x = image.to(self.precision.dtype)
+        if x.dtype in HALF:
+            x = torch.cat((x, (image - x).to(x.dtype)), dim=1)
+        return x.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _capture(
@@ -133,7 +139,7 @@ class Fused:
             for style, weight in zip(styles, style_weights, strict=True):
                 for layer, x in self._features(style, self.objective.style):
                     A[layer] = A.get(layer, 0) + weight * gram(x, self._channel_scale[layer])
-            # Last, so that its maps' memory is there for the iterations.
+            # The content last: its maps have the size of the iterations', which reuse the memory.
             P = {
                 layer: equalized(x, self._channel_scale[layer]).to(self.precision.wide, copy=True)
                 for layer, x in self._features(content, self.objective.content)
@@ -141,10 +147,10 @@ class Fused:
         return Targets(P, A)
 
     def _features(self, image: Tensor, layers: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        """Features of ``image`` at the named layers, each until the next is asked for."""
+        """(layer, features [1, N, H, W]) of ``image``; features are valid until the next pair."""
         self._attach(lambda layer: Tap(None, None) if layer in layers else None)
         self._reserve(image)
-        x = self._enter(image)
+        x = self._network_input(image)
         for stage in self._stages:
             x, _ = stage.forward(x)
             for layer, _, features in stage.tapped():
@@ -156,7 +162,7 @@ class Fused:
             stage.attach(tap)
 
     def _tap(self, layer: str) -> Tap | None:
-        """The tap that takes the losses of ``layer``, if there are any."""
+        """The tap that takes the losses of ``layer``, or None without any."""
         objective = self._rescaled_objective
         k, c = objective.style.get(layer), objective.content.get(layer)
         if k is None and c is None:
@@ -168,7 +174,7 @@ class Fused:
         )
 
     def _reserve(self, image: Tensor) -> None:
-        """Obtain the memory for the maps of ``image``."""
+        """Allocate the memory that the maps of ``image`` are put together in."""
         height, width = image.shape[2:]
         like = image.new_empty(0, dtype=self.precision.dtype)
         for stage in self._stages:
@@ -178,11 +184,11 @@ class Fused:
 
 
 def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[Stage]:
-    """The layers of ``network``, which has none then, by convolution, with weights in ``dtype``.
+    """Stages with weights in ``dtype``, from the layers of ``network``, which are removed from it.
 
-    In half precision the image enters as what its rounding keeps and what it loses, side by side:
-    near the optimum the rounding of the image is half of the gradient's error, and a tensor core
-    multiplies 8 channels in the time of 3.
+    In half precision the first convolution takes the image rounded and its rounding errors, as 6
+    channels with the same weights: near the optimum the rounding of the image is half of the
+    gradient's error, and a tensor core multiplies 8 channels in the time of 3.
     """
     stages: list[Stage] = []
     height, width = content.shape[-2:]

@@ -1,8 +1,9 @@
-"""One stage of VGG, down and back up: a convolution, its ReLU, its pooling if any, and their taps.
+"""One stage of VGG: a convolution, its ReLU, the pooling after it if any, and their taps.
 
-Both ways go tile by tile (see ``tiling``). Between them a stage keeps activations after ReLU,
-which are masks and taps, but of what was pooled only a byte a window, unless there is a tap. On the
-way back the gradient takes the place of the activation it belongs to.
+Forward and backward go tile by tile (see ``tiling``). In between, a stage keeps the activations
+after ReLU, which serve as masks and as taps' features. Of a pooled map it keeps one byte per
+window, and the activations only where there is a tap. In the backward pass the gradient overwrites
+the activation it belongs to.
 """
 
 from __future__ import annotations
@@ -27,92 +28,94 @@ class Stage:
 
     Attributes:
         name: "3_1" for conv3_1 and relu3_1.
-        convolution: theirs.
+        convolution: conv3_1 itself, with or without ReLU.
         pool: "pool3", or None.
-        before: the tap at the convolution.
-        after: the tap at the ReLU.
-        pooled: the tap at the pooling.
+        conv_tap: the tap at the convolution, before ReLU.
+        relu_tap: the tap after ReLU.
+        pool_tap: the tap after the pooling.
     """
 
     def __init__(self, name: str, convolution: Convolution, pooling: str) -> None:
         self.name = name
         self.convolution = convolution
         self.pool: str | None = None
-        self.before: Tap | None = None
-        self.after: Tap | None = None
-        self.pooled: Tap | None = None
+        self.conv_tap: Tap | None = None
+        self.relu_tap: Tap | None = None
+        self.pool_tap: Tap | None = None
         self._pool, self._pool_backward = POOL[pooling], _POOL_BACKWARD[pooling]
         self._height = self._width = 0  # before the pooling
         self._tiles: list[tuple[int, int]] = []  # before the pooling
         self._pooled_tiles: list[tuple[int, int]] = []  # after it
-        self._z, self._x, self._y, self._code = (
-            TiledTensor(),
-            TiledTensor(),
-            TiledTensor(),
-            TiledTensor(),
-        )
+        self._z = TiledTensor()  # the convolution's output [1, N, H, W]
+        self._x = TiledTensor()  # after ReLU [1, N, H, W]
+        self._y = TiledTensor()  # after the pooling [1, N, H // 2, W // 2]
+        self._code = TiledTensor()  # uint8, shaped as y: mask and maximum of each window
 
     def reserve(self, height: int, width: int, like: Tensor) -> None:
-        """Obtain all memory that maps of this size will be put into tile by tile.
+        """Allocate the memory that this stage's maps are put together in.
 
-        At once, and not between tiles that come and go: memory freed there would not be found
-        again by what is larger.
+        All at once, not between tiles: memory freed between them would leave gaps too small for
+        the larger maps.
+
+        Args:
+            height: of the stage's input and of its maps before the pooling.
+            width: likewise.
+            like: any tensor of the maps' dtype and device.
         """
         outputs = self.convolution.outputs
         if len(row_tiles(height, width, outputs, like)) == 1:
             return
-        if self.before:
+        if self.conv_tap:
             self._z.reserve(height, width, outputs, like)
-        if self._masked_by_activation:
+        if self._keeps_activation:
             self._x.reserve(height, width, outputs, like)
         if self.pool:
+            code = like.new_empty(0, dtype=torch.uint8)
             self._y.reserve(height // 2, width // 2, outputs, like)
-            self._code.reserve(
-                height // 2, width // 2, outputs, like.new_empty(0, dtype=torch.uint8)
-            )
+            self._code.reserve(height // 2, width // 2, outputs, code)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Input [1, N_in, H, W] -> what the next stage takes, and the losses by term."""
+        """Input [1, N_in, H, W] -> the next stage's input, and the losses by term name."""
         self._height, self._width = x.shape[2:]
         outputs = self.convolution.outputs
         self._tiles = row_tiles(self._height, self._width, outputs, x)
         self._pooled_tiles = row_tiles(self._height // 2, self._width // 2, outputs, x)
-        convolve = self.convolution.__call__ if self.before else self.convolution.relu
+        convolve = self.convolution.__call__ if self.conv_tap else self.convolution.relu
         for tile in self._tiles:
-            part = convolved(convolve, row_source(x), *tile, self._height)
-            if self.before:
+            part = convolved(convolve, row_source(x), *tile, self._height)  # [1, N, rows, W]
+            if self.conv_tap:
                 self._z.put(part, *tile, self._height)
                 part = part.relu()
-            if self._masked_by_activation:
+            if self._keeps_activation:
                 self._x.put(part, *tile, self._height)
             if self.pool:
-                part, code = self._pool(part)
-                self._y.put(part, *self._windows(*tile))
-                self._code.put(code, *self._windows(*tile))
+                part, code = self._pool(part)  # [1, N, rows // 2, W // 2]
+                self._y.put(part, *self._pooled_rows(*tile))
+                self._code.put(code, *self._pooled_rows(*tile))
         losses = self._losses()
         y = (self._y if self.pool else self._x).whole
-        if self.pool and not self.pooled:
+        if self.pool and not self.pool_tap:
             self._y.release()
         return y, losses
 
     def attach(self, tap: Callable[[str], Tap | None]) -> None:
-        """Exchange the taps for those that ``tap`` has for the layers' names."""
-        self.before, self.after = tap(f"conv{self.name}"), tap(f"relu{self.name}")
-        self.pooled = tap(self.pool) if self.pool else None
+        """Replace the taps: ``tap`` maps a layer's name to its tap or None."""
+        self.conv_tap, self.relu_tap = tap(f"conv{self.name}"), tap(f"relu{self.name}")
+        self.pool_tap = tap(self.pool) if self.pool else None
 
     def tapped(self) -> Iterator[tuple[str, Tap, Tensor]]:
-        """Layer, tap and features [1, N, H, W] of each tap, once ``forward`` has been through."""
-        if self.before:
-            yield f"conv{self.name}", self.before, self._z.whole
-        if self.after:
-            yield f"relu{self.name}", self.after, self._x.whole
-        if self.pooled and self.pool:
-            yield self.pool, self.pooled, self._y.whole
+        """Layer, tap and features [1, N, H, W] of every tap, after ``forward``."""
+        if self.conv_tap:
+            yield f"conv{self.name}", self.conv_tap, self._z.whole
+        if self.relu_tap:
+            yield f"relu{self.name}", self.relu_tap, self._x.whole
+        if self.pool_tap and self.pool:
+            yield self.pool, self.pool_tap, self._y.whole
 
     def backward(self, above: RowSource | None) -> RowSource | None:
-        """Gradient by the stage's output -> that by its input; None stands for zero."""
-        gradient = self._unpooled(above) if self.pool else above
-        if self._masked_by_activation or self.before:
+        """Gradient of the stage's output -> gradient of its input; None stands for zero."""
+        gradient = self._through_pool(above) if self.pool else above
+        if self._keeps_activation or self.conv_tap:
             gradient = self._through_relu(gradient)
         if gradient is None:
             return None
@@ -120,39 +123,40 @@ class Stage:
         return lambda start, stop: convolved(self.convolution.backward, source, start, stop, height)
 
     def release(self) -> None:
-        """Let go of what the way back needed."""
-        for kept in (self._z, self._x, self._y, self._code):
-            kept.release()
+        """Forget the maps that the backward pass needed."""
+        for tiled in (self._z, self._x, self._y, self._code):
+            tiled.release()
 
     @property
-    def _masked_by_activation(self) -> bool:
-        """Whether x itself is kept: a pooling's code has the mask in it."""
-        return bool(self.after or not self.pool)
+    def _keeps_activation(self) -> bool:
+        """Whether the map after ReLU is kept: a pooling's code has the mask in it."""
+        return bool(self.relu_tap or not self.pool)
 
-    def _windows(self, start: int, stop: int) -> tuple[int, int, int]:
-        """Of rows before the pooling: the first and last after it, and how many there are."""
+    def _pooled_rows(self, start: int, stop: int) -> tuple[int, int, int]:
+        """Rows before the pooling -> (start, stop, height) after it."""
         return start // 2, stop // 2, self._height // 2
 
     def _losses(self) -> dict[str, Tensor]:
-        """Term -> loss, of the taps there are."""
+        """Loss by term name, of all taps."""
         losses: dict[str, Tensor] = {}
         for layer, tap, x in self.tapped():
             losses |= tap.losses(x, layer)
         return losses
 
-    def _unpooled(self, above: RowSource | None) -> RowSource | None:
-        """Gradient by the pooling's output -> that by the convolution's, rows by rows."""
+    def _through_pool(self, above: RowSource | None) -> RowSource | None:
+        """Gradient of the pooling's output -> gradient of the convolution's."""
         for start, stop in self._pooled_tiles:
             part = above(start, stop) if above else None
-            if self.pooled:
+            if self.pool_tap:
                 y = self._y.rows(start, stop)
-                part = self.pooled.add_gradient(part, y, False, slice(start, stop))
+                part = self.pool_tap.add_gradient(part, y, False, slice(start, stop))
             if part is None:
                 return None
             self._y.put(part, start, stop, self._height // 2)
         return self._unpooled_rows
 
     def _unpooled_rows(self, start: int, stop: int) -> Tensor:
+        """Rows of the gradient before the pooling, computed from those after it."""
         first, last = start // 2, min((stop + 1) // 2, self._height // 2)
         height = max(stop, 2 * last) - 2 * first  # a last odd row is in no window
         pooled, code = self._y.rows(first, last), self._code.rows(first, last)
@@ -160,18 +164,18 @@ class Stage:
         return part[:, :, start - 2 * first : stop - 2 * first]
 
     def _through_relu(self, above: RowSource | None) -> RowSource | None:
-        """Gradient by ReLU's output -> that by the convolution's, in place of the activation."""
-        kept = self._z if self.before else self._x
+        """Gradient of ReLU's output -> gradient of the convolution's, over the activations."""
+        activations = self._z if self.conv_tap else self._x
         for start, stop in self._tiles:
             rows = slice(start, stop)
             part = above(start, stop) if above else None
-            if self.after:
-                part = self.after.add_gradient(part, self._x.rows(start, stop), True, rows)
+            if self.relu_tap:
+                part = self.relu_tap.add_gradient(part, self._x.rows(start, stop), True, rows)
             elif part is not None and not self.pool:
                 part = mask_(part, self._x.rows(start, stop))
-            if self.before:
-                part = self.before.add_gradient(part, self._z.rows(start, stop), False, rows)
+            if self.conv_tap:
+                part = self.conv_tap.add_gradient(part, self._z.rows(start, stop), False, rows)
             if part is None:
                 return None
-            kept.put(part, start, stop, self._height)
-        return kept.rows
+            activations.put(part, start, stop, self._height)
+        return activations.rows

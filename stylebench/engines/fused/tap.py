@@ -1,8 +1,9 @@
-"""The losses taken at one layer, and their gradient, without autograd.
+"""The losses taken at one layer of the fused engine, and their gradient, without autograd.
 
-Where a rescaled layer's channels have exponents of their own (see ``stylebench.engines.fp16_scaling``), ``channel_scale``
-holds the factors that make up for it, and the style loss is finished in plain torch: the matrices
-are small.
+With fp16 scaling (``stylebench.engines.fp16_scaling``) the channels of a layer may have been
+divided by different powers of two. ``channel_scale`` [N] then brings them to one power before a
+loss is taken: features are multiplied by it, Gram matrices by its outer product. The style loss of
+such a layer is finished in plain PyTorch, since Gram matrices are small.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ class Tap:
     """One layer's losses, and what their gradient needs until the backward pass.
 
     Attributes:
-        style: target A [1, N, N] and coefficient k.
-        content: target P [1, N, H, W] and coefficient c.
-        channel_scale: [N], powers of two that the channels are multiplied by before a loss, or None.
+        style: target A [1, N, N] and coefficient k, or None without a style loss.
+        content: target P [1, N, H, W] and coefficient c, or None without a content loss.
+        channel_scale: [N], the powers of two that channels are multiplied by before a loss, or
+            None where they all have one scale already.
         slope: S = (4 k / M) (G - A) [1, N, N], from the forward pass.
     """
 
@@ -36,7 +38,7 @@ class Tap:
     slope: Tensor | None = None
 
     def losses(self, x: Tensor, layer: str) -> dict[str, Tensor]:
-        """Term -> content and style loss, those there are, of the features ``x`` of ``layer``."""
+        """Loss by term name: content and style, if taken, of ``layer``'s features [1, N, H, W]."""
         losses = {}
         if self.content is not None:
             loss = sk.content_loss(equalized(x, self.channel_scale), *self.content)
@@ -50,18 +52,18 @@ class Tap:
         return losses
 
     def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool, rows: slice) -> Tensor:
-        """Gradient from ``above`` plus the losses', masked where a ReLU made ``x``; in place.
+        """Add the losses' gradient to ``above`` in place, then mask it where a ReLU was off.
 
         Args:
-            above: [1, N, H', W], or None for zero.
+            above: gradient from the layers above [1, N, H', W], or None for zero.
             x: the features [1, N, H', W] of the same rows.
             relu: whether a ReLU made ``x``.
-            rows: which of the map's rows they are.
+            rows: the H' rows' place among the map's H.
         """
         gradient = torch.zeros_like(x) if above is None else above
         P, c = self.content or (None, 0.0)
         if P is not None:
-            P = P[:, :, rows]
+            P = P[:, :, rows]  # [1, N, H, W] -> [1, N, H', W]
         if P is not None and self.channel_scale is not None:
             v = self.channel_scale.view(1, -1, 1, 1)
             gradient += (2 * c * v) * (x * v - P)
@@ -77,9 +79,13 @@ class Tap:
 
 
 def gram(x: Tensor, channel_scale: Tensor | None) -> Tensor:
-    """Gram matrix [1, N, N] of ``equalized(x, channel_scale)``, exactly, without making them."""
+    """Gram matrix [1, N, N] of ``equalized(x, channel_scale)``, bit for bit, without a copy of x.
+
+    A factor that is a power of two changes no rounding, so it may follow the product.
+    """
     return sk.gram(x) if channel_scale is None else sk.gram(x) * _outer(channel_scale)
 
 
 def _outer(channel_scale: Tensor) -> Tensor:
+    """Factor [N, N] of a Gram matrix for factors [N] of the features."""
     return channel_scale[:, None] * channel_scale[None, :]

@@ -1,4 +1,4 @@
-"""The frozen convolution against autograd's, and the choice among ways of doing it."""
+"""The frozen convolution against autograd's, and the choice among its algorithms."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from stylebench.engines.fused.conv_autotune import (
     forward_algorithms,
     select_fastest,
 )
-from stylebench.engines.fused.convolution import Convolution, widened
+from stylebench.engines.fused.convolution import Convolution, pad_channels
 from stylebench.model.precision import PRECISIONS, arithmetic
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -39,43 +39,45 @@ def test_it_is_the_convolution_and_its_gradient(shape, dtype, allowed):
     above = torch.randn_like(y)
     (gradient,) = torch.autograd.grad(y, wide, above.to(dtype).double())
     above = above.to(dtype).contiguous(memory_format=torch.channels_last)
-    for found, exact in (
+    for result, exact in (
         (convolution(x), y),
         (convolution.relu(x), y.relu()),
         (convolution.backward(above), gradient),
     ):
-        assert found.dtype == dtype
-        assert found.shape == exact.shape
-        assert (found.double() - exact).norm() <= allowed * exact.norm()
+        assert result.dtype == dtype
+        assert result.shape == exact.shape
+        assert (result.double() - exact).norm() <= allowed * exact.norm()
 
 
 def test_channels_of_zeros_change_nothing():
     x, weight, _ = layer(3, 64, 9, 11)
-    wide = widened(x, 8)
-    assert wide.shape == (1, 8, 9, 11)
-    assert wide.is_contiguous(memory_format=torch.channels_last)
-    assert not wide[:, 3:].any()
+    padded = pad_channels(x, 8)
+    assert padded.shape == (1, 8, 9, 11)
+    assert padded.is_contiguous(memory_format=torch.channels_last)
+    assert not padded[:, 3:].any()
     expected = F.conv2d(x, weight, padding=1)
-    assert torch.allclose(F.conv2d(wide, widened(weight, 8), padding=1), expected, rtol=1e-13)
-    assert widened(wide, 8) is wide
+    result = F.conv2d(padded, pad_channels(weight, 8), padding=1)
+    assert torch.allclose(result, expected, rtol=1e-13)
+    assert pad_channels(padded, 8) is padded
 
 
-def test_every_way_of_a_layer_agrees_with_the_plain_one():
+def test_every_algorithm_agrees_with_plain_pytorch():
     x, weight, bias = layer(8, 16, 9, 11, torch.float32)
-    turned = weight.flip(2, 3).transpose(0, 1).contiguous()
-    for ways, given in (
+    gradient = torch.randn(1, 16, 9, 11, generator=torch.manual_seed(4)).to(DEVICE)
+    flipped = weight.flip(2, 3).transpose(0, 1).contiguous()
+    for algorithms, operand in (
         (forward_algorithms(weight, bias), x),
-        (backward_algorithms(weight, turned), torch.randn(1, 16, 9, 11, device=DEVICE)),
+        (backward_algorithms(weight, flipped), gradient),
     ):
-        plain, *others = ways.values()
-        expected = plain(given)
-        for way in others:
+        plain, *others = algorithms.values()
+        expected = plain(operand)
+        for algorithm in others:
             try:
-                found = way(given)
+                result = algorithm(operand)
             except RuntimeError:
                 assert not x.is_cuda  # cuDNN's own is for its devices
                 continue
-            assert torch.allclose(found, expected, atol=1e-4)
+            assert torch.allclose(result, expected, atol=1e-4)
 
 
 def refuses(x):
@@ -86,7 +88,7 @@ def does_not_compile(x):
     raise SyntaxError("a compiler's error is of its own type")
 
 
-WAYS = {
+ALGORITHMS = {
     "plain": lambda x: 2 * x,
     "quick": lambda x: x + x,
     "wrong": lambda x: 2.5 * x,
@@ -103,47 +105,49 @@ def unmeasured(monkeypatch):
 
 
 def costing(**cost):
-    """Measures the ways of these names; every other costs next to nothing."""
-    names = {way: name for name, way in WAYS.items()}
-    return lambda way, x: cost.get(names[way], 0.5)
+    """A measure by name of the algorithm; those without a cost take 0.5 s."""
+    names = {algorithm: name for name, algorithm in ALGORITHMS.items()}
+    return lambda algorithm, x: cost.get(names[algorithm], 0.5)
 
 
-def test_the_fastest_right_way_is_taken(unmeasured):
-    assert select_fastest(WAYS, torch.ones(4), costing(plain=3.0, quick=2.0)) == "quick"
-    assert select_fastest(WAYS, torch.ones(5), costing(plain=0.1, quick=2.0)) == "plain"
+def test_the_fastest_correct_algorithm_is_taken(unmeasured):
+    assert select_fastest(ALGORITHMS, torch.ones(4), costing(plain=3.0, quick=2.0)) == "quick"
+    assert select_fastest(ALGORITHMS, torch.ones(5), costing(plain=0.1, quick=2.0)) == "plain"
 
 
-def test_a_layer_is_computed_one_way_in_a_process(unmeasured):
-    """However the next measurement comes out: the same seed gives the same bits."""
+def test_a_layer_is_computed_by_one_algorithm_in_a_process(unmeasured):
+    """Whatever the next measurement is: the same seed gives the same bits."""
     x = torch.ones(4)
-    assert select_fastest(WAYS, x, costing(plain=3.0, quick=2.0)) == "quick"
-    plain_first = costing(plain=0.1, quick=2.0)
-    assert select_fastest(WAYS, x, plain_first) == "quick"
-    assert select_fastest(WAYS, x.double(), plain_first) == "plain"
-    others = {name: WAYS[name] for name in ("plain", "quick")}
-    assert select_fastest(others, x, plain_first) == "plain"
+    assert select_fastest(ALGORITHMS, x, costing(plain=3.0, quick=2.0)) == "quick"
+    plain_is_faster = costing(plain=0.1, quick=2.0)
+    assert select_fastest(ALGORITHMS, x, plain_is_faster) == "quick"
+    assert select_fastest(ALGORITHMS, x.double(), plain_is_faster) == "plain"
+    others = {name: ALGORITHMS[name] for name in ("plain", "quick")}
+    assert select_fastest(others, x, plain_is_faster) == "plain"
     with arithmetic(PRECISIONS["fp32"]):
-        assert select_fastest(WAYS, x, plain_first) == "plain"
+        assert select_fastest(ALGORITHMS, x, plain_is_faster) == "plain"
 
 
-def test_cudnn_never_settles_for_a_plan_before_it_has_searched(unmeasured):
-    """It keeps the first plan of a shape, searched for or not."""
+def test_cudnn_searches_before_it_keeps_a_plan(unmeasured):
+    """cuDNN keeps the first plan of a shape, searched for or not."""
     searching = []
 
-    def seen(x):
+    def record(x):
         searching.append(torch.backends.cudnn.benchmark)
         return 2 * x
 
     before = torch.backends.cudnn.benchmark
     select_fastest(
-        {"a": seen, "b": lambda x: seen(x)}, torch.ones(4), lambda way, x: float(way(x)[0])
+        {"a": record, "b": lambda x: record(x)},
+        torch.ones(4),
+        lambda algorithm, x: float(algorithm(x)[0]),
     )
     assert len(searching) >= 4
     assert all(searching)
     assert torch.backends.cudnn.benchmark is before
 
 
-@pytest.mark.skipif(DEVICE.type != "cuda", reason="elsewhere there is one way only")
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="other devices have one algorithm")
 def test_a_gpu_has_every_layer_measured():
     _, weight, bias = layer(64, 64, 32, 32, torch.float16)
     chosen = Convolution(weight, bias, (32, 32)).chosen
@@ -151,9 +155,9 @@ def test_a_gpu_has_every_layer_measured():
     assert Convolution(weight, bias, (32, 32)).chosen == chosen
 
 
-@pytest.mark.skipif(DEVICE.type != "cuda", reason="elsewhere there is one way only")
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="other devices have one algorithm")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_what_a_gpu_chose_lets_nan_through(dtype):
+def test_the_algorithms_chosen_on_a_gpu_let_nan_through(dtype):
     x, weight, bias = layer(64, 64, 32, 32, dtype)
     convolution = Convolution(weight, bias, (32, 32))
     spoilt = torch.full_like(x, float("nan"))

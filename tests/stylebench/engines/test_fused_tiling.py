@@ -1,64 +1,54 @@
-"""The fused engine in strips: what it finds is what it finds with whole maps."""
-
-from dataclasses import replace
+"""The fused engine in tiles: its results are those of whole maps."""
 
 import pytest
 import torch
 
 from stylebench.engines import Fused
-from stylebench.model.presets import PRESETS
 
-from .built import ANYWHERE, build, evaluate, images, relative
+from .problems import SHALLOW, TAP_CASES, build, evaluate, random_images, relative_error
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes maps whole")
 
 
 @pytest.mark.parametrize("precision", ["fp64", "fp32"])
 @pytest.mark.parametrize("pooling", ["average", "max"])
-@pytest.mark.parametrize("case", ANYWHERE)
-def test_an_iteration_in_strips_is_the_whole_one(weights64, narrow, case, pooling, precision):
-    size = (51, 38)  # odd after the first pooling, and in the end one window high
-    given = images(weights64, *size)
-    preset = replace(PRESETS["gatys-pytorch"], **ANYWHERE[case])
-    allowed = 1e-12 if precision == "fp64" else 2e-6
-    whole, image = build(Fused, weights64, preset, pooling, precision, given, size)
-    expected, slope = whole.loss_and_grad(image)
+@pytest.mark.parametrize("preset", TAP_CASES)
+def test_an_iteration_in_tiles_is_the_whole_one(
+    weights, weights64, set_tile_rows, preset, pooling, precision
+):
+    # odd after the first pooling, and at the deepest layer one pooling window high
+    size = (51, 38) if preset.deepest_layer == "pool5" else (15, 18)
+    weights = weights64 if precision == "fp64" else weights
+    images = random_images(weights, *size)
+    tolerance = 1e-12 if precision == "fp64" else 2e-6
+    whole, image = build(Fused, weights, preset, precision, images)
+    expected, expected_gradient = whole.loss_and_grad(image)
     for rows in (2, 6):
-        narrow(rows)
-        striped, _ = build(Fused, weights64, preset, pooling, precision, given, size)
-        for _ in range(2):  # in the memory of the first
-            terms, gradient = striped.loss_and_grad(image)
-            torch.testing.assert_close(terms.values, expected.values, rtol=allowed, atol=0)
-            assert relative(gradient, slope) <= allowed
+        set_tile_rows(rows)
+        tiled, _ = build(Fused, weights, preset, precision, images)
+        for _ in range(2):  # the second time in the memory of the first
+            terms, gradient = tiled.loss_and_grad(image)
+            torch.testing.assert_close(terms.values, expected.values, rtol=tolerance, atol=0)
+            assert relative_error(gradient, expected_gradient) <= tolerance
 
 
-def test_memory_that_is_used_again_leaves_results_alone(weights64, narrow):
-    narrow(4)
-    given = images(weights64, 48, 40)
-    preset = PRESETS["gatys-pytorch"]
-    engine, image = build(Fused, weights64, preset, "max", "fp64", given, (48, 40))
+def test_memory_that_is_used_again_leaves_results_alone(weights64, set_tile_rows):
+    set_tile_rows(4)
+    engine, image = build(Fused, weights64, SHALLOW, "fp64", random_images(weights64, 24, 20))
     terms, gradient = engine.loss_and_grad(image)
-    kept = terms.values.clone(), gradient.clone()
+    before = terms.values.clone(), gradient.clone()
     engine.loss_and_grad(image + 0.1)
-    assert torch.equal(terms.values, kept[0])
-    assert torch.equal(gradient, kept[1])
+    assert torch.equal(terms.values, before[0])
+    assert torch.equal(gradient, before[1])
 
 
-def test_two_odd_sizes_in_turn_go_through_strips_apart(weights64, narrow):
-    sizes = [(51, 38), (35, 49)]
-    preset = PRESETS["gatys-pytorch"]
-    given = [images(weights64, *size) for size in sizes]
-    whole = [
-        evaluate(Fused, weights64, preset, "max", "fp64", each, size)
-        for each, size in zip(given, sizes, strict=True)
-    ]
-    narrow(4)
-    striped = [
-        build(Fused, weights64, preset, "max", "fp64", each, size)
-        for each, size in zip(given, sizes, strict=True)
-    ]
+def test_tiled_engines_of_two_odd_sizes_do_not_disturb_each_other(weights64, set_tile_rows):
+    problems = [random_images(weights64, *size) for size in ((27, 18), (17, 25))]
+    whole = [evaluate(Fused, weights64, SHALLOW, "fp64", images) for images in problems]
+    set_tile_rows(4)
+    tiled = [build(Fused, weights64, SHALLOW, "fp64", images) for images in problems]
     for _ in range(2):
-        for (engine, image), (expected, slope) in zip(striped, whole, strict=True):
+        for (engine, image), (expected, expected_gradient) in zip(tiled, whole, strict=True):
             terms, gradient = engine.loss_and_grad(image)
             torch.testing.assert_close(terms.values, expected.values, rtol=1e-12, atol=0)
-            assert relative(gradient, slope) <= 1e-12
+            assert relative_error(gradient, expected_gradient) <= 1e-12
