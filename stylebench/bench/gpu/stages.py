@@ -15,7 +15,7 @@ from typing import Literal
 import stylebench
 from stylebench.bench.records.rebuild import unfinished
 from stylebench.bench.suites.names import SUITES
-from stylekernels.config import OWN_FOLDER
+from stylekernels.runtime.config import OWN_FOLDER
 
 Verdict = Literal["done", "failed", "unfinished"]
 

@@ -1,7 +1,7 @@
 """The fused engine: forward and backward written out over VGG's chain, without autograd.
 
 Channels-last, in the precision chosen, with stylekernels at the taps: on CUDA their Triton kernels,
-elsewhere their plain-torch twins. It mirrors ``reference`` term by term. Gram matrices, losses,
+elsewhere their code for CPUs. It mirrors ``reference`` term by term. Gram matrices, losses,
 targets and the gradient of the image are fp32 whatever the precision is.
 """
 

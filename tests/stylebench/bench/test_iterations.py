@@ -11,7 +11,7 @@ from stylebench.image.synthetic import landscape, painting
 from stylebench.model.precision import with_fp64
 from stylebench.transfer.problem import pose
 from stylebench.transfer.settings import Settings
-from stylekernels.lbfgs_state import COUNT
+from stylekernels.ops.lbfgs.state import COUNT
 
 
 def walk(engine="fused", history=8, **more):
