@@ -3,7 +3,7 @@
     pytest benchmarks/bench_kernels.py -k "cpu and tap" --benchmark-columns=median,iqr,rounds
 
 The formulations are ``stylebench.bench.workloads.tap_tasks``'s. Each is checked against fp64 before
-its time is taken and again after; on a GPU its operands lie in no cache.
+it is timed and again after; on a GPU no cache holds its operands.
 """
 
 import pytest
@@ -19,7 +19,7 @@ SIZE = (384, 512)  # height, width of the image
 @pytest.mark.parametrize("name", ["eager", "baddbmm", "compiled", "stylekernels"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("layer", ["relu1_1", "relu2_1", "relu4_1"])
-@pytest.mark.parametrize("kind", ["tap forward", "tap backward", "pool"])
+@pytest.mark.parametrize("kind", ["style forward", "tap backward", "pool"])
 def test_kernel(benchmark, timed, device, kind, layer, precision, name):
     benchmark.group = f"{kind} {device} {layer} {precision}"
     tasks = tap_tasks(layer, SIZE, PRECISIONS[precision].dtype, torch.device(device))

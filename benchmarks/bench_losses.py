@@ -15,7 +15,7 @@ SIZE = (384, 512)  # height, width of the image
 
 
 @pytest.mark.parametrize("name", ["eager", "compiled", "stylekernels"])
-@pytest.mark.parametrize("loss", ["content", "tv", "max pool", "group"])
+@pytest.mark.parametrize("loss", ["content", "tv", "max pool"])
 def test_loss_and_gradient(benchmark, timed, device, loss, name):
     benchmark.group = f"{loss} {device}"
     tasks = loss_tasks(SIZE, torch.float32, torch.device(device))

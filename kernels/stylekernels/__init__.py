@@ -1,17 +1,19 @@
 """Triton kernels for neural style transfer, behind torch operators.
 
-Every function has a plain-torch twin, which is also what runs on a CPU. Names that end in
-`_forward` and `_backward` are the same computations for engines that do without autograd; those
-that end in `_` work in place.
+Every operator has plain-torch code for CPUs (`cpu`) and an oracle that reads like its formula
+(`naive`), in one folder of `ops`. Names that end in `_forward` and `_backward` are the same
+computations for engines that do without autograd; those that end in `_` work in place.
 """
 
-from stylekernels.bias import bias_relu_
-from stylekernels.content import content_loss, content_loss_backward, content_loss_backward_
-from stylekernels.gram import gram, gram_backward
-from stylekernels.group import style_losses, style_losses_backward, style_losses_forward
-from stylekernels.lbfgs import lbfgs_apply, lbfgs_dots, lbfgs_recursion
-from stylekernels.lbfgs_state import LBFGSState, lbfgs_state
-from stylekernels.pool import (
+from stylekernels.ops.lbfgs.op import lbfgs_apply, lbfgs_dots, lbfgs_recursion
+from stylekernels.ops.lbfgs.state import LBFGSState, lbfgs_state
+from stylekernels.ops.pointwise.op import (
+    bias_relu_,
+    content_loss,
+    content_loss_backward,
+    content_loss_backward_,
+)
+from stylekernels.ops.pool.op import (
     relu_avg_pool2d,
     relu_avg_pool2d_backward,
     relu_avg_pool2d_forward,
@@ -19,15 +21,16 @@ from stylekernels.pool import (
     relu_max_pool2d_backward,
     relu_max_pool2d_forward,
 )
-from stylekernels.style import style_loss, style_loss_backward, style_loss_forward
-from stylekernels.tap import (
-    style_tap,
+from stylekernels.ops.style.op import (
+    gram,
+    gram_backward,
+    style_loss,
+    style_loss_backward,
+    style_loss_forward,
     style_tap_backward,
     style_tap_backward_,
-    style_tap_forward,
-    style_tap_forward_,
 )
-from stylekernels.tv import tv_loss, tv_loss_backward_
+from stylekernels.ops.tv.op import tv_loss, tv_loss_backward_
 
 __all__ = [
     "LBFGSState",
@@ -50,14 +53,8 @@ __all__ = [
     "style_loss",
     "style_loss_backward",
     "style_loss_forward",
-    "style_losses",
-    "style_losses_backward",
-    "style_losses_forward",
-    "style_tap",
     "style_tap_backward",
     "style_tap_backward_",
-    "style_tap_forward",
-    "style_tap_forward_",
     "tv_loss",
     "tv_loss_backward_",
 ]

@@ -14,32 +14,19 @@ from torch.utils.flop_counter import register_flop_formula
 _OPERATORS = torch.ops.stylekernels
 
 
-def _product(shape: Sequence[int]) -> int:
-    """Count X^T X, or X S, of an activation [B, C, H, W]."""
-    return 2 * shape[1] * prod(shape)
+def _product(x: Sequence[int], *_: Any, **__: Any) -> int:
+    """Count X^T X of an activation [B, C, H, W]."""
+    return 2 * x[1] * prod(x)
 
 
-def _first(x: Sequence[int], *_: Any, **__: Any) -> int:
-    return _product(x)
-
-
-def _second(grad: Sequence[int], x: Sequence[int], *_: Any, **__: Any) -> int:
+def _product_backward(grad: Sequence[int], x: Sequence[int], *_: Any, **__: Any) -> int:
+    """Count X S of an activation, the operator's second operand."""
     del grad
     return _product(x)
 
 
-def _every(xs: Sequence[Sequence[int]], *_: Any, **__: Any) -> int:
-    return sum(_product(x) for x in xs)
-
-
-def _every_second(grad: Sequence[int], xs: Sequence[Sequence[int]], *_: Any, **__: Any) -> int:
-    del grad
-    return sum(_product(x) for x in xs)
-
-
-register_flop_formula([_OPERATORS.gram, _OPERATORS.style_loss])(_first)
-register_flop_formula([_OPERATORS.style_tap, _OPERATORS.style_tap_])(_first)
-register_flop_formula([_OPERATORS.gram_backward, _OPERATORS.style_loss_backward])(_second)
-register_flop_formula([_OPERATORS.style_tap_backward, _OPERATORS.style_tap_backward_])(_second)
-register_flop_formula(_OPERATORS.style_losses)(_every)
-register_flop_formula(_OPERATORS.style_losses_backward)(_every_second)
+register_flop_formula([_OPERATORS.gram, _OPERATORS.style_loss])(_product)
+register_flop_formula([_OPERATORS.gram_backward, _OPERATORS.style_loss_backward])(_product_backward)
+register_flop_formula([_OPERATORS.style_tap_backward, _OPERATORS.style_tap_backward_])(
+    _product_backward
+)

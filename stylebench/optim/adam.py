@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stylebench.optim.base import restore
-from stylekernels.lbfgs_state import REGAIN
+from stylekernels.ops.lbfgs.state import REGAIN
 
 _BEST_LOSS, _ROLLBACKS = 1, 3  # indices into (count, lowest loss, learning rate, rollbacks)
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from stylebench.optim.base import restore
 from stylebench.optim.lengthening import Lengthening
-from stylekernels.lbfgs import LONGEST, lbfgs_apply, lbfgs_dots, lbfgs_recursion
-from stylekernels.lbfgs_state import BEST_LOSS, ROLLBACKS, lbfgs_state
+from stylekernels.ops.lbfgs.op import LONGEST, lbfgs_apply, lbfgs_dots, lbfgs_recursion
+from stylekernels.ops.lbfgs.state import BEST_LOSS, ROLLBACKS, lbfgs_state
 
 _SAVED = ("history", "previous", "best", "gram", "ring", "scalars")
 

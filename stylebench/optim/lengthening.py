@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stylekernels.lbfgs_state import AGE, HEAD, LBFGSState
+from stylekernels.ops.lbfgs.state import AGE, HEAD, LBFGSState
 
 STRIDE = 3  # steps per pair; 2 and 5 gained less
 WARMUP = 100  # gradients before pairs are lengthened; 30, 60 and 150 gained less

@@ -1,8 +1,8 @@
 """Fixtures of the kernel tests: where they run, random activations, oracles in fp64.
 
-The same files run three ways: on the plain-torch twins (a CPU), on the kernels natively (where a
-GPU exists), and on the kernels in Triton's interpreter (under TRITON_INTERPRET=1, which
-`test_interpreter.py` sets for a second Python).
+The same files run three ways: on the code for CPUs, on the kernels natively (where a GPU exists),
+and on the kernels in Triton's interpreter (under TRITON_INTERPRET=1, which `test_interpreter.py`
+sets for a second Python).
 """
 
 import os
@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylekernels import config, dispatch
+from stylekernels.runtime import config, dispatch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NATIVE = torch.cuda.is_available() and not INTERPRETED
@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", ignored)
 
 
-@pytest.fixture(params=["native"] if NATIVE else ["interpreter"] if INTERPRETED else ["twin"])
+@pytest.fixture(params=["native"] if NATIVE else ["interpreter"] if INTERPRETED else ["cpu"])
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     if request.param != "interpreter":
         yield torch.device("cuda" if request.param == "native" else "cpu")
@@ -43,7 +43,7 @@ def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
             size = {"dtype": dtype, "channels": channels, "positions": 1024}
             warps = {"num_warps": 4, "num_stages": 2}
             rows += [
-                {"kernel": "tap", "block_m": 1024, "block_c": 64, "split": 3, "one_load": True},
+                {"kernel": "gram", "block_m": 1024, "block_c": 64, "split": 3, "one_load": True},
                 {"kernel": "backward", "block_m": 1024, "block_n": 64, "block_k": 64},
                 {"kernel": "finish", "block_e": 4096, "block_s": 4},
             ]
@@ -91,12 +91,16 @@ def activation(device: torch.device) -> Callable[..., Tensor]:
 
 @pytest.fixture(autouse=True)
 def poisoned() -> Iterator[None]:
-    """Fill what is allocated with NaN, so that an element never written shows."""
+    """Fill new memory with NaN, so that an element never written shows.
+
+    By the setting itself: torch.use_deterministic_algorithms also imports torch's compiler, which
+    takes longer than most files of tests.
+    """
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
+    torch._C._set_deterministic_algorithms(True)
     assert torch.empty(1).isnan().all()
     yield
-    torch.use_deterministic_algorithms(before)
+    torch._C._set_deterministic_algorithms(before)
 
 
 def relative(value: Tensor, oracle: Tensor) -> float:
@@ -123,14 +127,15 @@ def no_worse_than() -> Callable[..., None]:
         ulps: float = 1.0,
     ) -> None:
         values, plains, oracles = (
-            each if isinstance(each, list) else [each] for each in (value, plain, oracle)
+            results if isinstance(results, list) else [results]
+            for results in (value, plain, oracle)
         )
-        found, naive = (
+        error, yardstick = (
             median(relative(*pair) for pair in zip(results, oracles, strict=True))
             for results in (values, plains)
         )
-        allowed = max(2 * naive, ulps * torch.finfo(values[0].dtype).eps)
-        assert found <= allowed, f"error {found:.2e}, allowed {allowed:.2e}"
+        allowed = max(2 * yardstick, ulps * torch.finfo(values[0].dtype).eps)
+        assert error <= allowed, f"error {error:.2e}, allowed {allowed:.2e}"
 
     return check
 

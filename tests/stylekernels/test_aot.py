@@ -1,6 +1,6 @@
 """Kernels compiled for seven architectures on a machine that has none of them.
 
-Here a few kernels an architecture; `python -m stylekernels.aot` does all of them.
+A few kernels an architecture; `python -m stylekernels.aot` does all of them.
 """
 
 import importlib.util
@@ -11,17 +11,16 @@ import sys
 
 import pytest
 
-from stylekernels.aot import GPUS, Compiled
+from stylekernels.tuning.aot import GPUS, Compiled
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed"
 )
 MATRIX_CORES = {90: "wgmma.mma_async", 100: "tcgen05.mma", 942: "v_mfma"}
 CASES = (
-    "style_tap bfloat16 channels-last C=64",
-    "style_tap float32 channels-last C=128",
-    "style_tap_with_content float16 contiguous C=512",
-    "group bfloat16 channels-last",
+    "style_loss bfloat16 channels-last C=64",
+    "style_loss float32 channels-last C=128",
+    "tap_backward float16 contiguous C=512",
     "pooling bfloat16 channels-last C=64",
     "optimizer float32",
 )

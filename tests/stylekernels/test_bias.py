@@ -2,13 +2,14 @@ import pytest
 import torch
 
 import stylekernels
+from stylekernels.ops.pointwise import naive
 
 
-@pytest.mark.parametrize("shape", [(1, 64, 21, 33), (2, 5, 7, 9), (1, 1, 1, 1)], ids=str)
-@pytest.mark.parametrize("layout", ["channels-last", "contiguous"])
-def test_bias_and_relu_are_rounded_once(shape, layout, dtype, activation):
-    x, bias = activation(shape, dtype, layout), activation((1, shape[1], 1, 1)).flatten()
-    expected = torch.relu(x.float() + bias.view(1, -1, 1, 1)).to(dtype)
+@pytest.mark.parametrize("shape", [(1, 64, 11, 13), (2, 5, 7, 9), (1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("order", ["channels-last", "contiguous"])
+def test_bias_and_relu_are_rounded_once(shape, order, dtype, activation):
+    x, bias = activation(shape, dtype, order), activation((1, shape[1], 1, 1)).flatten()
+    expected = naive.bias_relu(x.float(), bias).to(dtype)
     stylekernels.bias_relu_(x, bias)
     assert torch.equal(x, expected)
 
@@ -16,7 +17,7 @@ def test_bias_and_relu_are_rounded_once(shape, layout, dtype, activation):
 def test_bias_and_relu_write_every_layout(layout, activation):
     x, bias = activation((2, 6, 7, 9), torch.float32, layout), torch.linspace(-1, 1, 6)
     bias = bias.to(x.device)
-    expected = torch.relu(x + bias.view(1, -1, 1, 1))
+    expected = naive.bias_relu(x, bias)
     stylekernels.bias_relu_(x, bias)
     assert torch.equal(x, expected)
 

@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from stylekernels import config
-from stylekernels.config import BackwardConfig, Gpu, GramConfig, select
+from stylekernels.runtime import config
+from stylekernels.runtime.config import BackwardConfig, Gpu, GramConfig, select
 
 H200 = Gpu("NVIDIA H200", 90, 132, 227 << 10)
 
@@ -61,7 +61,7 @@ def test_a_broken_file_is_named_with_its_fault():
         config.parse(json.dumps({"rows": [row]}), "gpu.json")
 
 
-def test_what_is_written_is_what_is_read():
+def test_rows_survive_writing_and_reading():
     text = json.dumps({"rows": rows(100, 200)})
     assert config.parse(text, "gpu.json") == rows(100, 200)
 

@@ -1,4 +1,4 @@
-"""Where kernels cannot run, plain torch does, and says so once."""
+"""Plain torch takes the place of kernels that cannot run, and says so once."""
 
 import os
 import warnings
@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from stylekernels import dispatch
+from stylekernels.runtime import dispatch
 
 
 @pytest.mark.skipif(not dispatch.has_triton(), reason="Triton is not installed")
@@ -37,7 +37,7 @@ def test_a_gpu_runs_them_without_a_word():
         assert dispatch.kernels_run.__wrapped__(torch.device("cuda"))
 
 
-def test_a_refusal_sends_gpu_operands_to_the_twins(monkeypatch):
+def test_a_refusal_sends_gpu_operands_to_plain_torch(monkeypatch):
     operand = torch.empty(1, device="meta")
     monkeypatch.setattr(dispatch, "has_triton", lambda: True)
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)

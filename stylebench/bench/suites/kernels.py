@@ -21,17 +21,17 @@ from stylebench.model.precision import PRECISIONS, exact_arithmetic
 _SIZES = {"cpu": [(512, 384)], "cuda": [(512, 512), (2048, 2048)]}
 _QUICK_SIZES = {"cpu": [(64, 48)], "cuda": [(512, 512)]}
 _QUICK_LAYERS = ("relu1_1", "relu4_1")
-_TAP_TASKS = ("tap forward", "tap backward", "pool")
-_LOSS_TASKS = ("content", "tv", "max pool", "group")
+_TAP_TASKS = ("style forward", "tap backward", "pool")
+_LOSS_TASKS = ("content", "tv", "max pool")
 _FORMULATIONS = {
-    "tap forward": ("eager", "baddbmm", "compiled", "stylekernels"),
+    "style forward": ("eager", "baddbmm", "compiled", "stylekernels"),
     "tap backward": ("eager", "baddbmm", "compiled", "stylekernels"),
 }
 _OTHERS = ("eager", "compiled", "stylekernels")
 
 
 class Kernels:
-    """Tap, pooling and losses; formulations of one task are interleaved."""
+    """Style, pooling and losses; formulations of one task are interleaved."""
 
     name = "kernels"
 

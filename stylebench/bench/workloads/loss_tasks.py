@@ -1,68 +1,67 @@
-"""Losses and max pooling with their gradients, by autograd as a user calls them."""
+"""Losses and max pooling with their gradients, by autograd as a user calls them.
+
+``eager`` is the operator's ``naive`` formula with torch's autograd; in fp64 it is the oracle.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import stylekernels
-from stylebench.bench.workloads.tap_tasks import gram_flops
 from stylebench.bench.workloads.tasks import Formulation, Outputs, Task, eager_and_compiled
-from stylekernels.workload import VGG
+from stylekernels.ops.pointwise.naive import content_loss
+from stylekernels.ops.pool.naive import relu_max_pool2d
+from stylekernels.ops.tv.naive import tv_loss
+from stylekernels.tuning.shapes import VGG
 
 Loss = Callable[..., Tensor]
 
 
 def loss_tasks(size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Iterator[Task]:
-    """Content loss, total variation, max pooling, and all style losses as one group.
+    """Yield content loss, total variation and max pooling, each with its gradient.
 
-    ``size`` is the image's (height, width); operands are channels-last, the same every time.
+    Args:
+        size: (height, width) of the image, px.
+        dtype: of the operands, which are channels-last and the same every time.
+        device: of the operands.
     """
-    layers = _layers(size)
-    content = layers[3]
-    grams = sum(gram_flops(c, h * w) + 2.0 * c * c * h * w for c, h, w in layers)
-    rows: list[tuple[str, str, Loss, Loss, Sequence[tuple[int, int, int]], int, float]] = [
-        ("content", "relu4_1", plain_content, _content, [content, content], 1, 0.0),
-        ("tv", "image", plain_tv, _tv, [(3, *size)], 1, 0.0),
-        ("max pool", "relu1_1", plain_max_pool, _max_pool, [layers[0]], 1, 0.0),
-        ("group", "all", plain_group, _group, layers, len(layers), grams),
+    rows: list[tuple[str, str, Loss, Loss, int]] = [
+        ("content", "relu4_1", plain_content, _content, 2),
+        ("tv", "image", plain_tv, _tv, 1),
+        ("max pool", "relu1_1", plain_max_pool, _max_pool, 1),
     ]
-    for name, layer, plain, ours, shapes, wanted, flops in rows:
+    for name, layer, plain, ours, count in rows:
         if name == "tv" and dtype != torch.float32:
             continue  # the image is never narrower
-        operands = _drawn(shapes, dtype, device)
-        eager = _with_gradient(plain, wanted)
+        operands = _drawn([_shape(name, size)] * count, dtype, device)
+        eager = _with_gradient(plain)
         yield Task(
             name,
             layer,
-            eager_and_compiled(eager, eager, _with_gradient(ours, wanted), baddbmm=False)
-            | {"compiled": _compiled(plain, wanted)},
+            eager_and_compiled(eager, eager, _with_gradient(ours), baddbmm=False)
+            | {"compiled": _compiled(plain)},
             operands,
             _exact(eager),
-            _moved(operands, wanted),
-            flops,
+            # every operand is read, and the gradient of the first is written
+            sum(x.nbytes for x in operands) + operands[0].nbytes,
         )
 
 
-def loss_shape(name: str, size: tuple[int, int]) -> tuple[int | None, int]:
-    """Channels and positions of the loss's operand; of the group none, and the image's."""
-    height, width = size
-    shapes = {"content": _layers(size)[3], "tv": (3, *size), "max pool": _layers(size)[0]}
-    channels, height, width = shapes.get(name, (None, height, width))
+def loss_shape(name: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Channels and positions of the loss's operand."""
+    channels, height, width = _shape(name, size)
     return channels, height * width
 
 
-def _layers(size: tuple[int, int]) -> list[tuple[int, int, int]]:
-    """(channels, height, width) of each style layer."""
-    return [(channels, size[0] // shrunk, size[1] // shrunk) for channels, shrunk in VGG]
-
-
-def _moved(operands: Sequence[Tensor], wanted: int) -> int:
-    """Bytes: every operand is read, and a gradient written of the first ``wanted``."""
-    return sum(x.nbytes for x in operands) + sum(x.nbytes for x in operands[:wanted])
+def _shape(name: str, size: tuple[int, int]) -> tuple[int, int, int]:
+    """(channels, height, width) of the loss's operand."""
+    if name == "tv":
+        return (3, *size)
+    channels, shrunk = VGG[{"content": 3, "max pool": 0}[name]]
+    return channels, size[0] // shrunk, size[1] // shrunk
 
 
 def _drawn(
@@ -77,20 +76,20 @@ def _drawn(
     )
 
 
-def _with_gradient(loss: Loss, wanted: int) -> Formulation:
-    """The loss and its gradients with respect to the first ``wanted`` operands."""
+def _with_gradient(loss: Loss) -> Formulation:
+    """The loss, and its gradient with respect to the first operand."""
 
-    def evaluate(*operands: Tensor) -> Outputs:
+    def evaluate(x: Tensor, *others: Tensor) -> Outputs:
         with torch.enable_grad():
-            leaves = [x.detach().requires_grad_(i < wanted) for i, x in enumerate(operands)]
-            value = loss(*leaves)
-        return value.detach(), *torch.autograd.grad(value, leaves[:wanted])
+            leaf = x.detach().requires_grad_()
+            value = loss(leaf, *others)
+        return value.detach(), *torch.autograd.grad(value, leaf)
 
     return evaluate
 
 
-def _compiled(loss: Loss, wanted: int) -> Callable[[], Formulation]:
-    return lambda: _with_gradient(torch.compile(loss, dynamic=False), wanted)
+def _compiled(loss: Loss) -> Callable[[], Formulation]:
+    return lambda: _with_gradient(torch.compile(loss, dynamic=False))
 
 
 def _exact(evaluate: Formulation) -> Formulation:
@@ -99,27 +98,17 @@ def _exact(evaluate: Formulation) -> Formulation:
 
 def plain_content(x: Tensor, target: Tensor) -> Tensor:
     """Squared distance."""
-    return (x - target).square().sum()
+    return content_loss(x, target, 1.0)
 
 
 def plain_tv(x: Tensor) -> Tensor:
-    """Sum of absolute differences of neighbours."""
-    return x.diff(dim=2).abs().sum() + x.diff(dim=3).abs().sum()
+    """Sum of absolute differences of neighbors."""
+    return tv_loss(x, 1.0)
 
 
 def plain_max_pool(x: Tensor) -> Tensor:
     """ReLU and 2 x 2 maximum, summed."""
-    return F.max_pool2d(F.relu(x), 2).sum()
-
-
-def plain_group(*xs: Tensor) -> Tensor:
-    """Style losses against the identity, summed."""
-    losses = []
-    for x in xs:
-        rows = x.flatten(2)
-        gram = torch.bmm(rows, rows.mT) / rows.shape[2]
-        losses.append((gram - torch.eye(x.shape[1], device=x.device, dtype=x.dtype)).square().sum())
-    return torch.stack(losses).sum()
+    return relu_max_pool2d(x).sum()
 
 
 def _content(x: Tensor, target: Tensor) -> Tensor:
@@ -132,8 +121,3 @@ def _tv(x: Tensor) -> Tensor:
 
 def _max_pool(x: Tensor) -> Tensor:
     return stylekernels.relu_max_pool2d(x).sum()
-
-
-def _group(*xs: Tensor) -> Tensor:
-    targets = [torch.eye(x.shape[1], device=x.device) for x in xs]
-    return stylekernels.style_losses(xs, targets, [1.0] * len(xs)).sum()

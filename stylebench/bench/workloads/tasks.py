@@ -1,4 +1,4 @@
-"""A computation that several formulations do: checked against fp64, then timed."""
+"""A computation in several formulations: checked against fp64, then timed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Task:
     """One computation.
 
     Attributes:
-        name: ``tap forward``.
-        layer: whose shape it has, ``relu1_1``.
-        formulations: name -> function of the operands; ``eager`` is what errors are measured in,
-            ``compiled`` compiles when it is made.
-        operands: what each takes.
+        name: ``style forward``.
+        layer: the layer that its operands have the shape of, ``relu1_1``.
+        formulations: name -> function of the operands; errors are measured in those of
+            ``eager``, ``compiled`` compiles when it is made.
+        operands: arguments of every formulation and of the oracle.
         oracle: computes the outputs in fp64 from the operands.
         moved: bytes that must be read or written.
         flops: of products, two operations a multiply-add.
@@ -44,18 +44,20 @@ class Task:
     def checks(self, formulation: Formulation, when: str = "before") -> list[RecordedCheck]:
         """Each output's error over eager's own, both against fp64; more than 2 is refused."""
         exact = self.oracle(*self.operands)
-        naive = self.formulations[EAGER]()(*self.operands)
-        found = formulation(*self.operands)
+        eager = self.formulations[EAGER]()(*self.operands)
+        values = formulation(*self.operands)
         return [
-            RecordedCheck.of(f"error of output {index} over eager's, {when}", _ratio(*each), FACTOR)
-            for index, each in enumerate(zip(found, naive, exact, strict=True))
+            RecordedCheck.of(
+                f"error of output {index} over eager's, {when}", _ratio(*outputs), FACTOR
+            )
+            for index, outputs in enumerate(zip(values, eager, exact, strict=True))
         ]
 
 
-def _ratio(found: Tensor, naive: Tensor, exact: Tensor) -> float:
+def _ratio(value: Tensor, eager: Tensor, exact: Tensor) -> float:
     # A scalar is one draw of luck, so its floor is higher than an average's.
-    floor = torch.finfo(found.dtype).eps * (1 if exact.dim() else 16)
-    return relative_error(found, exact) / max(relative_error(naive, exact), floor)
+    floor = torch.finfo(value.dtype).eps * (1 if exact.dim() else 16)
+    return relative_error(value, exact) / max(relative_error(eager, exact), floor)
 
 
 def relative_error(value: Tensor, exact: Tensor) -> float:
@@ -67,7 +69,7 @@ def relative_error(value: Tensor, exact: Tensor) -> float:
 def eager_and_compiled(
     eager: Formulation, strong: Formulation, ours: Formulation, baddbmm: bool = True
 ) -> dict[str, Callable[[], Formulation]]:
-    """The formulations that every task has; ``strong`` is the best plain one."""
+    """Name -> formulation; ``strong`` is the best in plain PyTorch, also listed as ``baddbmm``."""
     table: dict[str, Callable[[], Formulation]] = {EAGER: lambda: eager}
     if baddbmm:
         table["baddbmm"] = lambda: strong
@@ -77,7 +79,7 @@ def eager_and_compiled(
 
 
 def copies(operands: Sequence[Tensor], bytes_wanted: int) -> list[tuple[Tensor, ...]]:
-    """The operands and as many copies as fill ``bytes_wanted``, so that no cache holds the next."""
-    size = max(1, sum(each.nbytes for each in operands))
+    """The operands and enough copies to fill ``bytes_wanted``, so that no cache holds the next."""
+    size = max(1, sum(x.nbytes for x in operands))
     count = min(64, max(1, -(-bytes_wanted // size)))
     return [tuple(operands), *(tuple(x.clone() for x in operands) for _ in range(count - 1))]

@@ -17,7 +17,7 @@ import stylekernels as sk
 from stylebench.engines.fused.convolution import Convolution
 from stylebench.engines.fused.tap import Tap
 from stylebench.engines.fused.tiling import RowSource, TiledTensor, convolved, row_source, row_tiles
-from stylekernels.mask import mask_
+from stylekernels.ops.pointwise.cpu import mask_
 
 POOL = {"average": sk.relu_avg_pool2d_forward, "max": sk.relu_max_pool2d_forward}
 _POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}

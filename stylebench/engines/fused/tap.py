@@ -16,8 +16,8 @@ from torch import Tensor
 
 import stylekernels as sk
 from stylebench.engines.fp16_scaling import equalized
-from stylekernels.mask import mask_
-from stylekernels.style import finish_twin
+from stylekernels.ops.pointwise.cpu import mask_
+from stylekernels.ops.style.cpu import loss_of_gram_
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Tap:
             losses[f"style {layer}"], self.slope = sk.style_loss_forward(x, *self.style)
         elif self.style is not None and self.channel_scale is not None:
             A, k = self.style
-            loss, slope = finish_twin(gram(x, self.channel_scale), A, k, prod(x.shape[2:]))
+            loss, slope = loss_of_gram_(gram(x, self.channel_scale), A, k, prod(x.shape[2:]))
             losses[f"style {layer}"], self.slope = loss, slope * _outer(self.channel_scale)
         return losses
 

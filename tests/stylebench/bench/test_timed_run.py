@@ -12,7 +12,7 @@ from stylebench.model.precision import with_fp64
 from stylebench.transfer.inputs import load_inputs
 from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
-from stylekernels.lbfgs_state import COUNT
+from stylekernels.ops.lbfgs.state import COUNT
 
 from .conftest import SHALLOW
 

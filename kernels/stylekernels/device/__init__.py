@@ -1,1 +1,0 @@
-"""The Triton kernels and their launches. Imported by the first call that needs one."""

@@ -1,0 +1,1 @@
+"""L-BFGS on the device, over one ring buffer of curvature pairs."""

@@ -1,0 +1,182 @@
+"""The three steps of L-BFGS in plain torch: any device, any dtype, any length of history.
+
+On a CPU a step takes about the time that reading the history takes. See `op` for the algorithm and
+`LBFGSState` for shapes.
+"""
+
+import torch
+from torch import Tensor
+
+from stylekernels.ops.lbfgs.state import (
+    ACTION,
+    AGE,
+    BEST_LOSS,
+    COUNT,
+    CURVATURE,
+    FULL_LR,
+    GAMMA,
+    HEAD,
+    LR,
+    REGAIN,
+    ROLL_BACK,
+    ROLLBACKS,
+    STEP,
+    STEP_AND_SAVE,
+)
+
+_SHORT = 256  # numbers in a sum that is left to BLAS, which without AVX-512 adds one by one
+_EXACT = 16384  # up to this n inner products are taken in fp64: it costs nothing
+_CONVERT = 32768  # columns of a bf16 history converted at a time: 40 rows of them stay in the cache
+
+
+def _rows_in_use(history: Tensor, ring: Tensor) -> Tensor:
+    """The rows [2 used, stride] in use; all rows on a GPU, where the count is a host sync away."""
+    used = int(ring[COUNT]) + 1 if ring.device.type == "cpu" else history.shape[0]
+    return history[:used].flatten(0, 1)
+
+
+def _storable(vector: Tensor, history: Tensor) -> Tensor:
+    """`vector` in the history's dtype.
+
+    Without NaN: a coefficient of zero would not silence one that stayed in an unused slot.
+    """
+    return torch.nan_to_num(vector.to(history.dtype), 0.0, 0.0, 0.0)
+
+
+def dots(grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor) -> None:
+    """Write y = grad - previous to the spare slot, and all inner products with grad [n] and y.
+
+    One read of the history; see `LBFGSState` for shapes. y is rounded to the history's dtype before
+    its products are taken, so that they belong to the vectors that are stored.
+    """
+    n, stride = grad.numel(), previous.shape[1]
+    g, y = previous[0, :n], previous[1, :n]
+    torch.sub(grad, g, out=y)
+    g.copy_(grad)
+    stored = _storable(y, history)
+    history[:, 1, :n].index_copy_(0, ring[HEAD : HEAD + 1], stored[None])
+    if stored.dtype != y.dtype:
+        y.copy_(stored)
+
+    rows = _rows_in_use(history, ring)
+    partials.zero_()
+    products = partials[0, : rows.shape[0]].T
+    if n <= _EXACT:
+        products.copy_(previous.to(products.dtype) @ rows.to(products.dtype).T)
+    else:
+        columns = stride if rows.dtype == previous.dtype else _CONVERT
+        for start in range(0, stride, columns):
+            part = rows[:, start : start + columns].to(previous.dtype)
+            # Batches of short sums, added in fp64: one pass over the rows at the speed of the
+            # memory, and more accurate than one long fp32 sum.
+            a = previous[:, start : start + columns].unflatten(1, (-1, _SHORT)).transpose(0, 1)
+            b = part.unflatten(1, (-1, _SHORT)).permute(1, 2, 0)
+            products += torch.bmm(a, b).sum(0, dtype=products.dtype)
+    partials[0, -1, 0] = torch.dot(grad, grad)
+    partials[0, -1, 1] = grad.abs().sum()
+
+
+def recursion(
+    partials: Tensor,
+    loss: Tensor,
+    gram: Tensor,
+    ring: Tensor,
+    scalars: Tensor,
+    coefficients: Tensor,
+) -> None:
+    """Keep or reject the new pair, update the Gram and the ring, and solve for the coefficients.
+
+    `loss` [] is the loss whose gradient the partials are from. A loss or gradient that is not
+    finite (for the kernel: nor its sum of squares) empties the history, halves the learning rate
+    and asks `lbfgs_apply` for a rollback.
+    """
+    head, age = ring[HEAD], ring[AGE]
+    slots = gram.shape[1]
+    products = partials.sum(0)
+    sg, sy, yg, yy = products[:-1].view(slots, 4).unbind(1)
+    gg, g_norm1 = products[-1].unbind()
+
+    loss = loss.to(scalars.dtype).reshape(())
+    ys = sy.gather(0, head[None]).squeeze(0)
+    finite = torch.isfinite(gg) & torch.isfinite(ys) & torch.isfinite(loss)
+    improved = finite & (loss <= scalars[BEST_LOSS])
+    kept = finite & (age > 0) & (ys > CURVATURE)
+    next_head = torch.where(kept, (head + 1) % slots, head)
+
+    slot = torch.arange(slots, device=ring.device)
+    new = slot == head
+    # The slot that comes next is the spare one: if a pair was in it, that was the oldest.
+    gone = kept & (slot == next_head)
+    gone = gone[:, None] | gone[None, :]
+    inverse, y_gram = gram.unbind(0)
+    column = torch.where(new, 1.0, -(inverse @ sy)) / ys
+    appended = torch.where(kept & new[None, :], column[:, None], inverse)
+    inverse = torch.where(gone | ~finite, 0.0, appended)
+    crossed = torch.where(new[None, :], yy[:, None], torch.where(new[:, None], yy, y_gram))
+    y_gram = torch.where(kept, crossed, y_gram)
+    y_gram = torch.where(gone | ~finite, 0.0, y_gram)
+    gram[0], gram[1] = inverse, y_gram
+
+    gamma = torch.where(kept, ys / yy.gather(0, head[None]).squeeze(0), scalars[GAMMA])
+    gamma = torch.where(finite, gamma, 1.0)
+    rollbacks = ring[ROLLBACKS] + (~finite).to(ring.dtype)
+    lr = torch.where(finite, scalars[LR], 0.5 * scalars[LR])
+    t = torch.where(age > 0, lr, lr * torch.clamp(1.0 / g_norm1, max=1.0))
+
+    diagonal = inverse.diagonal()
+    d = torch.where(diagonal > 0.0, 1.0 / diagonal, 0.0)
+    alpha = -(inverse @ sg)
+    c = inverse.T @ (d * alpha + gamma * (yg + y_gram @ alpha))
+    coefficients[:-1] = (t * torch.stack((c, -gamma * alpha), 1)).flatten()
+    coefficients[-1] = -t * gamma
+
+    scalars[LR] = torch.where(finite, torch.minimum(REGAIN * lr, scalars[FULL_LR]), lr)
+    scalars[GAMMA] = gamma
+    scalars[BEST_LOSS] = torch.where(improved, loss, scalars[BEST_LOSS])
+    count = torch.clamp(ring[COUNT] + kept.to(ring.dtype), max=slots - 1)
+    action = torch.where(improved, STEP_AND_SAVE, STEP)
+    ring.copy_(
+        torch.stack(
+            (
+                torch.where(finite, next_head, 0),
+                torch.where(finite, count, 0),
+                torch.where(finite, age + 1, 0),
+                rollbacks,
+                torch.where(finite, action, ROLL_BACK),
+            )
+        )
+    )
+
+
+def apply(
+    grad: Tensor,
+    coefficients: Tensor,
+    ring: Tensor,
+    image: Tensor,
+    best: Tensor,
+    previous: Tensor,
+    history: Tensor,
+) -> None:
+    """Move image [n] by the step and file the step as s of the spare slot, or roll back to best.
+
+    One read of the history. The step is rounded to the history's dtype before it is taken, so the
+    stored s is what the image moved by, exactly.
+    """
+    n = grad.numel()
+    rows = _rows_in_use(history, ring)
+    weights = coefficients[: rows.shape[0]].to(image.dtype)
+    undo = ring[ACTION] == ROLL_BACK
+    step = torch.mul(grad, coefficients[-1].to(image.dtype), out=previous[1, :n])
+    if rows.dtype == image.dtype:
+        step.addmv_(rows[:, :n].T, weights)
+    else:
+        for start in range(0, n, _CONVERT):
+            part = rows[:, start : min(start + _CONVERT, n)].to(image.dtype)
+            step[start : start + _CONVERT].addmv_(part.T, weights)
+    step.masked_fill_(undo, 0.0)
+    stored = _storable(step, history)
+    history[:, 0, :n].index_copy_(0, ring[HEAD : HEAD + 1], stored[None])
+    torch.where(ring[ACTION] == STEP_AND_SAVE, image, best, out=best)
+    image.add_(stored)
+    torch.where(undo, best, image, out=image)
+    previous[0].masked_fill_(undo, 0.0)

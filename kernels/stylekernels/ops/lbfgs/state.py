@@ -1,0 +1,87 @@
+"""The buffers of L-BFGS on the device, and the places of values in them; see `op`."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CURVATURE = 1e-10
+"""A pair is kept only if y . s exceeds this (the constant of torch.optim.LBFGS)."""
+
+REGAIN = 2.0**0.125
+"""Factor by which each step regains the learning rate that a rollback has halved."""
+
+HEAD, COUNT, AGE, ROLLBACKS, ACTION = range(5)
+"""Places in `LBFGSState.ring`."""
+
+STEP, STEP_AND_SAVE, ROLL_BACK = range(3)
+"""Values of `ring[ACTION]`, instructions to `lbfgs_apply`."""
+
+GAMMA, BEST_LOSS, LR, FULL_LR = range(4)
+"""Places in `LBFGSState.scalars`."""
+
+ROW = 1024
+"""Rows are padded to a multiple of this: aligned vector loads for every n."""
+
+
+@dataclass(frozen=True)
+class LBFGSState:
+    """Every buffer of the optimizer, allocated once. `slots` is the history length m plus one.
+
+    The spare slot, `ring[HEAD]`, holds the pair being formed: keeping it moves the head, rejecting
+    it does not, and no pair is ever copied. Slots 0 .. `ring[COUNT]` are in use.
+
+    Attributes:
+        history: [slots, 2, stride] fp32, bf16 or fp64; s then y of each slot, zero beyond n.
+        previous: [2, stride] dtype of the image; the gradient before this one, and a row for `cpu`
+            to work in.
+        best: [n] dtype of the image; the image of the lowest finite loss.
+        gram: [2, slots, slots] fp64; the inverse of R, then Y^T Y, by slot. Rows and columns of
+            the inverse that belong to no kept pair are zero, which masks them everywhere.
+        partials: [splits, 2 slots + 1, 2] fp64; inner products of every row of the history with
+            the gradient and with y; in the last row g . g and the 1-norm of g. Summed over splits.
+        coefficients: [2 slots + 1] fp64; the step as a combination of the history's rows and g.
+        ring: [5] int64; head, count, gradients seen since the start or rollback, rollbacks, action.
+        scalars: [4] fp64; gamma, lowest loss, learning rate now, learning rate asked for.
+    """
+
+    history: Tensor
+    previous: Tensor
+    best: Tensor
+    gram: Tensor
+    partials: Tensor
+    coefficients: Tensor
+    ring: Tensor
+    scalars: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in all buffers."""
+        return sum(t.nbytes for t in vars(self).values())
+
+
+def lbfgs_state(image: Tensor, history: int, lr: float, history_dtype: torch.dtype) -> LBFGSState:
+    """Buffers for minimizing over `image` [n] with up to `history` pairs, on its device."""
+    device, n, slots = image.device, image.numel(), history + 1
+    stride = -(-n // ROW) * ROW
+    # Apple's GPUs have no fp64; the small algebra is fp32 there.
+    small = torch.float32 if device.type == "mps" else torch.float64
+    # Meta buffers stand for a GPU's.
+    parallel = device.type in ("cuda", "meta")
+    splits = -(-stride // split_length(stride)) if parallel else 1
+    rows = 2 * slots + 1
+    return LBFGSState(
+        history=torch.zeros(slots, 2, stride, dtype=history_dtype, device=device),
+        previous=torch.zeros(2, stride, dtype=image.dtype, device=device),
+        best=image.detach().clone(),
+        gram=torch.zeros(2, slots, slots, dtype=small, device=device),
+        partials=torch.zeros(splits, rows, 2, dtype=small, device=device),
+        coefficients=torch.zeros(rows, dtype=small, device=device),
+        ring=torch.zeros(5, dtype=torch.int64, device=device),
+        scalars=torch.tensor([1.0, float("inf"), lr, lr], dtype=small, device=device),
+    )
+
+
+def split_length(stride: int) -> int:
+    """Columns of one partial sum: enough splits to fill a GPU, few enough for one block to add."""
+    return max(8 * ROW, -(-stride // (512 * ROW)) * ROW)

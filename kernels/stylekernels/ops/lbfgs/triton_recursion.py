@@ -1,0 +1,220 @@
+"""The recursion of L-BFGS between its two passes, as one block of a Triton kernel in fp64.
+
+`cpu.recursion` computes the same; `LBFGSState` gives the shapes.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from stylekernels.ops.lbfgs.state import (
+    ACTION,
+    AGE,
+    BEST_LOSS,
+    COUNT,
+    CURVATURE,
+    FULL_LR,
+    GAMMA,
+    HEAD,
+    LR,
+    REGAIN,
+    ROLL_BACK,
+    ROLLBACKS,
+    STEP,
+    STEP_AND_SAVE,
+)
+from stylekernels.runtime.config import gpu_of
+from stylekernels.runtime.launch import Launch
+
+# A kernel may use only those globals that are marked as constants.
+HEAD = tl.constexpr(HEAD)
+COUNT = tl.constexpr(COUNT)
+AGE = tl.constexpr(AGE)
+ROLLBACKS = tl.constexpr(ROLLBACKS)
+ACTION = tl.constexpr(ACTION)
+STEP = tl.constexpr(STEP)
+STEP_AND_SAVE = tl.constexpr(STEP_AND_SAVE)
+ROLL_BACK = tl.constexpr(ROLL_BACK)
+GAMMA = tl.constexpr(GAMMA)
+BEST_LOSS = tl.constexpr(BEST_LOSS)
+LR = tl.constexpr(LR)
+FULL_LR = tl.constexpr(FULL_LR)
+REGAIN = tl.constexpr(REGAIN)
+CURVATURE = tl.constexpr(CURVATURE)
+INF = tl.constexpr(float("inf"))
+
+
+@triton.jit
+def lbfgs_recursion_kernel(
+    partials,  # [splits, 2 slots + 1, 2]; the sums are left in its first split
+    loss,  # []
+    gram,  # [2, slots, slots]
+    ring,  # [5]
+    scalars,  # [4]
+    coefficients,  # [2 slots + 1]
+    splits,
+    slots,
+    SLOTS: tl.constexpr,  # slots rounded up to a power of two
+    TILE: tl.constexpr,  # rows of a matrix at a time, divides SLOTS
+    SPLITS: tl.constexpr,  # splits at a time
+):
+    """One block. Between the passes over the matrices, vectors travel through memory."""
+    j = tl.arange(0, SLOTS)
+    p = tl.arange(0, SPLITS)
+    k = tl.arange(0, 2)
+    sg = tl.zeros([SLOTS], tl.float64)
+    sy = tl.zeros([SLOTS], tl.float64)
+    yg = tl.zeros([SLOTS], tl.float64)
+    yy = tl.zeros([SLOTS], tl.float64)
+    norms = tl.zeros([2], tl.float64)
+    for start in range(0, splits, SPLITS):
+        line = (start + p) * (4 * slots + 2)
+        at = partials + line[:, None] + 4 * j[None, :]
+        mask = ((start + p) < splits)[:, None] & (j < slots)[None, :]
+        sg += tl.sum(tl.load(at, mask=mask, other=0.0), axis=0)
+        sy += tl.sum(tl.load(at + 1, mask=mask, other=0.0), axis=0)
+        yg += tl.sum(tl.load(at + 2, mask=mask, other=0.0), axis=0)
+        yy += tl.sum(tl.load(at + 3, mask=mask, other=0.0), axis=0)
+        at = partials + line[:, None] + 4 * slots + k[None, :]
+        norms += tl.sum(tl.load(at, mask=((start + p) < splits)[:, None], other=0.0), axis=0)
+    gg = tl.sum(tl.where(k == 0, norms, 0.0), axis=0)
+    norm1 = tl.sum(tl.where(k == 1, norms, 0.0), axis=0)
+
+    head = tl.load(ring + HEAD)
+    count = tl.load(ring + COUNT)
+    age = tl.load(ring + AGE)
+    rollbacks = tl.load(ring + ROLLBACKS)
+    gamma = tl.load(scalars + GAMMA)
+    best_loss = tl.load(scalars + BEST_LOSS)
+    lr = tl.load(scalars + LR)
+    full_lr = tl.load(scalars + FULL_LR)
+    f = tl.load(loss).to(tl.float64)
+    # All threads have read what one of them is going to replace.
+    tl.debug_barrier()
+    tl.store(partials + 4 * j + 2, yg, mask=j < slots)
+    tl.store(partials + 4 * j + 3, yy, mask=j < slots)
+
+    # Comparisons with NaN are false, so these are tests for finite numbers. (By way of an integer:
+    # the interpreter forgets that a comparison of floats is a truth value.)
+    ys = tl.sum(tl.where(j == head, sy, 0.0), axis=0)
+    finite = (tl.abs(gg) < INF) & (tl.abs(ys) < INF) & (tl.abs(f) < INF)
+    finite = tl.where(finite, 1, 0) != 0
+    improved = finite & (f <= best_loss)
+    y_norm2 = tl.sum(tl.where(j == head, yy, 0.0), axis=0)
+    kept = (age > 0) & finite & (ys > CURVATURE)
+    next_head = tl.where(kept, (head + 1) % slots, head)
+    new_j = (j == head) & kept
+    gone_j = (j == next_head) & kept
+    gamma = tl.where(kept, ys / y_norm2, gamma)
+    gamma = tl.where(finite, gamma, 1.0)
+
+    for start in range(0, SLOTS, TILE):
+        i = start + tl.arange(0, TILE)
+        at = gram + i[:, None] * slots + j[None, :]
+        inside = (i < slots)[:, None] & (j < slots)[None, :]
+        inverse = tl.load(at, mask=inside, other=0.0)
+        column = tl.where(i == head, 1.0, -tl.sum(inverse * sy[None, :], axis=1)) / ys
+        inverse = tl.where(new_j[None, :], column[:, None], inverse)
+        gone_i = ((i == next_head) & kept) | (finite == 0)
+        inverse = tl.where(gone_i[:, None] | gone_j[None, :], 0.0, inverse)
+        tl.store(at, inverse, mask=inside)
+        alpha = -tl.sum(inverse * sg[None, :], axis=1)
+        diagonal = tl.sum(tl.where(i[:, None] == j[None, :], inverse, 0.0), axis=1)
+        d_alpha = tl.where(diagonal > 0.0, alpha / diagonal, 0.0)
+        tl.store(coefficients + 2 * i, d_alpha, mask=i < slots)
+        tl.store(coefficients + 2 * i + 1, alpha, mask=i < slots)
+    tl.debug_barrier()
+
+    alpha = tl.load(coefficients + 2 * j + 1, mask=j < slots, other=0.0)
+    for start in range(0, SLOTS, TILE):
+        i = start + tl.arange(0, TILE)
+        at = gram + slots * slots + i[:, None] * slots + j[None, :]
+        inside = (i < slots)[:, None] & (j < slots)[None, :]
+        y_gram = tl.load(at, mask=inside, other=0.0)
+        yg_i = tl.load(partials + 4 * i + 2, mask=i < slots, other=0.0)
+        yy_i = tl.load(partials + 4 * i + 3, mask=i < slots, other=0.0)
+        y_gram = tl.where(((i == head) & kept)[:, None], yy[None, :], y_gram)
+        y_gram = tl.where(new_j[None, :], yy_i[:, None], y_gram)
+        gone_i = ((i == next_head) & kept) | (finite == 0)
+        y_gram = tl.where(gone_i[:, None] | gone_j[None, :], 0.0, y_gram)
+        tl.store(at, y_gram, mask=inside)
+        w = gamma * (yg_i + tl.sum(y_gram * alpha[None, :], axis=1))
+        w += tl.load(coefficients + 2 * i, mask=i < slots, other=0.0)
+        tl.store(coefficients + 2 * i, w, mask=i < slots)
+    tl.debug_barrier()
+
+    c = tl.zeros([SLOTS], tl.float64)
+    for start in range(0, SLOTS, TILE):
+        i = start + tl.arange(0, TILE)
+        at = gram + i[:, None] * slots + j[None, :]
+        inside = (i < slots)[:, None] & (j < slots)[None, :]
+        w = tl.load(coefficients + 2 * i, mask=i < slots, other=0.0)
+        c += tl.sum(tl.load(at, mask=inside, other=0.0) * w[:, None], axis=0)
+    tl.debug_barrier()
+
+    lr = tl.where(finite, lr, 0.5 * lr)
+    t = tl.where(age > 0, lr, lr * tl.minimum(1.0 / norm1, 1.0))
+    tl.store(coefficients + 2 * j, t * c, mask=j < slots)
+    tl.store(coefficients + 2 * j + 1, -t * gamma * alpha, mask=j < slots)
+    tl.store(coefficients + 2 * slots, -t * gamma)
+    tl.store(scalars + GAMMA, gamma)
+    tl.store(scalars + BEST_LOSS, tl.where(improved, f, best_loss))
+    tl.store(scalars + LR, tl.where(finite, tl.minimum(REGAIN * lr, full_lr), lr))
+    count = tl.minimum(count + kept.to(tl.int64), slots - 1)
+    tl.store(ring + HEAD, tl.where(finite, next_head, 0))
+    tl.store(ring + COUNT, tl.where(finite, count, 0))
+    tl.store(ring + AGE, tl.where(finite, age + 1, 0))
+    tl.store(ring + ROLLBACKS, tl.where(finite, rollbacks, rollbacks + 1))
+    action = tl.where(improved, STEP_AND_SAVE, STEP)
+    tl.store(ring + ACTION, tl.where(finite, action, ROLL_BACK).to(tl.int64))
+
+
+def recursion_shape(slots: int, lanes: int = 32) -> dict[str, int]:
+    """Compile-time sizes of `lbfgs_recursion_kernel`: tiles that spill no registers anywhere.
+
+    `lanes` are the threads of a warp.
+    """
+    size = max(16, triton.next_power_of_2(slots))
+    threads = 4 * lanes if size <= 32 else 512
+    # AMD keeps a mask of each element in scalar registers, which run out first.
+    elements = 4 if lanes == 32 else 1
+    return {
+        "SLOTS": size,
+        "TILE": min(size, elements * threads // size),
+        "SPLITS": 8 if size <= 32 else 2 * threads // size,
+        "num_warps": threads // lanes,
+    }
+
+
+def recursion_launches(
+    partials: Tensor,
+    loss: Tensor,
+    gram: Tensor,
+    ring: Tensor,
+    scalars: Tensor,
+    coefficients: Tensor,
+) -> list[Launch]:
+    """Plan `cpu.recursion`."""
+    slots = gram.shape[1]
+    on_rocm = gram.is_cuda and torch.version.hip is not None
+    amd = on_rocm or gpu_of(gram.device).arch > 900
+    constants = recursion_shape(slots, lanes=64 if amd else 32)
+    num_warps = constants.pop("num_warps")
+    launch = Launch(
+        lbfgs_recursion_kernel,
+        (1,),
+        {
+            "partials": partials,
+            "loss": loss,
+            "gram": gram,
+            "ring": ring,
+            "scalars": scalars,
+            "coefficients": coefficients,
+            "splits": partials.shape[0],
+            "slots": slots,
+        },
+        constants,
+        num_warps,
+    )
+    return [launch]

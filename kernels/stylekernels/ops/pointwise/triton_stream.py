@@ -1,0 +1,146 @@
+"""Pointwise kernels: bias with ReLU, the content loss, its gradient."""
+
+from math import ceil
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from stylekernels.runtime.config import PointwiseConfig, gpu_of, select
+from stylekernels.runtime.launch import Launch
+from stylekernels.runtime.triton_sum import total_launch
+
+STEPS = 8
+"""Blocks a program of a summing kernel takes: fewer partials than elements by far."""
+
+
+@triton.jit
+def relu(x):
+    """ReLU that lets NaN through, as torch's does."""
+    return tl.where(x <= 0, 0.0, x).to(x.dtype)
+
+
+@triton.jit
+def bias_relu_kernel(x, bias, count, inner, channels, BLOCK: tl.constexpr):
+    """Write relu(x + bias) over BLOCK numbers of x, whose channel changes every `inner` of them."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    value = tl.load(x + at, inside, other=0.0).to(tl.float32)
+    value += tl.load(bias + at // inner % channels, inside, other=0.0).to(tl.float32)
+    tl.store(x + at, relu(value).to(x.dtype.element_ty), inside)
+
+
+@triton.jit
+def content_fwd_kernel(x, target, partials, count, BLOCK: tl.constexpr, STEPS: tl.constexpr):
+    """Leave the sum of (x - target)^2 over STEPS blocks."""
+    program = tl.program_id(0)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for step in range(STEPS):
+        at = (program.to(tl.int64) * STEPS + step) * BLOCK + tl.arange(0, BLOCK)
+        inside = at < count
+        d = tl.load(x + at, inside, other=0.0).to(tl.float32)
+        d -= tl.load(target + at, inside, other=0.0).to(tl.float32)
+        total += d * d
+    tl.store(partials + program, tl.sum(total))
+
+
+@triton.jit
+def content_bwd_kernel(
+    x,
+    target,
+    incoming,
+    loss_gradient,
+    output,
+    count,
+    factor,
+    BLOCK: tl.constexpr,
+    INCOMING: tl.constexpr,
+    LOSS_GRADIENT: tl.constexpr,
+):
+    """Write incoming + factor * (x - target); `output` may be `incoming`."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    d = tl.load(x + at, inside, other=0.0).to(tl.float32)
+    d -= tl.load(target + at, inside, other=0.0).to(tl.float32)
+    if LOSS_GRADIENT:
+        factor = factor * tl.load(loss_gradient).to(tl.float32)
+    d *= factor
+    if INCOMING:
+        d += tl.load(incoming + at, inside, other=0.0).to(tl.float32)
+    tl.store(output + at, d.to(output.dtype.element_ty), inside)
+
+
+def bias_relu_launches(
+    x: Tensor, bias: Tensor, config: PointwiseConfig | None = None
+) -> list[Launch]:
+    """Plan x = relu(x + bias) for a dense `x` in either memory format."""
+    blocks = config or select(PointwiseConfig, x.dtype, 1, x.numel(), gpu_of(x.device))
+    arguments = {
+        "x": x,
+        "bias": bias,
+        "count": x.numel(),
+        "inner": x.stride(1) if x.shape[1] > 1 else 1,
+        "channels": x.shape[1],
+    }
+    return [
+        Launch(
+            bias_relu_kernel,
+            (ceil(x.numel() / blocks.block),),
+            arguments,
+            {"BLOCK": blocks.block},
+            blocks.num_warps,
+            blocks.num_stages,
+        )
+    ]
+
+
+def content_forward_launches(
+    x: Tensor, target: Tensor, loss: Tensor, weight: float, config: PointwiseConfig | None = None
+) -> list[Launch]:
+    """Plan the content loss of two dense tensors that lie in the same order."""
+    blocks = config or select(PointwiseConfig, x.dtype, 1, x.numel(), gpu_of(x.device))
+    programs = ceil(x.numel() / (blocks.block * STEPS))
+    partials = loss.new_empty((programs,))
+    launch = Launch(
+        content_fwd_kernel,
+        (programs,),
+        {"x": x, "target": target, "partials": partials, "count": x.numel()},
+        {"BLOCK": blocks.block, "STEPS": STEPS},
+        blocks.num_warps,
+        blocks.num_stages,
+    )
+    return [launch, total_launch(partials, loss, weight)]
+
+
+def content_backward_launches(
+    x: Tensor,
+    target: Tensor,
+    output: Tensor,
+    weight: float,
+    incoming: Tensor | None = None,
+    loss_gradient: Tensor | None = None,
+    config: PointwiseConfig | None = None,
+) -> list[Launch]:
+    """Plan output = incoming + loss_gradient * 2 weight (x - target), all in the same order."""
+    blocks = config or select(PointwiseConfig, x.dtype, 1, x.numel(), gpu_of(x.device))
+    launch = Launch(
+        content_bwd_kernel,
+        (ceil(x.numel() / blocks.block),),
+        {
+            "x": x,
+            "target": target,
+            "incoming": x if incoming is None else incoming,
+            "loss_gradient": x if loss_gradient is None else loss_gradient,
+            "output": output,
+            "count": x.numel(),
+            "factor": 2.0 * weight,
+        },
+        {
+            "BLOCK": blocks.block,
+            "INCOMING": incoming is not None,
+            "LOSS_GRADIENT": loss_gradient is not None,
+        },
+        blocks.num_warps,
+        blocks.num_stages,
+    )
+    return [launch]

@@ -1,0 +1,1 @@
+"""Dispatch, operator registration, memory layouts, kernel launches and their configurations."""

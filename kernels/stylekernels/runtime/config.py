@@ -1,0 +1,271 @@
+"""Launch configurations: measured rows a GPU model, nearest size first, else an analytic default.
+
+`configs/<gpu>.json` holds what `python -m stylekernels.tune` measured on that model. A GPU without
+a file, or a kernel without a row, gets a default computed from the shape, the number of
+multiprocessors and the shared memory. Nothing is tuned while a program runs.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+
+K = TypeVar("K", bound="Config")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU model: architecture as in sm_90, multiprocessors, shared memory in bytes a block."""
+
+    name: str
+    arch: int
+    multiprocessors: int
+    shared_memory: int
+
+
+@dataclass(frozen=True)
+class Config:
+    """Warps and pipeline stages of a kernel; subclasses add their blocks and compute a default."""
+
+    kernel: ClassVar[str]
+    num_warps: int
+    num_stages: int
+
+    @classmethod
+    def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
+        """Return a configuration that fits any `gpu`, without measuring."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class GramConfig(Config):
+    """Positions a step, channels a tile side, programs that share the positions of a tile.
+
+    `one_load` feeds both operands of a diagonal tile from one load. It is the exact same
+    arithmetic; the switch is there because compilers have miscompiled x^T x of one block.
+    """
+
+    kernel = "gram"
+    block_m: int
+    block_c: int
+    split: int
+    one_load: bool = True
+
+    @classmethod
+    def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
+        """About two programs a multiprocessor, each with at least four steps to amortize."""
+        wide = dtype == torch.float32
+        block_c = min(_power_of_two(channels), 64 if wide else 128)
+        block_m = 16 if wide else 64
+        tiles = math.comb(math.ceil(channels / block_c) + 1, 2)
+        split = min(
+            math.ceil(2 * gpu.multiprocessors / tiles), math.ceil(positions / (4 * block_m))
+        )
+        step = 2 * block_m * block_c * dtype.itemsize
+        return cls(
+            num_warps=8 if block_c > 64 or wide else 4,
+            num_stages=2 if wide else _stages(step, gpu),
+            block_m=block_m,
+            block_c=block_c,
+            split=max(1, split),
+        )
+
+
+@dataclass(frozen=True)
+class FinishConfig(Config):
+    """Elements of the Gram a program, partials of each added at once."""
+
+    kernel = "finish"
+    block_e: int
+    block_s: int
+
+    @classmethod
+    def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
+        """About two programs a multiprocessor, each thread with a few independent loads."""
+        del dtype, positions
+        share = channels * channels // (2 * gpu.multiprocessors)
+        block_e = 1 << max(6, min(9, share.bit_length() - 1))
+        return cls(num_warps=4, num_stages=2, block_e=block_e, block_s=2048 // block_e)
+
+
+@dataclass(frozen=True)
+class BackwardConfig(Config):
+    """Positions and channels of an output block, channels of the inner step."""
+
+    kernel = "backward"
+    block_m: int
+    block_n: int
+    block_k: int
+
+    @classmethod
+    def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
+        """Up to 128 channels of 64 positions: more would spill with a content term."""
+        del positions
+        wide = dtype != torch.bfloat16  # fp16 is multiplied in TF32: see tap_bwd_kernel
+        block_n = min(_power_of_two(channels), 64 if wide else 128)
+        block_m = 64
+        block_k = min(_power_of_two(channels), 16 if wide else 32)
+        step = block_m * block_k * dtype.itemsize + 4 * block_k * block_n
+        return cls(
+            num_warps=8 if wide or block_n > 64 else 4,
+            num_stages=_stages(step, gpu),
+            block_m=block_m,
+            block_n=block_n,
+            block_k=block_k,
+        )
+
+
+@dataclass(frozen=True)
+class PointwiseConfig(Config):
+    """Elements a program of the kernels without products: pooling, content, total variation."""
+
+    kernel = "pointwise"
+    block: int
+
+    @classmethod
+    def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
+        """Four or eight elements a thread: one 16-byte access."""
+        del channels, positions, gpu
+        return cls(num_warps=4, num_stages=2, block=512 if dtype == torch.float32 else 1024)
+
+
+KINDS: dict[str, type[Config]] = {
+    kind.kernel: kind for kind in (GramConfig, FinishConfig, BackwardConfig, PointwiseConfig)
+}
+
+
+def _power_of_two(channels: int) -> int:
+    return max(16, 1 << (channels - 1).bit_length())
+
+
+def _stages(step: int, gpu: Gpu) -> int:
+    """Return the pipeline depth of loads of `step` bytes that leaves a quarter of memory free."""
+    return max(2, min(4, gpu.shared_memory * 3 // 4 // step))
+
+
+_assumed: Gpu | None = None
+
+
+@contextmanager
+def assuming(gpu: Gpu) -> Iterator[None]:
+    """Plan launches on meta tensors for a GPU that is not there."""
+    global _assumed
+    _assumed = gpu
+    try:
+        yield
+    finally:
+        _assumed = None
+
+
+def gpu_of(device: torch.device) -> Gpu:
+    """Describe `device`; a CPU stands for the interpreter and gets a toy GPU."""
+    if device.type == "cuda":
+        return _present(device)
+    if device.type == "meta" and _assumed is not None:
+        return _assumed
+    return Gpu("interpreter", 0, 2, 64 << 10)
+
+
+@cache
+def _present(device: torch.device) -> Gpu:
+    properties = torch.cuda.get_device_properties(device)
+    shared = getattr(properties, "shared_memory_per_block_optin", 0) or 64 << 10
+    arch = 10 * properties.major + properties.minor
+    return Gpu(properties.name, arch, properties.multi_processor_count, shared)
+
+
+def file_name(gpu_name: str) -> str:
+    """Return the name of a GPU model's file of measurements: 'NVIDIA H200' -> nvidia_h200.json."""
+    return re.sub(r"[^a-z0-9]+", "_", gpu_name.lower()).strip("_") + ".json"
+
+
+OWN_FOLDER = "STYLEKERNELS_CONFIGS"
+"""Environment variable that names the user's own folder of measured configurations."""
+
+
+@cache
+def measured(gpu_name: str) -> tuple[dict[str, Any], ...]:
+    """Return the rows measured on a GPU model, none if it has no file.
+
+    A file in the folder that STYLEKERNELS_CONFIGS names goes before the one that is shipped.
+
+    Raises:
+        ValueError: the file is not of this form, with its name and the fault.
+    """
+    own = os.environ.get(OWN_FOLDER)
+    for folder in ([Path(own)] if own else []) + [files("stylekernels") / "configs"]:
+        path = folder / file_name(gpu_name)
+        if path.is_file():
+            return parse(path.read_text(encoding="utf-8"), file_name(gpu_name))
+    return ()
+
+
+def shipped_gpus() -> list[Gpu]:
+    """Return the GPU models that ship with measurements."""
+    folder = files("stylekernels") / "configs"
+    if not folder.is_dir():
+        return []
+    paths = [path for path in folder.iterdir() if path.name.endswith(".json")]
+    return [Gpu(**json.loads(path.read_text(encoding="utf-8"))["gpu"]) for path in paths]
+
+
+def parse(text: str, name: str) -> tuple[dict[str, Any], ...]:
+    """Read the rows of one configuration file.
+
+    Raises:
+        ValueError: with `name` and the offending row.
+    """
+    try:
+        rows = json.loads(text)["rows"]
+    except (json.JSONDecodeError, KeyError, TypeError) as fault:
+        raise ValueError(f'{name} is not {{"rows": [...]}}: {fault!r}') from fault
+    for row in rows:
+        kind = KINDS.get(row.get("kernel"))
+        if kind is None:
+            raise ValueError(f"{name}: kernel must be one of {sorted(KINDS)}, got {row}")
+        missing = {"dtype", "channels", "positions", *_names(kind)} - set(row)
+        if missing:
+            raise ValueError(f"{name}: {sorted(missing)} missing in {row}")
+    return tuple(rows)
+
+
+def _names(kind: type[Config]) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+def select(kind: type[K], dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> K:
+    """Return the configuration for a shape: the measured row nearest in size, or the default.
+
+    A row counts only for the same kernel, dtype and number of channels; among those the nearest
+    number of positions wins, by ratio.
+    """
+    wanted = (kind.kernel, str(dtype).removeprefix("torch."), channels)
+    near = [
+        row
+        for row in measured(gpu.name)
+        if (row["kernel"], row["dtype"], row["channels"]) == wanted
+    ]
+    if not near:
+        return kind.default(dtype, channels, positions, gpu)
+    best = min(near, key=lambda row: abs(math.log(row["positions"] / positions)))
+    return kind(**{name: best[name] for name in _names(kind)})
+
+
+def as_row(config: Config, dtype: torch.dtype, channels: int, positions: int) -> dict[str, Any]:
+    """Return a configuration as a row of a configuration file."""
+    size = {
+        "kernel": config.kernel,
+        "dtype": str(dtype).removeprefix("torch."),
+        "channels": channels,
+        "positions": positions,
+    }
+    return size | asdict(config)

@@ -1,0 +1,1 @@
+"""Compiling kernels ahead of time, and measuring their launch configurations."""

@@ -1,0 +1,235 @@
+"""Compile every kernel for GPUs that are not there, and report registers, memory and spills.
+
+    python -m stylekernels.aot [--arch 90] [--only gram] [--size 512] [--jobs 2] [--json FILE]
+
+Nothing runs: Triton turns each launch into machine code for the architecture, and `cuobjdump`,
+which Triton ships, reads registers, shared memory and spills off it. The launches are those of
+`workload`, in the configurations that each GPU would select.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stylekernels.runtime.config import Gpu, assuming, shipped_gpus
+
+GPUS = (
+    Gpu("NVIDIA A100", 80, 108, 163 << 10),
+    Gpu("NVIDIA GeForce RTX 3090", 86, 82, 99 << 10),
+    Gpu("NVIDIA GeForce RTX 4090", 89, 128, 99 << 10),
+    Gpu("NVIDIA H200", 90, 132, 227 << 10),
+    Gpu("NVIDIA B200", 100, 148, 227 << 10),
+    Gpu("NVIDIA GeForce RTX 5090", 120, 170, 99 << 10),
+    Gpu("AMD Instinct MI300X", 942, 304, 64 << 10),
+)
+"""One GPU an architecture: name, sm_NN or gfxNNN, multiprocessors, shared memory of a block."""
+
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+    torch.float64: "*fp64",
+    torch.int64: "*i64",
+    torch.uint8: "*u8",
+}
+WIDE_LOADS = re.compile(r"ld\.global[.\w]*\.v[48]|(?:global|buffer)_load_dwordx4")
+MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync", "v_mfma")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Resources of one kernel in one configuration on one architecture.
+
+    `shared` and `limit` are bytes a block, `spilled` bytes of local memory a thread, `matrix` the
+    matrix instruction found in the assembly, or nothing, `wide_loads` the loads in it of at least
+    16 bytes a thread to registers.
+    """
+
+    arch: int
+    case: str
+    kernel: str
+    registers: int
+    shared: int
+    limit: int
+    spilled: int
+    matrix: str
+    wide_loads: int
+
+    @property
+    def fault(self) -> str:
+        """Its spills and excess of shared memory, in words; empty if there are none."""
+        faults = []
+        if self.spilled:
+            faults.append(f"spills {self.spilled} bytes")
+        if self.shared > self.limit:
+            faults.append(f"{self.shared} bytes of shared memory, {self.limit} are there")
+        return ", ".join(faults)
+
+
+@dataclass
+class _Signature:
+    """A launch as the compiler sees it: types, constants, and hints about the values."""
+
+    types: dict[str, Any]
+    constants: dict[tuple[int, ...], Any]
+    hints: dict[tuple[int, ...], list[list[Any]]]
+
+    def add(self, value: Any, path: tuple[int, ...]) -> Any:
+        """Describe one operand as a launch would: multiples of 16 are hints, a 1 is compiled in."""
+        if isinstance(value, torch.Tensor):
+            self.hints[path] = [["tt.divisibility", 16]]
+            return POINTERS[value.dtype]
+        if isinstance(value, float):
+            return "fp32"
+        if value == 1:
+            self.constants[path] = 1
+            return "constexpr"
+        if value % 16 == 0:
+            self.hints[path] = [["tt.divisibility", 16]]
+        return "i32" if -(2**31) <= value < 2**31 else "i64"
+
+
+def signature(launch: Any) -> _Signature:
+    """Return the signature of a planned launch."""
+    result = _Signature({}, {}, {})
+    for i, name in enumerate(launch.kernel.arg_names):
+        if name in launch.constants:
+            result.types[name] = "constexpr"
+            result.constants[(i,)] = launch.constants[name]
+        else:
+            result.types[name] = result.add(launch.arguments[name], (i,))
+    return result
+
+
+def compile_launch(launch: Any, gpu: Gpu, case: str) -> Compiled:
+    """Compile one planned launch for the architecture of `gpu`."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    operands = signature(launch)
+    amd = gpu.arch > 900
+    built = triton.compile(
+        ASTSource(launch.kernel, operands.types, operands.constants, operands.hints),
+        target=GPUTarget("hip", f"gfx{gpu.arch}", 64) if amd else GPUTarget("cuda", gpu.arch, 32),
+        options={
+            "num_warps": launch.num_warps,
+            "num_stages": launch.num_stages,
+            "enable_fp_fusion": True,
+        },
+    )
+    assembly = built.asm["amdgcn" if amd else "ptx"]
+    registers, spilled = amd_resources(assembly) if amd else resources(built.asm["cubin"])
+    matrix = [name for name in MATRIX_INSTRUCTIONS if name in assembly]
+    return Compiled(
+        arch=gpu.arch,
+        case=case,
+        kernel=launch.kernel.fn.__name__,
+        registers=registers,
+        shared=built.metadata.shared,
+        limit=gpu.shared_memory,
+        spilled=spilled,
+        matrix="".join(matrix[:1]),
+        wide_loads=len(WIDE_LOADS.findall(assembly)),
+    )
+
+
+def resources(cubin: bytes) -> tuple[int, int]:
+    """Return registers and bytes of local memory a thread, as cuobjdump reads them off a cubin."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        command = [str(tool), "--dump-resource-usage", str(path)]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    match = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
+    if match is None:
+        raise RuntimeError(f"cuobjdump named no resources: {text!r}")
+    return int(match[1]), int(match[2]) + int(match[3])
+
+
+def amd_resources(assembly: str) -> tuple[int, int]:
+    """Return vector registers, and spilled registers in bytes, as AMD's assembly states them."""
+    spills = re.findall(r"[sv]gpr_spill_count:\s+(\d+)", assembly)
+    registers = re.search(r"\.vgpr_count:\s+(\d+)", assembly)
+    if registers is None or len(spills) != 2:
+        raise RuntimeError("the assembly names no resources")
+    return int(registers[1]), 4 * sum(map(int, spills))
+
+
+def compile_for(gpu: Gpu, size: int, only: str) -> Iterator[Compiled]:
+    """Compile all launches whose case holds every word of `only`, each distinct one once."""
+    from stylekernels.tuning.workload import cases
+
+    done = set()
+    with assuming(gpu):
+        for name, row, case in cases(size, torch.device("meta")):
+            if not set(only.split()) <= set(name.split()):
+                continue
+            for launch in row(case):
+                name_of_kernel, operands = launch.kernel.fn.__name__, repr(signature(launch))
+                key = (name_of_kernel, operands, launch.num_warps, launch.num_stages)
+                if key not in done:
+                    done.add(key)
+                    yield compile_launch(launch, gpu, name)
+
+
+def _report(task: tuple[Gpu, int, str]) -> list[Compiled]:
+    return list(compile_for(*task))
+
+
+def compile_all(gpus: list[Gpu], size: int, only: list[str], jobs: int) -> list[Compiled]:
+    """Compile for several GPUs, `jobs` processes at a time."""
+    tasks = [(gpu, size, words) for words in only for gpu in gpus]
+    if jobs == 1:
+        return [one for task in tasks for one in _report(task)]
+    with ProcessPoolExecutor(jobs) as pool:
+        return [one for report in pool.map(_report, tasks) for one in report]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return 1 if a kernel spills or does not fit."""
+    parser = argparse.ArgumentParser(prog="python -m stylekernels.aot", description=__doc__)
+    parser.add_argument("--arch", type=int, action="append", help="as in sm_90; all by default")
+    parser.add_argument("--only", action="append", help="words that the case must hold")
+    parser.add_argument("--size", type=int, default=512, help="of the image, pixels square")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, help="also write the table here")
+    options = parser.parse_args(arguments)
+    known = [*GPUS, *(gpu for gpu in shipped_gpus() if gpu not in GPUS)]
+    gpus = [gpu for gpu in known if options.arch is None or gpu.arch in options.arch]
+    if not gpus:
+        parser.error(f"--arch must be among {sorted({gpu.arch for gpu in known})}")
+    table = compile_all(gpus, options.size, options.only or [""], options.jobs)
+    if not table:
+        parser.error(f"--only {options.only} matches no case")
+    write = sys.stdout.write
+    write("arch  regs  shared  spill  matrix           kernel                  first case\n")
+    for row in table:
+        write(
+            f"{row.arch:4d}  {row.registers:4d}  {row.shared:6d}  {row.spilled:5d}  "
+            f"{row.matrix or '-':15s}  {row.kernel:22s}  {row.case}  {row.fault}\n"
+        )
+    faults = [row for row in table if row.fault]
+    write(f"{len(table)} kernels compiled, {len(faults)} with faults\n")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in table], indent=1) + "\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

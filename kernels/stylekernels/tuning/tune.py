@@ -1,0 +1,226 @@
+"""Measure launch configurations on the GPU at hand and write configs/<gpu>.json.
+
+    python -m stylekernels.tune [--size 512] [--dtype bfloat16] [--output FOLDER]
+
+From the analytic default, one field at a time is varied and the fastest value kept, until a round
+changes nothing. The launches timed are those of the fused engine's taps: both forward ones
+together, because the split that suits the first burdens the second. A candidate that errs more than
+the default does, or does not fit, is not timed. L2 is flushed before every sample; medians are
+compared.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, fields, replace
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from stylekernels.ops.style import naive
+from stylekernels.runtime import config
+from stylekernels.runtime.config import (
+    BackwardConfig,
+    Config,
+    FinishConfig,
+    Gpu,
+    GramConfig,
+    gpu_of,
+)
+from stylekernels.tuning.shapes import VGG
+
+K = TypeVar("K", bound=Config)
+CHOICES: dict[str, tuple[int, ...]] = {
+    "block_m": (16, 32, 64, 128),
+    "block_c": (32, 64, 128),
+    "block_n": (32, 64, 128, 256),
+    "block_k": (16, 32, 64, 128),
+    "block_e": (64, 128, 256, 512, 1024),
+    "block_s": (4, 8, 16, 32, 64),
+    "num_warps": (2, 4, 8),
+    "num_stages": (1, 2, 3, 4, 5),
+    "one_load": (False, True),
+}
+
+
+def neighbors(center: K, gpu: Gpu, channels: int) -> Iterator[K]:
+    """Yield `center` with one field changed, field by field."""
+    for field in fields(center):
+        values: Iterable[int] = CHOICES.get(field.name, ())
+        if field.name == "split":
+            assert isinstance(center, GramConfig)
+            tiles = math.comb(math.ceil(channels / center.block_c) + 1, 2)
+            waves = (0.25, 0.5, 1, 2, 3, 4, 6, 8)
+            values = sorted({max(1, round(w * gpu.multiprocessors / tiles)) for w in waves})
+        for value in values:
+            if value != getattr(center, field.name):
+                yield replace(center, **{field.name: value})
+
+
+def descend(
+    start: K, around: Callable[[K], Iterable[K]], cost: Callable[[K], float], rounds: int = 3
+) -> tuple[K, float]:
+    """Walk to a configuration that no single change improves by 1 %.
+
+    Args:
+        start: where to begin; its cost must be finite.
+        around: the candidates next to a configuration.
+        cost: seconds, or infinity for what cannot be used. Called once a configuration.
+        rounds: the most rounds to walk.
+
+    Raises:
+        RuntimeError: `start` itself cannot be used.
+    """
+    known = {start: cost(start)}
+    best = start
+    if not math.isfinite(known[start]):
+        raise RuntimeError(f"the default configuration fails on this GPU: {start}")
+    for _ in range(rounds):
+        before = best
+        for candidate in list(around(best)):
+            if candidate not in known:
+                known[candidate] = cost(candidate)
+            if known[candidate] < 0.99 * known[best]:
+                best = candidate
+        if best == before:
+            break
+    return best, known[best]
+
+
+def _milliseconds(run: Callable[[], None]) -> float:
+    from triton.testing import do_bench
+
+    return float(do_bench(run, warmup=5, rep=30, return_mode="median"))
+
+
+class Shape:
+    """One layer's operands on the GPU, its oracle, and the cost of configurations there."""
+
+    def __init__(self, dtype: torch.dtype, channels: int, size: int, device: torch.device) -> None:
+        generator = torch.Generator(device).manual_seed(0)
+        shape = (1, channels, size, size)
+        x, above = (
+            torch.randn(shape, generator=generator, device=device)
+            .to(dtype)
+            .contiguous(memory_format=torch.channels_last)
+            for _ in range(2)
+        )
+        self.x, self.above = x.relu_(), above
+        self.gradient = torch.empty_like(self.x)
+        self.target = torch.eye(channels, device=device)
+        self.s = torch.empty((1, channels, channels), device=device)
+        self.loss = torch.empty((), device=device)
+        self.channels, self.size, self.dtype = channels, size, dtype
+        wide = self.x.double()
+        _, self.exact_s = naive.style_loss_forward(wide, self.target, 1.0)
+        self.exact_gradient = naive.style_tap_backward(above.double(), wide, self.exact_s)
+        self.allowed: dict[str, float] = {}
+
+    def forward(self, gram: GramConfig, finish: FinishConfig) -> float:
+        """Return the milliseconds of `style_loss_forward`."""
+        from stylekernels.ops.style.triton_launches import forward_launches
+
+        launches = forward_launches(
+            self.x,
+            self.s,
+            target=self.target,
+            weight=1.0,
+            loss=self.loss,
+            config=gram,
+            finish=finish,
+        )
+        return self._cost("forward", launches, lambda: self._error(self.s, self.exact_s))
+
+    def backward(self, blocks: BackwardConfig) -> float:
+        """Return the milliseconds of `style_tap_backward`; `forward` must have run."""
+        from stylekernels.ops.style.triton_backward import backward_launches
+
+        launches = backward_launches(
+            self.x, self.s, self.gradient, relu=True, incoming=self.above, config=blocks
+        )
+        exact = self.exact_gradient
+        return self._cost("backward", launches, lambda: self._error(self.gradient, exact))
+
+    def _error(self, value: torch.Tensor, exact: torch.Tensor) -> float:
+        error = (value.double() - exact).norm() / exact.norm()
+        return float(error.nan_to_num(nan=math.inf))
+
+    def _cost(self, name: str, launches: list[Any], error: Callable[[], float]) -> float:
+        from stylekernels.runtime.launch import run_all
+
+        try:
+            run_all(launches)
+            value = error()
+            allowed = self.allowed.setdefault(name, 2 * value)
+            if value > allowed or not math.isfinite(value):
+                return math.inf
+            return _milliseconds(lambda: run_all(launches))
+        except (RuntimeError, ValueError) as fault:  # out of shared memory, or not compilable
+            sys.stderr.write(f"  left out: {type(fault).__name__}: {str(fault)[:100]}\n")
+            return math.inf
+
+
+def tune_shape(shape: Shape, gpu: Gpu) -> list[dict[str, Any]]:
+    """Return the rows found for one layer, each with the default's and its own milliseconds."""
+    size = (shape.dtype, shape.channels, shape.size**2)
+    rows = []
+
+    def tune(start: K, cost: Callable[[K], float]) -> K:
+        default = cost(start)
+        best, milliseconds = descend(start, lambda c: neighbors(c, gpu, shape.channels), cost)
+        rows.append(config.as_row(best, *size) | {"default_ms": default, "ms": milliseconds})
+        return best
+
+    finish = FinishConfig.default(*size, gpu)
+    gram = tune(GramConfig.default(*size, gpu), lambda c: shape.forward(c, finish))
+    tune(finish, lambda c: shape.forward(gram, c))
+    tune(BackwardConfig.default(*size, gpu), shape.backward)
+    return rows
+
+
+def write(path: Path, gpu: Gpu, rows: list[dict[str, Any]]) -> None:
+    """Merge `rows` into the file of a GPU, a new row replacing the one of its size, atomically."""
+    kept = list(config.parse(path.read_text("utf-8"), path.name)) if path.exists() else []
+    keys = ("kernel", "dtype", "channels", "positions")
+    merged = {tuple(row[key] for key in keys): row for row in [*kept, *rows]}
+    versions = {name: version(name) for name in ("torch", "triton")}
+    content = {"gpu": asdict(gpu), **versions, "rows": [merged[key] for key in sorted(merged)]}
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    os.replace(draft, path)  # noqa: PTH105  replace, not rename: atomic on every system
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m stylekernels.tune", description=__doc__)
+    parser.add_argument("--size", type=int, action="append", help="pixels square; 512 and 2048")
+    parser.add_argument("--dtype", action="append", choices=["bfloat16", "float16", "float32"])
+    parser.add_argument("--output", type=Path, help="a folder; the installed package's by default")
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        parser.error("there is no GPU here to measure on")
+    device = torch.device("cuda", torch.cuda.current_device())
+    gpu = gpu_of(device)
+    folder = options.output or Path(str(files("stylekernels") / "configs"))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / config.file_name(gpu.name)
+    for size in options.size or [512, 2048]:
+        for name in options.dtype or ["bfloat16", "float16", "float32"]:
+            for channels, factor in VGG:
+                shape = Shape(getattr(torch, name), channels, size // factor, device)
+                rows = tune_shape(shape, gpu)
+                write(path, gpu, rows)  # after every layer: a run cut short keeps what it found
+                for row in rows:
+                    sys.stdout.write(json.dumps(row) + "\n")
+                sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

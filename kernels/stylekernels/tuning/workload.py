@@ -1,0 +1,169 @@
+"""The launches that style transfer makes, for ahead-of-time compilation.
+
+Each entry plans its launches from tensors on any device, so that the same list serves a GPU and,
+with meta tensors, the compiler alone. A new kernel is a new row.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stylekernels.ops.lbfgs import triton_passes, triton_recursion
+from stylekernels.ops.lbfgs.state import lbfgs_state
+from stylekernels.ops.pointwise import triton_stream
+from stylekernels.ops.pool import triton_pool
+from stylekernels.ops.style.triton_backward import backward_launches
+from stylekernels.ops.style.triton_launches import forward_launches
+from stylekernels.ops.tv import triton_tv
+from stylekernels.runtime.launch import Launch
+from stylekernels.runtime.layout import empty_like
+from stylekernels.tuning.shapes import HISTORIES, VGG
+
+
+@dataclass(frozen=True)
+class Case:
+    """Dtype, size and memory format of the operands that a row plans with."""
+
+    dtype: torch.dtype
+    channels: int
+    size: int
+    channels_last: bool
+    device: torch.device
+
+    def activation(self, dtype: torch.dtype | None = None, size: int | None = None) -> Tensor:
+        """Return an activation [1, C, size, size]."""
+        shape = (1, self.channels, size or self.size, size or self.size)
+        kind = torch.channels_last if self.channels_last else torch.contiguous_format
+        return torch.empty(shape, dtype=dtype or self.dtype, device=self.device, memory_format=kind)
+
+    def single(self, *shape: int) -> Tensor:
+        """Return fp32 memory."""
+        return torch.empty(shape, dtype=torch.float32, device=self.device)
+
+    @property
+    def square(self) -> Tensor:
+        """A Gram, a target or an S."""
+        return self.single(1, self.channels, self.channels)
+
+
+def gram(case: Case) -> list[Launch]:
+    """Plan `gram` and its backward."""
+    x = case.activation()
+    return forward_launches(x, case.square) + backward_launches(
+        x, case.square, empty_like(x), relu=False
+    )
+
+
+def style_loss(case: Case) -> list[Launch]:
+    """Plan `style_loss` and its backward."""
+    x, loss = case.activation(), case.single()
+    return forward_launches(
+        x, case.square, target=case.square, weight=1.0, loss=loss
+    ) + backward_launches(x, case.square, empty_like(x), relu=False, loss_gradient=loss)
+
+
+def tap_backward(case: Case) -> list[Launch]:
+    """Plan `style_tap_backward_` without content and with it."""
+    x, p, g = case.activation(), case.activation(torch.float32), case.activation()
+    return backward_launches(x, case.square, g, relu=True, incoming=g) + backward_launches(
+        x, case.square, g, relu=True, incoming=g, content=p, content_weight=1.0
+    )
+
+
+def pooling(case: Case) -> list[Launch]:
+    """Plan both poolings, forward and backward."""
+    x, y = case.activation(), case.activation(size=case.size // 2)
+    code = case.activation(torch.uint8, case.size // 2)
+    return [
+        launch
+        for maximum in (False, True)
+        for launch in (
+            *triton_pool.forward_launches(x, y, code, maximum=maximum),
+            *triton_pool.backward_launches(y, code, x, maximum=maximum),
+        )
+    ]
+
+
+def bias_relu(case: Case) -> list[Launch]:
+    """Plan the pass behind a convolution."""
+    return triton_stream.bias_relu_launches(case.activation(), case.single(case.channels))
+
+
+def content(case: Case) -> list[Launch]:
+    """Plan the content loss, its gradient, and its gradient added in place."""
+    x, p, loss = case.activation(), case.activation(torch.float32), case.single()
+    return [
+        *triton_stream.content_forward_launches(x, p, loss, 1.0),
+        *triton_stream.content_backward_launches(x, p, x, 1.0, None, loss),
+        *triton_stream.content_backward_launches(x, p, x, 1.0, x),
+    ]
+
+
+def total_variation(case: Case) -> list[Launch]:
+    """Plan both total variations of an image, and their gradients."""
+    x = Case(case.dtype, 3, case.size, case.channels_last, case.device).activation()
+    loss = case.single()
+    return [
+        launch
+        for squared in (False, True)
+        for launch in (
+            *triton_tv.forward_launches(x, loss, 1.0, squared=squared),
+            *triton_tv.backward_launches(x, x, 1.0, squared=squared, loss_gradient=loss),
+            *triton_tv.backward_launches(x, x, 1.0, squared=squared, incoming=x),
+        )
+    ]
+
+
+def optimizer(case: Case) -> list[Launch]:
+    """Plan an iteration of L-BFGS, with short and long histories in `case.dtype`."""
+    x, loss = case.single(case.channels * case.size * case.size), case.single()
+    launches = []
+    for history in HISTORIES:
+        state = lbfgs_state(x, history, 1.0, case.dtype)
+        launches += [
+            *triton_passes.dots_launches(
+                x, state.previous, state.history, state.ring, state.partials
+            ),
+            *triton_recursion.recursion_launches(
+                state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
+            ),
+            *triton_passes.apply_launches(
+                x, state.coefficients, state.ring, x, state.best, state.previous, state.history
+            ),
+        ]
+    return launches
+
+
+LAYER_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (
+    gram,
+    style_loss,
+    tap_backward,
+    pooling,
+    bias_relu,
+    content,
+)
+IMAGE_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (total_variation,)
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+HISTORY_DTYPES = (torch.bfloat16, torch.float32)
+
+
+def cases(
+    size: int, device: torch.device
+) -> Iterator[tuple[str, Callable[[Case], list[Launch]], Case]]:
+    """Yield (name, row, operands) of every launch for an image of `size` pixels square."""
+    for dtype in DTYPES:
+        for channels_last in (True, False):
+            order = "channels-last" if channels_last else "contiguous"
+            kind = str(dtype).removeprefix("torch.")
+            for row in IMAGE_ROWS:
+                case = Case(dtype, 0, size, channels_last, device)
+                yield f"{row.__name__} {kind} {order}", row, case
+            for row in LAYER_ROWS:
+                for channels, factor in VGG:
+                    case = Case(dtype, channels, size // factor, channels_last, device)
+                    yield f"{row.__name__} {kind} {order} C={channels}", row, case
+    for dtype in HISTORY_DTYPES:
+        kind = str(dtype).removeprefix("torch.")
+        yield f"{optimizer.__name__} {kind}", optimizer, Case(dtype, 3, size, False, device)
