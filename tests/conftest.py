@@ -1,5 +1,8 @@
 """Fixtures shared by all tests: a network's weights, and small pictures."""
 
+from collections.abc import Iterator
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,14 @@ from stylebench.model.weights import random_weights
 @pytest.fixture(scope="session")
 def weights() -> Weights:
     return random_weights()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """Draw ``weights="random"`` once a process: it takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stylebench.model.weights.random_weights", cache(random_weights))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -220,9 +220,9 @@ def test_long_steps_are_announced_before_they_begin(monkeypatch):
     def spy(name):
         original = getattr(engine_cases, name)
 
-        def spied(*arguments):
+        def spied(*arguments, **options):
             steps.append((name, said[-1]))
-            return original(*arguments)
+            return original(*arguments, **options)
 
         monkeypatch.setattr(engine_cases, name, spied)
 

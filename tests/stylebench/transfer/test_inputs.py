@@ -5,6 +5,7 @@ import weakref
 import pytest
 
 from stylebench import ImageError, Settings, style_transfer
+from stylebench.model.weights import random_weights
 from stylebench.transfer import inputs as loading
 from stylebench.transfer.inputs import load_inputs
 from stylebench.transfer.problem import build_problem
@@ -58,7 +59,8 @@ def test_a_size_too_small_is_refused_before_weights_are_loaded(photo, painting, 
     assert "load_weights" not in calls
 
 
-def test_the_last_phase_takes_the_weights_with_it(photo, painting):
+def test_the_last_phase_takes_the_weights_with_it(photo, painting, monkeypatch):
+    monkeypatch.setattr("stylebench.model.weights.random_weights", random_weights)  # no cache
     settings = Settings(**QUICK, precision="bf16")
     inputs = load_inputs(photo, painting, settings)
     weight = weakref.ref(inputs.weights.layers["conv4_1"][0])
