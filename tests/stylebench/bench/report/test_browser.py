@@ -189,8 +189,8 @@ def test_focus_can_be_seen(page):
 
 
 def test_motion_is_reduced_where_that_is_asked_for(page):
-    behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
-    page.emulate_media(reduced_motion="reduce")
-    assert page.evaluate(behaviour) == "auto"
+    behavior = "getComputedStyle(document.documentElement).scrollBehavior"
     page.emulate_media(reduced_motion="no-preference")
-    assert page.evaluate(behaviour) == "smooth"
+    assert page.evaluate(behavior) == "smooth"
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate(behavior) == "auto"
