@@ -20,14 +20,21 @@ CUT = """() => [...document.querySelectorAll(".plot")].flatMap((plot) => {
     return own.width && (own.right > box.right + 1 || own.left < box.left - 1);
   }).map((text) => `${plot.id}: ${text.textContent}`);
 })"""
-#: Whether a chart gets the page's ink within a few hundred frames. Not playwright's own waiting,
-#: which evaluates strings, as the page's policy forbids.
-SETTLES = """async () => {
-  const chart = document.querySelector("#speed-0 .xtick text");
-  const settled = () => getComputedStyle(chart).fill === getComputedStyle(document.body).color;
-  for (let frame = 0; frame < 300 && !settled(); frame++) await new Promise(requestAnimationFrame);
-  return settled();
-}"""
+#: Whether a chart has the page's ink.
+INKED = """() => getComputedStyle(document.querySelector("#speed-0 .xtick text")).fill
+  === getComputedStyle(document.body).color"""
+
+
+def settled(page):
+    """Whether charts get the page's ink in a few seconds.
+
+    Not playwright's own waiting, which evaluates strings, as the page's policy forbids.
+    """
+    for _ in range(200):
+        if page.evaluate(INKED):
+            return True
+        page.wait_for_timeout(25)
+    return False
 
 
 @contextmanager
