@@ -20,15 +20,21 @@ CUT = """() => [...document.querySelectorAll(".plot")].flatMap((plot) => {
     return own.width && (own.right > box.right + 1 || own.left < box.left - 1);
   }).map((text) => `${plot.id}: ${text.textContent}`);
 })"""
-#: Whether a chart gets the page's ink and buttons end their fading, within a few hundred frames.
-#: Not playwright's own waiting, which evaluates strings, as the page's policy forbids.
-SETTLES = """async () => {
-  const chart = document.querySelector("#speed-0 .xtick text");
-  const settled = () => !document.getAnimations().length
-    && getComputedStyle(chart).fill === getComputedStyle(document.body).color;
-  for (let frame = 0; frame < 300 && !settled(); frame++) await new Promise(requestAnimationFrame);
-  return settled();
-}"""
+#: Whether a chart has the page's ink.
+INKED = """() => getComputedStyle(document.querySelector("#speed-0 .xtick text")).fill
+  === getComputedStyle(document.body).color"""
+
+
+def settled(page):
+    """Whether charts get the page's ink in a few seconds.
+
+    Not playwright's own waiting, which evaluates strings, as the page's policy forbids.
+    """
+    for _ in range(200):
+        if page.evaluate(INKED):
+            return True
+        page.wait_for_timeout(25)
+    return False
 
 
 @contextmanager
@@ -40,7 +46,8 @@ def opened(browser, address, **media):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
     page.set_viewport_size(media.pop("size", DESKTOP))
-    page.emulate_media(**{"color_scheme": "light", **media})
+    # Without motion nothing fades, so colors can be read at once.
+    page.emulate_media(**{"color_scheme": "light", "reduced_motion": "reduce", **media})
     page.goto(address)
     page.wait_for_selector("html[data-charts=drawn]", timeout=30_000)
     page.evaluate("localStorage.clear()")

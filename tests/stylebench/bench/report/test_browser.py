@@ -4,7 +4,7 @@ import pytest
 
 from stylebench.bench.report.page import render
 
-from .browsing import SETTLES
+from .browsing import settled
 
 pytest.importorskip("plotly", reason="the extra 'report' is not installed")
 
@@ -158,19 +158,19 @@ def test_the_theme_follows_the_system_and_the_button(page, scheme, other):
     paper = "getComputedStyle(document.body).backgroundColor"
     ink = "getComputedStyle(document.querySelector('#speed-0 .xtick text')).fill"
 
-    def settled():
-        """Colors of the page and of a chart, once the chart has the page's ink."""
-        assert page.evaluate(SETTLES)
+    def colors():
+        """Of the page and of a chart, once the chart has the page's ink."""
+        assert settled(page)
         assert page.evaluate(CONTRAST)[0] >= 4.5, page.evaluate(CONTRAST)
         return page.evaluate(f"[{paper}, {ink}]")
 
     page.emulate_media(color_scheme=scheme)
     page.evaluate("delete document.documentElement.dataset.theme")
-    before = settled()
+    before = colors()
     page.locator("#theme").press("Enter")
     assert page.evaluate("document.documentElement.dataset.theme") == other
     assert page.locator("#theme").get_attribute("aria-pressed") == str(other == "dark").lower()
-    after = settled()
+    after = colors()
     assert before[0] != after[0]
     assert before[1] != after[1]
     page.evaluate("localStorage.clear()")
@@ -189,8 +189,8 @@ def test_focus_can_be_seen(page):
 
 
 def test_motion_is_reduced_where_that_is_asked_for(page):
-    behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
-    page.emulate_media(reduced_motion="reduce")
-    assert page.evaluate(behaviour) == "auto"
+    behavior = "getComputedStyle(document.documentElement).scrollBehavior"
     page.emulate_media(reduced_motion="no-preference")
-    assert page.evaluate(behaviour) == "smooth"
+    assert page.evaluate(behavior) == "smooth"
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate(behavior) == "auto"

@@ -8,7 +8,7 @@ from PIL import Image
 from stylebench.bench.records.store import file_name, write_record
 from stylebench.bench.report.page import write_report
 
-from .browsing import CUT, DESKTOP, PHONE, SETTLES, opened
+from .browsing import CUT, DESKTOP, PHONE, opened, settled
 from .conftest import CPU, iterations, record
 
 pytest.importorskip("plotly", reason="the extra 'report' is not installed")
@@ -67,7 +67,10 @@ def test_nothing_on_a_phone_scrolls_sideways(phone):
     assert phone.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param(DESKTOP, id="desktop", marks=pytest.mark.slow), pytest.param(PHONE, id="phone")],
+)
 def test_long_labels_leave_room_for_bars_and_words(browser, wordy, tmp_path, size):
     with opened(browser, wordy, size=size) as page:
         page.screenshot(path=tmp_path / "page.png", full_page=True)
@@ -78,8 +81,15 @@ def test_long_labels_leave_room_for_bars_and_words(browser, wordy, tmp_path, siz
         assert longest["width"] > size["width"] / 9
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("device", ["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("device", "scheme"),
+    [
+        ("desktop", "light"),
+        ("phone", "dark"),
+        pytest.param("desktop", "dark", marks=pytest.mark.slow),
+        pytest.param("phone", "light", marks=pytest.mark.slow),
+    ],
+)
 def test_screenshots_show_something_and_nothing_wider_than_the_screen(
     request, tmp_path, device, scheme
 ):
@@ -87,7 +97,7 @@ def test_screenshots_show_something_and_nothing_wider_than_the_screen(
     page.emulate_media(color_scheme=scheme)
     page.evaluate("delete document.documentElement.dataset.theme")
     page.evaluate(FOLD, False)
-    assert page.evaluate(SETTLES)
+    assert settled(page)
     assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
     page.screenshot(path=tmp_path / "page.png", full_page=True)
     with Image.open(tmp_path / "page.png") as image:
