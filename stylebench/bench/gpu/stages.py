@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -146,10 +146,10 @@ def _records(work: Path, suite: str) -> list[Path]:
     return [path for path in (work / "records").rglob("*.json") if name.fullmatch(path.stem)]
 
 
-def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ()) -> StageResult:
+def run_stage(stage: Stage, work: Path, left: float) -> StageResult:
     """Run it within its limit and ``left`` seconds; whatever it says goes into its log."""
     limit = min(stage.limit, left)
-    paths = os.pathsep.join(str(root) for root in (roots or (ROOT, ROOT / "kernels")))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "kernels")))
     log = work / "logs" / f"{stage.name.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as lines:

@@ -20,8 +20,11 @@ def test_all_but_benchmarks_works_without_the_extra(tmp_path, photo, painting):
     script = f"""
 import sys
 sys.modules |= dict.fromkeys({EXTRA})
-import stylebench, stylebench.transfer.api
+import stylebench, stylebench.transfer.api, stylebench.bench.suites.console
+from stylebench.bench.suites import SUITES, suite
 from stylebench.cli.app import app
+for name in SUITES:
+    suite(name)
 small = ["--size", "32", "--iterations", "2", "--weights", "random", "--device", "cpu"]
 app(["presets"], standalone_mode=False)
 app(["doctor"], standalone_mode=False)
