@@ -38,7 +38,7 @@ def compiled_anew() -> None:
 
 @pytest.fixture
 def timed(benchmark):
-    """ParityGate, time, proof: a function of (device, candidate, checks, what to note down).
+    """Checks, time, checks: a function of (device, candidate, checks, figures to note down).
 
     On a CPU pytest-benchmark's own rounds; on a GPU also the device's time in ``extra_info``, by
     the timing core: a wall clock includes what it takes to launch.

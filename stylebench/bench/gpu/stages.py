@@ -61,8 +61,8 @@ def _meaning(code: int | None) -> StageResult:
 def stages(rehearse: bool, quick: bool) -> list[Stage]:
     """Environment, tests, tuning, suites; a rehearsal is the same on a CPU at tiny sizes.
 
-    Suites are measured with what was tuned for them first. What else there is to tune comes last,
-    with more time, and so does the first of it again if it was cut short.
+    The first size and type is tuned before the suites that use it. All sizes and types are tuned
+    last, with more time, the first again if it was cut short.
     """
     return [
         Stage("environment", 60, lambda _, __: ["-m", "stylebench", "doctor"]),
@@ -168,7 +168,7 @@ def run_stage(stage: Stage, work: Path, left: float) -> StageResult:
 
 
 def _hear_interrupts() -> None:
-    """What a shell starts with & is deaf to Ctrl-C, and all that it starts would be."""
+    """Undo a shell's &, whose processes and their children ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -63,7 +63,7 @@ class LowerBound:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure one candidate.
+    """Duration and precision of a measurement.
 
     Attributes:
         target: relative half-width of the median's 95 % interval that is sure enough.
@@ -206,7 +206,7 @@ def measure_interleaved(
         Name -> timing, seconds a unit, every sample kept.
 
     Raises:
-        ImpossibleTime: a median below its floor.
+        ImpossibleTime: a median below its lower bound.
     """
     plan = plan or Plan()
     monitor = monitor or monitor_for(device)

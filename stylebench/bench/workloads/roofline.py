@@ -61,27 +61,25 @@ class Roofline:
     def candidates(
         self, precision: str, size: tuple[int, int], network: ConvStack
     ) -> dict[str, Candidate]:
-        """What to time for ``convolutions``, beside the iterations, so that drift hits all alike.
+        """Candidates for ``convolutions``, timed beside the iterations so that drift hits all alike.
 
-        The engines' own convolutions and plain channels-last ones: the faster are the roof. None
+        The engines' own convolutions and plain channels-last ones: the faster are the roof. Empty
         where it is known already.
         """
-        if self._known("convolutions", precision, size):
+        if self.convolutions(precision, size):
             return {}
         return {
-            _contestant(kind, precision): _Chain(
-                network, size, precision, self.device, kind
-            ).candidate()
+            _label(kind, precision): _Chain(network, size, precision, self.device, kind).candidate()
             for kind in _KINDS
         }
 
     def settle(self, precision: str, size: tuple[int, int], timings: Mapping[str, Timing]) -> None:
         """Take the roof from ``timings``, which those ``candidates`` were part of."""
-        names = [_contestant(kind, precision) for kind in _KINDS]
-        found = [timings[name] for name in names if name in timings]
-        if found:
+        names = [_label(kind, precision) for kind in _KINDS]
+        measured = [timings[name] for name in names if name in timings]
+        if measured:
             height, width = size
-            best = min(found, key=lambda timing: timing.median)
+            best = min(measured, key=lambda timing: timing.median)
             self._add(Roof("convolutions", precision, width, height, best.median, "s", best))
 
     def _known(
@@ -121,7 +119,7 @@ class Roofline:
 _KINDS = ("prepared", "plain")
 
 
-def _contestant(kind: str, precision: str) -> str:
+def _label(kind: str, precision: str) -> str:
     return f"{kind} convolutions {precision}"
 
 
@@ -149,7 +147,7 @@ class ConvStack:
                 return
 
     def flops(self, size: tuple[int, int]) -> float:
-        """Of one forward pass and the gradient of the image, two operations a multiply-add."""
+        """FLOP of a forward pass and the gradient of the image, two a multiply-add."""
         height, width = size
         return sum(
             2 * 2 * 9 * LAYERS[name][0] * LAYERS[name][1] * (height // shrunk) * (width // shrunk)
