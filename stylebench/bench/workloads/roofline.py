@@ -61,7 +61,7 @@ class Roofline:
     def candidates(
         self, precision: str, size: tuple[int, int], network: ConvStack
     ) -> dict[str, Candidate]:
-        """Candidates for ``convolutions``, timed beside the iterations so that drift hits all alike.
+        """Candidates for ``convolutions``, timed beside the iterations: drift hits all alike.
 
         The engines' own convolutions and plain channels-last ones: the faster are the roof. Empty
         where it is known already.
