@@ -112,7 +112,6 @@ class _Group:
         ready: dict[str, _Prepared] = {}
 
         def prepare(name: str) -> Case | None:
-            gc.collect()
             prepared = self._prepare(name)
             if not passed(prepared.checks):
                 return self._refused(name, prepared.checks)
@@ -120,6 +119,7 @@ class _Group:
             return None
 
         yield from isolate_each(self.cases, prepare, names)
+        gc.collect()
         if not ready:
             return
         timings, note = self._timings(ready)

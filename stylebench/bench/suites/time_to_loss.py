@@ -16,7 +16,6 @@ from torch import Tensor
 
 from stylebench.bench.measure.clocks import clock_for, synchronize
 from stylebench.bench.measure.interference import Samples, monitor_for
-from stylebench.bench.measure.timing import LowerBound
 from stylebench.bench.records.record import Case, Parity, Point, Setup
 from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each
 from stylebench.bench.suites.engine_cases import EngineRun
@@ -172,9 +171,7 @@ class _TimeToLoss:
             return Case(name, parameters, status="parity failed", parity=parity)
         self.bench.progress(f"running {name}")
         curve, stretches = self._descent(problem, replace(settings, scales=scales))
-        self._lower_bound(curve, settings.precision).check(
-            curve[-1].seconds - curve[0].seconds, name
-        )
+        self._check_possible(name, curve, settings.precision)
         values = self._times(curve)
         reached_all = len(values) == len(self.targets) * len(_SLACKS)
         values |= {f"target_{mark}": target for mark, target in self.targets.items()}
@@ -196,11 +193,12 @@ class _TimeToLoss:
             if (reached := first_below(curve, target * (1 + slack))) is not None
         }
 
-    def _lower_bound(self, curve: Sequence[Point], precision: str) -> LowerBound:
+    def _check_possible(self, name: str, curve: Sequence[Point], precision: str) -> None:
         stack, (width, height) = self.bench.conv_stack(self.settings), self.size
-        iterations = curve[-1].iteration - curve[0].iteration
-        size, roofline = (height, width), self.bench.roofline
-        return iteration_lower_bound(roofline, stack, precision, size, iterations)
+        first, last = curve[0], curve[-1]
+        iterations, size = last.iteration - first.iteration, (height, width)
+        bound = iteration_lower_bound(self.bench.roofline, stack, precision, size, iterations)
+        bound.check(last.seconds - first.seconds, name)
 
     def _descent(self, problem: Problem, settings: Settings) -> tuple[list[Point], Samples]:
         """The curve of ``problem``, the largest scale, and the stretches that it was timed in.

@@ -45,11 +45,28 @@ class Roofline:
 
     def copy(self) -> Roof:
         """Bytes a second of a long copy, reads and writes both counted."""
-        return self._known("copy") or self._add(self._copy())
+        if known := self._known("copy"):
+            return known
+        count = _QUICK_COPY_BYTES if self.quick else _COPY_BYTES.get(self.device.type, 2**28)
+        source = torch.randint(0, 256, (count,), dtype=torch.uint8, device=self.device)
+        target = torch.empty_like(source)
+        copy = Candidate.repeating(lambda: target.copy_(source))
+        timing = measure(copy, self.device, self.plan)
+        return self._add(Roof("copy", None, None, None, 2 * count / timing.median, "B/s", timing))
 
     def matmul(self, precision: str) -> Roof:
         """FLOP/s of the best of a few large products at ``precision``."""
-        return self._known("matmul", precision) or self._add(self._matmul(precision))
+        if known := self._known("matmul", precision):
+            return known
+        roofs: list[Roof] = []
+        for side in _QUICK_SQUARES if self.quick else _SQUARES.get(self.device.type, (2048,)):
+            a, b = torch.randn(2, side, side, device=self.device).to(PRECISIONS[precision].dtype)
+            with product_arithmetic(precision):
+                product = Candidate.repeating(partial(torch.matmul, a, b))
+                timing = measure(product, self.device, self.plan)
+            rate = 2 * side**3 / timing.median
+            roofs.append(Roof("matmul", precision, None, None, rate, "FLOP/s", timing))
+        return self._add(max(roofs, key=lambda roof: roof.value))
 
     def convolutions(self, precision: str, size: tuple[int, int]) -> Roof | None:
         """Seconds of one iteration's convolutions alone; None before ``settle``.
@@ -95,32 +112,9 @@ class Roofline:
         self.known.append(roof)
         return roof
 
-    def _copy(self) -> Roof:
-        count = _QUICK_COPY_BYTES if self.quick else _COPY_BYTES.get(self.device.type, 2**28)
-        source = torch.randint(0, 256, (count,), dtype=torch.uint8, device=self.device)
-        target = torch.empty_like(source)
-        copy = Candidate.repeating(lambda: target.copy_(source))
-        timing = measure(copy, self.device, self.plan)
-        return Roof("copy", None, None, None, 2 * count / timing.median, "B/s", timing)
-
-    def _matmul(self, precision: str) -> Roof:
-        sides = _QUICK_SQUARES if self.quick else _SQUARES.get(self.device.type, (2048,))
-        roofs: list[Roof] = []
-        for side in sides:
-            a, b = torch.randn(2, side, side, device=self.device).to(PRECISIONS[precision].dtype)
-            with product_arithmetic(precision):
-                product = Candidate.repeating(partial(torch.matmul, a, b))
-                timing = measure(product, self.device, self.plan)
-            rate = 2 * side**3 / timing.median
-            roofs.append(Roof("matmul", precision, None, None, rate, "FLOP/s", timing))
-        return max(roofs, key=lambda roof: roof.value)
-
 
 _KINDS = ("prepared", "plain")
-
-
-def _label(kind: str, precision: str) -> str:
-    return f"{kind} convolutions {precision}"
+_label = "{} convolutions {}".format
 
 
 @dataclass(frozen=True)
