@@ -20,7 +20,7 @@ SIZE = 256
 
 
 @cache
-def proof(device: str) -> ParityGate:
+def gate(device: str) -> ParityGate:
     settings = Settings(weights="random", size=SIZE, device=device)
     return ParityGate(load_inputs(landscape(), painting(), settings), settings)
 
@@ -35,10 +35,10 @@ def test_iteration(benchmark, timed, device, engine, precision):
         weights="random", size=SIZE, device=device, engine=engine, precision=precision
     )
     problem = build_problem(load_inputs(landscape(), painting(), settings), settings)
-    timed_run = TimedRun(problem, settings)
-    timed_run.settle()
+    run = TimedRun(problem, settings)
+    run.settle()
     timed(
         device,
-        Candidate(timed_run.advance, replays=timed_run.replays, per_sample=1),
-        lambda: proof(device).checks(problem.engine, precision),
+        Candidate(run.advance, replays=run.replays, per_sample=1),
+        lambda: gate(device).checks(problem.engine, precision),
     )

@@ -1,4 +1,4 @@
-"""How ``stylebench.bench``'s timing core feeds pytest-benchmark, and on what machine it ran."""
+"""Fixtures that let pytest-benchmark time ``stylebench.bench.workloads``, and note the machine."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -38,7 +38,7 @@ def compiled_anew() -> None:
 
 @pytest.fixture
 def timed(benchmark):
-    """ParityGate, time, proof: a function of (device, candidate, checks, what to note down).
+    """Checks, time, checks: a function of (device, candidate, checks, figures to note down).
 
     On a CPU pytest-benchmark's own rounds; on a GPU also the device's time in ``extra_info``, by
     the timing core: a wall clock includes what it takes to launch.
@@ -60,8 +60,8 @@ def timed(benchmark):
 
         benchmark.pedantic(once, rounds=_ROUNDS, iterations=1, warmup_rounds=2)
         if device == "cuda":
-            found = measure(candidate, torch.device(device), QUICK)
-            notes |= {"device_seconds": found.median, "device_spread": found.spread}
+            timing = measure(candidate, torch.device(device), QUICK)
+            notes |= {"device_seconds": timing.median, "device_spread": timing.spread}
         require(checks())
         benchmark.extra_info |= {"launches_a_round": units, **notes}
 

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,8 +61,8 @@ def _meaning(code: int | None) -> StageResult:
 def stages(rehearse: bool, quick: bool) -> list[Stage]:
     """Environment, tests, tuning, suites; a rehearsal is the same on a CPU at tiny sizes.
 
-    Suites are measured with what was tuned for them first. What else there is to tune comes last,
-    with more time, and so does the first of it again if it was cut short.
+    The first size and type is tuned before the suites that use it. All sizes and types are tuned
+    last, with more time, the first again if it was cut short.
     """
     return [
         Stage("environment", 60, lambda _, __: ["-m", "stylebench", "doctor"]),
@@ -146,10 +146,10 @@ def _records(work: Path, suite: str) -> list[Path]:
     return [path for path in (work / "records").rglob("*.json") if name.fullmatch(path.stem)]
 
 
-def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ()) -> StageResult:
+def run_stage(stage: Stage, work: Path, left: float) -> StageResult:
     """Run it within its limit and ``left`` seconds; whatever it says goes into its log."""
     limit = min(stage.limit, left)
-    paths = os.pathsep.join(str(root) for root in (roots or (ROOT, ROOT / "kernels")))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "kernels")))
     log = work / "logs" / f"{stage.name.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as lines:
@@ -168,7 +168,7 @@ def run_stage(stage: Stage, work: Path, left: float, roots: Sequence[Path] = ())
 
 
 def _hear_interrupts() -> None:
-    """What a shell starts with & is deaf to Ctrl-C, and all that it starts would be."""
+    """Undo a shell's &, whose processes and their children ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -48,11 +48,7 @@ def power_limit(device: torch.device) -> float | None:
 
 def driver_version() -> str | None:
     """The version of NVIDIA's driver."""
-    nvml = _library()
-    try:
-        version = nvml.nvmlSystemGetDriverVersion() if nvml else None
-    except Exception:  # as _read
-        return None
+    version = _ask(lambda nvml: nvml.nvmlSystemGetDriverVersion())
     return version.decode() if isinstance(version, bytes) else version
 
 
@@ -76,23 +72,24 @@ def _bit(nvml: Any, name: str) -> int:
 
 
 def _read(device: torch.device, question: Callable[[Any, Any], T]) -> T | None:
-    nvml = _library()
-    if nvml is None:
-        return None
+    return _ask(lambda nvml: question(nvml, _handle(device)))
+
+
+def _ask(question: Callable[[Any], T]) -> T | None:
     try:
-        return question(nvml, _handle(device))
-    except Exception:  # an unanswered question is no reason to stop
+        return question(_library())
+    except Exception:  # an absent library or an unanswered question is no reason to stop
         return None
 
 
 @cache
 def _library() -> Any:
-    """NVML, ready for questions, or None."""
+    """NVML, ready for questions; None where the package or the driver is absent."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # the package is absent, or the driver
+    except Exception:
         return None
     return pynvml
 

@@ -92,7 +92,7 @@ def _reset() -> bool:
 
 def _resident(field: str) -> int | None:
     try:
-        found = re.search(rf"{field}:\s+(\d+) kB", _STATUS.read_text())
+        match = re.search(rf"{field}:\s+(\d+) kB", _STATUS.read_text())
     except OSError:
         return None
-    return int(found[1]) * 1024 if found else None
+    return int(match[1]) * 1024 if match else None

@@ -63,7 +63,7 @@ class LowerBound:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure one candidate.
+    """Duration and precision of a measurement.
 
     Attributes:
         target: relative half-width of the median's 95 % interval that is sure enough.
@@ -92,7 +92,6 @@ class Candidate:
     Attributes:
         run: does (on a GPU: launches) as many units of work as it is told.
         lower_bound: of a unit's time.
-        prepare: called before each sample, outside the clock: to flush a cache.
         replays: whether ``run`` replays a CUDA graph.
         per_sample: units a sample; None lets the plan's ``shortest`` decide.
         multiple: units come in multiples of this number: the launches in a graph.
@@ -100,7 +99,6 @@ class Candidate:
 
     run: Units
     lower_bound: LowerBound | None = None
-    prepare: Callable[[], object] | None = None
     replays: bool = False
     per_sample: int | None = None
     multiple: int = 1
@@ -120,8 +118,6 @@ class Candidate:
 
     def sample(self, clock: Clock, units: int) -> float:
         """Seconds a unit."""
-        if self.prepare:
-            self.prepare()
         return clock.seconds(lambda: self.run(units)) / units
 
     def warm_up(self, clock: Clock, plan: Plan) -> None:
@@ -210,7 +206,7 @@ def measure_interleaved(
         Name -> timing, seconds a unit, every sample kept.
 
     Raises:
-        ImpossibleTime: a median below its floor.
+        ImpossibleTime: a median below its lower bound.
     """
     plan = plan or Plan()
     monitor = monitor or monitor_for(device)

@@ -84,8 +84,8 @@ def _required(field: Field[Any]) -> bool:
 
 def _expect(kind: type, data: Any, path: str) -> Any:
     if type(data) is not kind:  # exactly: True is no int
-        found = f"{type(data).__name__} {data!r}"[:80]
-        raise FieldError(f"{path or 'the record'}: expected {kind.__name__}, found {found}")
+        value = f"{type(data).__name__} {data!r}"[:80]
+        raise FieldError(f"{path or 'the record'}: expected {kind.__name__}, found {value}")
     return data
 
 

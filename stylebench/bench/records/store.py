@@ -129,6 +129,7 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
     return list(files)
 
 
+_FIGURES = ("status", "peak_bytes", "roof_share", "flops", "bytes")
 _TIMING = ("median", "q1", "q3", "spread", "samples")
 _SETUP = ("build", "first", "capture")
 #: Columns that a frame of results always has, also without a record.
@@ -177,16 +178,10 @@ def _rows(stored: Stored) -> list[dict[str, Any]]:
     }
     rows = []
     for case in record.cases:
-        figures = {
-            **dict.fromkeys((*_TIMING, "rate", *_SETUP), None),  # no parameter passes for a time
-            "case": case.name,
-            "status": case.status,
-            "parity": None if case.parity is None else case.parity.passed,
-            "peak_bytes": case.peak_bytes,
-            "roof_share": case.roof_share,
-            "flops": case.flops,
-            "bytes": case.bytes,
-        }
+        # None first: no parameter passes for a time.
+        figures = dict.fromkeys((*_TIMING, "rate", *_SETUP), None)
+        figures |= {name: getattr(case, name) for name in _FIGURES}
+        figures |= {"case": case.name, "parity": case.parity and case.parity.passed}
         if case.timing is not None:
             timing = case.timing
             figures |= {name: getattr(timing, name) for name in _TIMING}

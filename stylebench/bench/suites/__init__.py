@@ -25,5 +25,7 @@ def suite(name: str) -> Suite:
     """The suite of that name; ValueError names the choices."""
     if name not in SUITES:
         raise ValueError(f"unknown suite {name!r}: expected one of {', '.join(SUITES)}")
+    from stylebench.bench.suites.base import Suite
+
     module = import_module(f"{__name__}.{name.replace('-', '_')}")
-    return module.SUITE
+    return Suite(name, module.jobs)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from PIL import Image
@@ -143,6 +143,13 @@ class Bench:
         """Parameters that every case has."""
         return {"weights": self.weights.name, "threads": torch.get_num_threads()}
 
+    def parameters(self, size: tuple[int, int], **choices: Value) -> dict[str, Value]:
+        """Parameters of a run at ``size`` (width, height): the usual ones, and ``choices``."""
+        return {
+            **self.common(), "preset": "gatys-pytorch", "optimizer": "lbfgs", "history": 20,
+            "seed": 0, "width": size[0], "height": size[1], **choices,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Job:
@@ -158,13 +165,17 @@ class Job:
     run: Callable[[Collection[str]], Iterable[Case]]
 
 
-class Suite(Protocol):
-    """A named list of jobs."""
+@dataclass(frozen=True)
+class Suite:
+    """A named list of jobs.
+
+    Attributes:
+        name: as typed.
+        jobs: yields the jobs in the order to run them.
+    """
 
     name: str
-
-    def jobs(self, bench: Bench) -> Iterator[Job]:
-        """The jobs, in the order to run them."""
+    jobs: Callable[[Bench], Iterable[Job]]
 
 
 def failed_case(name: str, parameters: Parameters, error: Exception) -> Case:

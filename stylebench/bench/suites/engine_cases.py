@@ -51,7 +51,6 @@ def engine_job(
     bench: Bench,
     size: tuple[int, int],
     runs: Iterable[EngineRun],
-    preset: str = "gatys-pytorch",
     *,
     alone: bool = False,
     prove_at: tuple[int, int] | None = None,
@@ -62,20 +61,12 @@ def engine_job(
         bench: what the job works with.
         size: (width, height) of the image.
         runs: engines to measure.
-        preset: the variant of the algorithm.
         alone: one after the other, so that each has the memory to itself; else interleaved.
         prove_at: (width, height) of the parity gate, where the oracle may not fit at ``size``.
     """
-    width, height = size
-    by_name = {run.name(width, height): run for run in runs}
-    cases = {
-        name: {
-            **bench.common(), **vars(run), "preset": preset, "width": width, "height": height,
-            "seed": 0,
-        }
-        for name, run in by_name.items()
-    }  # fmt: skip
-    group = _Group(bench, size, by_name, cases, preset, alone, prove_at or size)
+    by_name = {run.name(*size): run for run in runs}
+    cases = {name: bench.parameters(size, **vars(run)) for name, run in by_name.items()}
+    group = _Group(bench, size, by_name, cases, alone, prove_at or size)
     return Job(cases, group.measured)
 
 
@@ -97,7 +88,6 @@ class _Group:
     size: tuple[int, int]
     runs: Mapping[str, EngineRun]
     cases: Mapping[str, Parameters]
-    preset: str
     alone: bool
     prove_at: tuple[int, int]
     gate: ParityGate = field(init=False)
@@ -122,7 +112,6 @@ class _Group:
         ready: dict[str, _Prepared] = {}
 
         def prepare(name: str) -> Case | None:
-            gc.collect()
             prepared = self._prepare(name)
             if not passed(prepared.checks):
                 return self._refused(name, prepared.checks)
@@ -130,6 +119,7 @@ class _Group:
             return None
 
         yield from isolate_each(self.cases, prepare, names)
+        gc.collect()
         if not ready:
             return
         timings, note = self._timings(ready)
@@ -143,7 +133,7 @@ class _Group:
         return ParityGate(self.bench.inputs(self.size, settings), settings)
 
     def _settings(self, run: EngineRun, size: tuple[int, int]) -> Settings:
-        return self.bench.settings(preset=self.preset, size=max(size), **vars(run))
+        return self.bench.settings(size=max(size), **vars(run))
 
     def _checks(self, name: str, engine: Engine, when: str) -> list[RecordedCheck]:
         run = self.runs[name]

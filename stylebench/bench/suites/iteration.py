@@ -15,28 +15,20 @@ _SEPARATE = (("reference", "eager", "fused"), ("compiled",))
 _TOGETHER = 2**21  # pixels; a dozen histories of larger images do not fit into one memory
 
 
-class Iteration:
-    """Engines x precisions x sizes; at the first size also a long history, and Adam."""
+def jobs(bench: Bench) -> Iterator[Job]:
+    """Engines x precisions x sizes; at the first size also a long history, and Adam.
 
-    name = "iteration"
+    One job a size, so that all engines meet the same machine; two on a GPU.
 
-    def jobs(self, bench: Bench) -> Iterator[Job]:
-        """One job a size, so that all engines meet the same machine; two on a GPU.
-
-        There the compiled engine has its own: compiling takes minutes of a loan that may end at any
-        time, and a job that is cut short leaves nothing.
-        """
-        table = _QUICK_SIZES if bench.options.quick else _SIZES
-        best = chosen("fused", bench.device)
-        others = [EngineRun("fused", best, history=100), EngineRun("fused", best, optimizer="adam")]
-        for index, size in enumerate(bench.sizes(*table[bench.kind])):
-            alone = size[0] * size[1] > _TOGETHER
-            for engines in _SEPARATE if bench.kind == "cuda" else (_ENGINES,):
-                runs = [
-                    EngineRun(e, precision) for e in engines for precision in bench.precisions(e)
-                ]
-                runs += others * (index == 0 and "fused" in engines)
-                yield engine_job(bench, size, runs, alone=alone)
-
-
-SUITE = Iteration()
+    There the compiled engine has its own: compiling takes minutes of a loan that may end at any
+    time, and a job that is cut short leaves nothing.
+    """
+    table = _QUICK_SIZES if bench.options.quick else _SIZES
+    best = chosen("fused", bench.device)
+    others = [EngineRun("fused", best, history=100), EngineRun("fused", best, optimizer="adam")]
+    for index, size in enumerate(bench.sizes(*table[bench.kind])):
+        alone = size[0] * size[1] > _TOGETHER
+        for engines in _SEPARATE if bench.kind == "cuda" else (_ENGINES,):
+            runs = [EngineRun(e, precision) for e in engines for precision in bench.precisions(e)]
+            runs += others * (index == 0 and "fused" in engines)
+            yield engine_job(bench, size, runs, alone=alone)

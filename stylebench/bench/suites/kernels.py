@@ -172,4 +172,4 @@ class _Measured:
         )
 
 
-SUITE = Kernels()
+jobs = Kernels().jobs

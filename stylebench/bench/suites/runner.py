@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 
@@ -54,17 +54,17 @@ def run_suite(
         cases = {name: case for job in jobs for name, case in job.cases.items()}
         check_resumable(before, run.record(complete=False), cases)
         run.resume(before)
-    wanted = [_wanted(job, bench.options.pattern) for job in jobs]
+    pattern = bench.options.pattern
+    wanted = [[name for name in job.cases if matches(name, pattern)] for job in jobs]
     if not any(wanted):
         known = [name for job in jobs for name in job.cases]
-        raise ValueError(
-            f"no case of {suite.name} matches {bench.options.pattern!r}: {', '.join(known)}"
-        )
+        raise ValueError(f"no case of {suite.name} matches {pattern!r}: {', '.join(known)}")
     total = sum(map(len, wanted))
     complete, interrupted = True, False
     try:
         for job, names in zip(jobs, wanted, strict=True):
-            missing = [name for name in names if name not in run.names]
+            finished_cases = {case.name for case in run.cases}
+            missing = [name for name in names if name not in finished_cases]
             if not missing:
                 continue
             if run.out_of_time():
@@ -95,23 +95,31 @@ def _shown(
 
 
 class _Run:
+    """A record in the making."""
+
     def __init__(self, suite: Suite, bench: Bench) -> None:
-        self._suite, self._bench = suite, bench
-        self._start, self._earlier = time.perf_counter(), 0.0
-        self._started = datetime.now(UTC).isoformat("T", "seconds")
-        self._machine = machine(bench.device)
+        self._bench, self._start = bench, time.perf_counter()
         self.cases: list[Case] = []
-        self._software, self._code = software(), code()  # now: sources may change under a long run
+        self._begun = Record(
+            suite=suite.name,
+            started=datetime.now(UTC).isoformat("T", "seconds"),
+            seconds=0.0,
+            quick=bench.options.quick,
+            complete=False,
+            command=bench.options.command,
+            machine=machine(bench.device),
+            software=software(),
+            code=code(),  # now: sources may change under a long run
+            roofs=[],
+            cases=[],
+        )
 
     def resume(self, before: Record) -> None:
         """Continue where ``before`` ended."""
-        self._started, self._earlier = before.started, before.seconds
-        self._machine, self.cases = before.machine, list(before.cases)
+        earlier = {name: getattr(before, name) for name in ("started", "seconds", "machine")}
+        self._begun = replace(self._begun, **earlier)
+        self.cases = list(before.cases)
         self._bench.roofline.known = list(before.roofs)
-
-    @property
-    def names(self) -> set[str]:
-        return {case.name for case in self.cases}
 
     def out_of_time(self) -> bool:
         limit = self._bench.options.seconds
@@ -125,23 +133,14 @@ class _Run:
                 console.print(summary(case))
 
     def record(self, complete: bool) -> Record:
-        return Record(
-            suite=self._suite.name,
-            started=self._started,
-            seconds=self._earlier + time.perf_counter() - self._start,
-            quick=self._bench.options.quick,
+        return replace(
+            self._begun,
+            seconds=self._begun.seconds + time.perf_counter() - self._start,
             complete=complete,
-            command=self._bench.options.command,
-            machine=finished(self._machine, self._bench.device),
-            software=self._software,
-            code=self._code,
+            machine=finished(self._begun.machine, self._bench.device),
             roofs=list(self._bench.roofline.known),
             cases=list(self.cases),
         )
-
-
-def _wanted(job: Job, pattern: str | None) -> list[str]:
-    return [name for name in job.cases if matches(name, pattern)]
 
 
 def matches(name: str, pattern: str | None) -> bool:

@@ -23,36 +23,33 @@ _HISTORY = 10  # pairs; each is 24 bytes a pixel, so more would make this a benc
 _SPARE = 0.9  # of the free memory that a case may need
 
 
-class Sizes:
-    """Doubling sizes, fused in its own choice of precision and the reference."""
+def jobs(bench: Bench) -> Iterator[Job]:
+    """Doubling sizes, fused in its own choice of precision and the reference.
 
-    name = "sizes"
+    One job a size; on a CPU, a case too large for its memory would end the process.
 
-    def jobs(self, bench: Bench) -> Iterator[Job]:
-        """One job a size; on a CPU, a case too large for its memory would end the process.
-
-        Raises:
-            ValueError: on a CPU whose free memory cannot be read.
-        """
-        kind = bench.kind
-        if kind == "cpu" and free_memory(bench.device) is None:
-            raise ValueError(f"the suite 'sizes' needs psutil to tell the free memory: {INSTALL}")
-        if not bench.options.quick:
-            bench.plan = Plan(target=0.02, least=3, seconds=20.0)
-        precision = chosen("fused", bench.device)
-        runs = [
-            EngineRun("fused", precision, history=_HISTORY),
-            EngineRun("reference", "fp32", history=_HISTORY),
-        ]
-        longest = (_QUICK_LONGEST if bench.options.quick else _LONGEST)[kind]
-        aspect = (1, 1) if kind == "cuda" else (4, 3)
-        sizes = bench.sizes(*[(side, side * aspect[1] // aspect[0]) for side in longest])
-        need = _Need(bench.device)
-        for size in sizes:
-            scale = min(1.0, _PROVEN[kind] / max(size))
-            proven = (round(size[0] * scale), round(size[1] * scale))
-            job = engine_job(bench, size, runs, alone=True, prove_at=proven)
-            yield need.guarding(job) if kind == "cpu" else job
+    Raises:
+        ValueError: on a CPU whose free memory cannot be read.
+    """
+    kind = bench.kind
+    if kind == "cpu" and free_memory(bench.device) is None:
+        raise ValueError(f"the suite 'sizes' needs psutil to tell the free memory: {INSTALL}")
+    if not bench.options.quick:
+        bench.plan = Plan(target=0.02, least=3, seconds=20.0)
+    precision = chosen("fused", bench.device)
+    runs = [
+        EngineRun("fused", precision, history=_HISTORY),
+        EngineRun("reference", "fp32", history=_HISTORY),
+    ]
+    longest = (_QUICK_LONGEST if bench.options.quick else _LONGEST)[kind]
+    aspect = (1, 1) if kind == "cuda" else (4, 3)
+    sizes = bench.sizes(*[(side, side * aspect[1] // aspect[0]) for side in longest])
+    need = _Need(bench.device)
+    for size in sizes:
+        scale = min(1.0, _PROVEN[kind] / max(size))
+        proven = (round(size[0] * scale), round(size[1] * scale))
+        job = engine_job(bench, size, runs, alone=True, prove_at=proven)
+        yield need.guarding(job) if kind == "cpu" else job
 
 
 class _Need:
@@ -91,6 +88,3 @@ class _Need:
 
 def _pixels(parameters: Mapping[str, Any]) -> int:
     return int(parameters["width"]) * int(parameters["height"])
-
-
-SUITE = Sizes()

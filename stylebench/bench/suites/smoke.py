@@ -12,19 +12,13 @@ _SIZE = (64, 48)
 _BRIEF = Plan(target=0.5, seconds=0.2, least=3, most=10, warm_seconds=0.2)
 
 
-class Smoke:
-    """Reference and fused engine, fp32, 64 x 48 px."""
+def jobs(bench: Bench) -> Iterator[Job]:
+    """Reference and fused engine, fp32, 64 x 48 px.
 
-    name = "smoke"
-
-    def jobs(self, bench: Bench) -> Iterator[Job]:
-        """One job, both engines interleaved."""
-        bench.plan = bench.roofline.plan = _BRIEF
-        bench.roofline.quick = True
-        for size in bench.sizes(_SIZE):
-            yield engine_job(
-                bench, size, [EngineRun("reference", "fp32"), EngineRun("fused", "fp32")]
-            )
-
-
-SUITE = Smoke()
+    One job, both engines interleaved.
+    """
+    bench.plan = bench.roofline.plan = _BRIEF
+    bench.roofline.quick = True
+    for size in bench.sizes(_SIZE):
+        runs = [EngineRun(engine, "fp32") for engine in ("reference", "fused")]
+        yield engine_job(bench, size, runs)

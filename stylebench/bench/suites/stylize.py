@@ -38,32 +38,28 @@ _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 _LIMIT = 1800  # s of one run
 
 
-class Stylize:
-    """Each engine at its ``auto`` precision: the first run on a machine, and later ones."""
+def jobs(bench: Bench) -> Iterator[Job]:
+    """Each engine at its ``auto`` precision: the first run on a machine, and later ones.
 
-    name = "stylize"
+    One job, whose pictures are all judged by one reference.
+    """
+    kind, quick = bench.kind, bench.options.quick
+    (size,) = bench.sizes(_QUICK_SIZE if quick else _SIZES[kind])
+    iterations = _QUICK_ITERATIONS if quick else _ITERATIONS[kind]
+    width, height = size
+    cases: dict[str, Parameters] = {}
+    for engine in _QUICK_ENGINES if quick else _ENGINES:
+        precision = chosen(engine, bench.device)
+        cases[f"{engine} {width}x{height} {iterations} iterations"] = bench.parameters(
+            size, engine=engine, precision=precision, iterations=iterations
+        )
 
-    def jobs(self, bench: Bench) -> Iterator[Job]:
-        """One job, whose pictures are all judged by one reference."""
-        kind, quick = bench.kind, bench.options.quick
-        (size,) = bench.sizes(_QUICK_SIZE if quick else _SIZES[kind])
-        iterations = _QUICK_ITERATIONS if quick else _ITERATIONS[kind]
-        width, height = size
-        cases: dict[str, Parameters] = {
-            f"{engine} {width}x{height} {iterations} iterations": {
-                **bench.common(), "engine": engine, "precision": chosen(engine, bench.device),
-                "width": width, "height": height, "iterations": iterations,
-                "optimizer": "lbfgs", "history": 20, "preset": "gatys-pytorch", "seed": 0,
-            }
-            for engine in (_QUICK_ENGINES if quick else _ENGINES)
-        }  # fmt: skip
+    def measured(names: Collection[str]) -> Iterator[Case]:
+        with tempfile.TemporaryDirectory() as folder:
+            shell = _Shell.prepared(bench, size, iterations, Path(folder))
+            yield from isolate_each(cases, lambda name: shell.case(name, cases[name]), names)
 
-        def measured(names: Collection[str]) -> Iterator[Case]:
-            with tempfile.TemporaryDirectory() as folder:
-                shell = _Shell.prepared(bench, size, iterations, Path(folder))
-                yield from isolate_each(cases, lambda name: shell.case(name, cases[name]), names)
-
-        yield Job(cases, measured)
+    yield Job(cases, measured)
 
 
 @dataclass
@@ -176,6 +172,3 @@ def _sources() -> dict[str, str]:
     packages = (stylebench.__file__, stylekernels.__file__)
     roots = [str(Path(file or ".").parents[1]) for file in packages]
     return {"PYTHONPATH": os.pathsep.join([*roots, os.environ.get("PYTHONPATH", "")])}
-
-
-SUITE = Stylize()

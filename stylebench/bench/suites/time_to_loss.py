@@ -16,9 +16,9 @@ from torch import Tensor
 
 from stylebench.bench.measure.clocks import clock_for, synchronize
 from stylebench.bench.measure.interference import Samples, monitor_for
-from stylebench.bench.measure.timing import LowerBound
-from stylebench.bench.records.record import Case, Parity, Point, Setup, Value
+from stylebench.bench.records.record import Case, Parity, Point, Setup
 from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each
+from stylebench.bench.suites.engine_cases import EngineRun
 from stylebench.bench.workloads.lower_bound import iteration_lower_bound
 from stylebench.bench.workloads.parity_gate import ORACLE, ParityGate
 from stylebench.bench.workloads.precisions import chosen
@@ -35,104 +35,78 @@ _MARKS, _QUICK_MARKS = (100, 200, 300), (4, 8, 12)  # iterations of the referenc
 _PATIENCE = 1.5  # times the reference's iterations that a configuration may take
 _GRID = 60  # stretches of a run, each judged at its end
 _SLACKS = {"": 0.0, "_plus_0.5_percent": 0.005}
-_HISTORIES = (10, 20, 50, 100)
-_Choices = Mapping[str, Value]
+_HISTORIES, _QUICK_HISTORIES = (10, 20, 50, 100), (20, 100)
+_REFERENCE = EngineRun("reference", "fp32")
 
 
-class TimeToLoss:
-    """Every engine, fused at every precision and history, and coarse to fine; then from noise."""
+def jobs(bench: Bench) -> Iterator[Job]:
+    """Every engine, fused at every precision and history, and coarse to fine; then from noise.
 
-    name = "time-to-loss"
-
-    def jobs(self, bench: Bench) -> Iterator[Job]:
-        """One job a start, whose cases share the losses of one run of the reference."""
-        (size,) = bench.sizes(_QUICK_SIZE if bench.options.quick else _SIZES[bench.kind])
-        marks = _QUICK_MARKS if bench.options.quick else _MARKS
-        schedules = _schedules(bench, size, marks)
-        yield self._job(bench, size, marks, "content", _engines(bench) | schedules)
-        yield self._job(bench, size, marks, "noise", _one_scale(bench) | schedules)
-
-    def _job(
-        self,
-        bench: Bench,
-        size: tuple[int, int],
-        marks: Sequence[int],
-        init: str,
-        configurations: Mapping[str, _Choices],
-    ) -> Job:
-        width, height = size
-        cases: dict[str, Parameters] = {
-            f"{name} {width}x{height} from {init}": {
-                **bench.common(), "preset": "gatys-pytorch", "width": width, "height": height,
-                "optimizer": "lbfgs", "init": init, "seed": 0, **choices,
-            }
-            for name, choices in configurations.items()
-        }  # fmt: skip
-
-        def run(names: Collection[str]) -> Iterator[Case]:
-            torch.compiler.reset()  # sizes add up to more than a function may be compiled for
-            bench.progress(f"running the reference from {init}")
-            to_loss = _TimeToLoss.start(bench, size, marks, init)
-            yield from isolate_each(cases, lambda name: to_loss.case(name, cases[name]), names)
-
-        return Job(cases, run)
-
-
-_REFERENCE: _Choices = {"engine": "reference", "precision": "fp32", "history": 20}
-
-
-def _engines(bench: Bench) -> dict[str, _Choices]:
-    """Name -> the choices that differ: the engines, and of fused precisions and histories.
-
-    Compiling takes minutes, which a quick benchmark has not.
+    One job a start, whose cases share the losses of one run of the reference.
     """
-    table = {"reference fp32": _REFERENCE}
-    for engine in ("eager",) if bench.options.quick else ("eager", "compiled"):
-        best = chosen(engine, bench.device)
-        table[f"{engine} {best}"] = {"engine": engine, "precision": best, "history": 20}
-    histories = (20, 100) if bench.options.quick else _HISTORIES
-    for precision in bench.precisions("fused"):
-        for history in histories:
-            table[f"fused {precision} history {history}"] = {
-                "engine": "fused", "precision": precision, "history": history
-            }  # fmt: skip
-    return table
+    (size,) = bench.sizes(_QUICK_SIZE if bench.options.quick else _SIZES[bench.kind])
+    fused = EngineRun("fused", chosen("fused", bench.device))
+    yield _job(bench, size, "content", _engines(bench), fused)
+    yield _job(bench, size, "noise", {f"fused {fused.precision}": fused}, fused)
 
 
-def _one_scale(bench: Bench) -> dict[str, _Choices]:
-    fused = _fused(bench)
-    return {"reference fp32": _REFERENCE, f"fused {fused['precision']}": fused}
+def _job(
+    bench: Bench,
+    size: tuple[int, int],
+    init: str,
+    runs: Mapping[str, EngineRun],
+    scaled: EngineRun,
+) -> Job:
+    """The reference and ``runs`` from ``init``, and ``scaled`` in two and three scales."""
+    marks = _QUICK_MARKS if bench.options.quick else _MARKS
+    label = "{} {}x{} from {}".format
+    cases: dict[str, Parameters] = {
+        label(name, *size, init): bench.parameters(size, init=init, **vars(run))
+        for name, run in {"reference fp32": _REFERENCE, **runs}.items()
+    }
+    schedules = {
+        label(f"{scaled.engine} {scaled.precision} {count} scales", *size, init): scales
+        for count, scales in _schedules(size, marks).items()
+    }
+    for name, scales in schedules.items():
+        typed = ",".join(f"{side}={iterations}" for side, iterations in scales.items())
+        cases[name] = bench.parameters(size, init=init, scales=typed, **vars(scaled))
+
+    def run(names: Collection[str]) -> Iterator[Case]:
+        torch.compiler.reset()  # sizes add up to more than a function may be compiled for
+        bench.progress(f"running the reference from {init}")
+        to_loss = _TimeToLoss.start(bench, size, marks, init)
+
+        def measured(name: str) -> Case:
+            return to_loss.case(name, cases[name], schedules.get(name))
+
+        yield from isolate_each(cases, measured, names)
+
+    return Job(cases, run)
 
 
-def _fused(bench: Bench) -> dict[str, Value]:
-    return {"engine": "fused", "precision": chosen("fused", bench.device), "history": 20}
+def _engines(bench: Bench) -> dict[str, EngineRun]:
+    """Every engine, and fused at each precision and history.
+
+    Compiling takes minutes, so a quick benchmark leaves it out.
+    """
+    quick = bench.options.quick
+    others = ("eager",) if quick else ("eager", "compiled")
+    runs = [EngineRun(engine, chosen(engine, bench.device)) for engine in others]
+    return {f"{run.engine} {run.precision}": run for run in runs} | {
+        f"fused {precision} history {history}": EngineRun("fused", precision, history=history)
+        for precision in bench.precisions("fused")
+        for history in (_QUICK_HISTORIES if quick else _HISTORIES)
+    }
 
 
-def _schedules(bench: Bench, size: tuple[int, int], marks: Sequence[int]) -> dict[str, _Choices]:
-    """Name -> the choices that differ: two and three scales, where the network allows them."""
-    fused, smallest = _fused(bench), smallest_side("relu5_1")
+def _schedules(size: tuple[int, int], marks: Sequence[int]) -> dict[str, dict[int, int]]:
+    """``two`` and ``three`` -> longest side -> iterations, where the network allows the sizes."""
     half = {max(size) // 2: marks[0]}
     quarter = {max(size) // 4: 2 * marks[0]}
-    table: dict[str, _Choices] = {}
-    if min(size) // 2 >= smallest:
-        table[f"fused {fused['precision']} two scales"] = {**fused, "scales": _as_typed(half)}
-    if min(size) // 4 >= smallest:
-        scales = _as_typed(quarter | half)
-        table[f"fused {fused['precision']} three scales"] = {**fused, "scales": scales}
-    return table
-
-
-def _as_typed(scales: Mapping[int, int]) -> str:
-    """``--scales`` as a user types them, which is how a record holds them: ``24=4,48=2``."""
-    return ",".join(f"{size}={iterations}" for size, iterations in scales.items())
-
-
-def _scales(typed: Value) -> dict[int, int] | None:
-    """The inverse of ``_as_typed``."""
-    if typed is None:
-        return None
-    pairs = (pair.split("=") for pair in str(typed).split(","))
-    return {int(size): int(iterations) for size, iterations in pairs}
+    allowed = min(size) // smallest_side("relu5_1")
+    table = {"two": (2, half), "three": (4, quarter | half)}
+    return {count: scales for count, (least, scales) in table.items() if allowed >= least}
 
 
 @dataclass
@@ -179,7 +153,7 @@ class _TimeToLoss:
         terms, _ = self.judge.engine.loss_and_grad(image.to(self.judge.image))
         return float(terms.total.item())
 
-    def case(self, name: str, parameters: Parameters) -> Case:
+    def case(self, name: str, parameters: Parameters, scales: dict[int, int] | None) -> Case:
         """Run one configuration until it has passed every target, or its patience is over.
 
         Raises:
@@ -199,11 +173,8 @@ class _TimeToLoss:
         if not parity.passed:
             return Case(name, parameters, status="parity failed", parity=parity)
         self.bench.progress(f"running {name}")
-        schedule = replace(settings, scales=_scales(parameters.get("scales")))
-        curve, stretches = self._descent(problem, schedule)
-        self._lower_bound(curve, settings.precision).check(
-            curve[-1].seconds - curve[0].seconds, name
-        )
+        curve, stretches = self._descent(problem, replace(settings, scales=scales))
+        self._check_possible(name, curve, settings.precision)
         values = self._times(curve)
         reached_all = len(values) == len(self.targets) * len(_SLACKS)
         values |= {f"target_{mark}": target for mark, target in self.targets.items()}
@@ -222,11 +193,12 @@ class _TimeToLoss:
             if (reached := first_below(curve, target * (1 + slack))) is not None
         }
 
-    def _lower_bound(self, curve: Sequence[Point], precision: str) -> LowerBound:
+    def _check_possible(self, name: str, curve: Sequence[Point], precision: str) -> None:
         stack, (width, height) = self.bench.conv_stack(self.settings), self.size
-        iterations = curve[-1].iteration - curve[0].iteration
-        size, roofline = (height, width), self.bench.roofline
-        return iteration_lower_bound(roofline, stack, precision, size, iterations)
+        first, last = curve[0], curve[-1]
+        iterations, size = last.iteration - first.iteration, (height, width)
+        bound = iteration_lower_bound(self.bench.roofline, stack, precision, size, iterations)
+        bound.check(last.seconds - first.seconds, name)
 
     def _descent(self, problem: Problem, settings: Settings) -> tuple[list[Point], Samples]:
         """The curve of ``problem``, the largest scale, and the stretches that it was timed in.
@@ -279,6 +251,3 @@ def _continued(problem: Problem, before: Problem | None, image: Tensor | None) -
 def first_below(curve: Sequence[Point], target: float) -> Point | None:
     """The first point whose loss is no higher than ``target``."""
     return next((point for point in curve if point.loss <= target), None)
-
-
-SUITE = TimeToLoss()

@@ -94,7 +94,7 @@ class ParityGate:
         return evaluate(self._oracle, point.double())
 
     def _errors(self, engine: Engine) -> tuple[float, float]:
-        """Of the loss, and of the gradient, at the start."""
+        """Errors of loss and gradient at the start."""
         return deviation(self._evaluated(engine, self._points[0]), self._exact)
 
     def _evaluated(self, engine: Engine, point: Tensor) -> tuple[Tensor, Tensor]:

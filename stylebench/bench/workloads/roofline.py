@@ -45,11 +45,28 @@ class Roofline:
 
     def copy(self) -> Roof:
         """Bytes a second of a long copy, reads and writes both counted."""
-        return self._known("copy") or self._add(self._copy())
+        if known := self._known("copy"):
+            return known
+        count = _QUICK_COPY_BYTES if self.quick else _COPY_BYTES.get(self.device.type, 2**28)
+        source = torch.randint(0, 256, (count,), dtype=torch.uint8, device=self.device)
+        target = torch.empty_like(source)
+        copy = Candidate.repeating(lambda: target.copy_(source))
+        timing = measure(copy, self.device, self.plan)
+        return self._add(Roof("copy", None, None, None, 2 * count / timing.median, "B/s", timing))
 
     def matmul(self, precision: str) -> Roof:
         """FLOP/s of the best of a few large products at ``precision``."""
-        return self._known("matmul", precision) or self._add(self._matmul(precision))
+        if known := self._known("matmul", precision):
+            return known
+        roofs: list[Roof] = []
+        for side in _QUICK_SQUARES if self.quick else _SQUARES.get(self.device.type, (2048,)):
+            a, b = torch.randn(2, side, side, device=self.device).to(PRECISIONS[precision].dtype)
+            with product_arithmetic(precision):
+                product = Candidate.repeating(partial(torch.matmul, a, b))
+                timing = measure(product, self.device, self.plan)
+            rate = 2 * side**3 / timing.median
+            roofs.append(Roof("matmul", precision, None, None, rate, "FLOP/s", timing))
+        return self._add(max(roofs, key=lambda roof: roof.value))
 
     def convolutions(self, precision: str, size: tuple[int, int]) -> Roof | None:
         """Seconds of one iteration's convolutions alone; None before ``settle``.
@@ -61,27 +78,25 @@ class Roofline:
     def candidates(
         self, precision: str, size: tuple[int, int], network: ConvStack
     ) -> dict[str, Candidate]:
-        """What to time for ``convolutions``, beside the iterations, so that drift hits all alike.
+        """Candidates for ``convolutions``, timed beside the iterations: drift hits all alike.
 
-        The engines' own convolutions and plain channels-last ones: the faster are the roof. None
+        The engines' own convolutions and plain channels-last ones: the faster are the roof. Empty
         where it is known already.
         """
-        if self._known("convolutions", precision, size):
+        if self.convolutions(precision, size):
             return {}
         return {
-            _contestant(kind, precision): _Chain(
-                network, size, precision, self.device, kind
-            ).candidate()
+            _label(kind, precision): _Chain(network, size, precision, self.device, kind).candidate()
             for kind in _KINDS
         }
 
     def settle(self, precision: str, size: tuple[int, int], timings: Mapping[str, Timing]) -> None:
         """Take the roof from ``timings``, which those ``candidates`` were part of."""
-        names = [_contestant(kind, precision) for kind in _KINDS]
-        found = [timings[name] for name in names if name in timings]
-        if found:
+        names = [_label(kind, precision) for kind in _KINDS]
+        measured = [timings[name] for name in names if name in timings]
+        if measured:
             height, width = size
-            best = min(found, key=lambda timing: timing.median)
+            best = min(measured, key=lambda timing: timing.median)
             self._add(Roof("convolutions", precision, width, height, best.median, "s", best))
 
     def _known(
@@ -97,32 +112,9 @@ class Roofline:
         self.known.append(roof)
         return roof
 
-    def _copy(self) -> Roof:
-        count = _QUICK_COPY_BYTES if self.quick else _COPY_BYTES.get(self.device.type, 2**28)
-        source = torch.randint(0, 256, (count,), dtype=torch.uint8, device=self.device)
-        target = torch.empty_like(source)
-        copy = Candidate.repeating(lambda: target.copy_(source))
-        timing = measure(copy, self.device, self.plan)
-        return Roof("copy", None, None, None, 2 * count / timing.median, "B/s", timing)
-
-    def _matmul(self, precision: str) -> Roof:
-        sides = _QUICK_SQUARES if self.quick else _SQUARES.get(self.device.type, (2048,))
-        roofs: list[Roof] = []
-        for side in sides:
-            a, b = torch.randn(2, side, side, device=self.device).to(PRECISIONS[precision].dtype)
-            with product_arithmetic(precision):
-                product = Candidate.repeating(partial(torch.matmul, a, b))
-                timing = measure(product, self.device, self.plan)
-            rate = 2 * side**3 / timing.median
-            roofs.append(Roof("matmul", precision, None, None, rate, "FLOP/s", timing))
-        return max(roofs, key=lambda roof: roof.value)
-
 
 _KINDS = ("prepared", "plain")
-
-
-def _contestant(kind: str, precision: str) -> str:
-    return f"{kind} convolutions {precision}"
+_label = "{} convolutions {}".format
 
 
 @dataclass(frozen=True)
@@ -149,7 +141,7 @@ class ConvStack:
                 return
 
     def flops(self, size: tuple[int, int]) -> float:
-        """Of one forward pass and the gradient of the image, two operations a multiply-add."""
+        """FLOP of a forward pass and the gradient of the image, two a multiply-add."""
         height, width = size
         return sum(
             2 * 2 * 9 * LAYERS[name][0] * LAYERS[name][1] * (height // shrunk) * (width // shrunk)

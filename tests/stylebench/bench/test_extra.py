@@ -14,23 +14,35 @@ EXTRA = ("psutil", "cpuinfo", "pynvml")
 INSTALL = r"pip install 'stylebench\[bench\]'"
 
 
-def test_all_but_benchmarks_works_without_the_extra(tmp_path, photo, painting):
+SMALL = "--size 32 --iterations 2 --weights random --device cpu"
+
+
+@pytest.mark.parametrize(
+    ("commands", "written"),
+    [
+        (["presets", "doctor", f"stylize a.png b.png --quiet {SMALL}"], "out.png"),
+        pytest.param(
+            [f"compare a.png b.png --engines eager {SMALL}"], "out/compare/compare.json",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_all_but_benchmarks_works_without_the_extra(tmp_path, photo, painting, commands, written):
     photo.save(tmp_path / "a.png")
     painting.save(tmp_path / "b.png")
     script = f"""
 import sys
 sys.modules |= dict.fromkeys({EXTRA})
-import stylebench, stylebench.transfer.api
+import stylebench, stylebench.transfer.api, stylebench.bench.suites.console
+from stylebench.bench.suites import SUITES, suite
 from stylebench.cli.app import app
-small = ["--size", "32", "--iterations", "2", "--weights", "random", "--device", "cpu"]
-app(["presets"], standalone_mode=False)
-app(["doctor"], standalone_mode=False)
-app(["stylize", "a.png", "b.png", "--quiet", *small], standalone_mode=False)
-app(["compare", "a.png", "b.png", "--engines", "eager", *small], standalone_mode=False)
+for name in SUITES:
+    suite(name)
+for command in {commands}:
+    app(command.split(), standalone_mode=False)
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
-    assert (tmp_path / "out.png").is_file()
-    assert (tmp_path / "out" / "compare" / "compare.json").is_file()
+    assert (tmp_path / written).is_file()
 
 
 @pytest.fixture

@@ -196,7 +196,9 @@ def test_an_unfinished_record_is_gone_on_with(bench, case):
 
 
 def test_every_suite_named_can_be_had():
-    assert {suite(name).name for name in SUITES} == set(SUITES)
+    bench = Bench(Options(quick=True, device="cpu"))
+    for name in SUITES:
+        assert next(iter(suite(name).jobs(bench))).cases, name
     with pytest.raises(ValueError, match="unknown suite 'x': expected one of smoke, parity"):
         suite("x")
 

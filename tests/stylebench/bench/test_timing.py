@@ -203,23 +203,6 @@ def test_where_most_samples_are_disturbed_all_decide():
     assert deciding([1.0, 2.0, 2.0], [1, 2]) == [1.0, 2.0, 2.0]
 
 
-def test_preparation_stays_outside_the_clock():
-    seen = []
-
-    class Clock:
-        name = "script"
-
-        def seconds(self, work):
-            seen.append("clock")
-            work()
-            seen.append("stop")
-            return 1.0
-
-    run = Candidate(lambda n: seen.append("run"), prepare=lambda: seen.append("prepare"))
-    measured(run, Clock())
-    assert seen[:4] == ["prepare", "clock", "run", "stop"]
-
-
 def test_a_time_below_its_lower_bound_is_an_error_that_names_both():
     bound = LowerBound.of(flops=2e9, flop_rate=1e9, moved=1e6, byte_rate=1e9)
     assert bound.seconds == 2.0
