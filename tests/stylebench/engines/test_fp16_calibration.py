@@ -32,7 +32,6 @@ from .problems import (
     result_at,
 )
 
-
 FP16 = PRECISIONS["fp16"]
 NOT_RESCALED = replace(FP16, rescaled=False)
 AVERAGE = replace(SHALLOW, pooling="average")
