@@ -46,18 +46,18 @@ def test_path_pil_array_and_tensor_are_the_same_picture(tmp_path, photo):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "YCbCr", "HSV", "CMYK", "I;16", "I", "F"])
 def test_each_opaque_mode_reads_as_its_rgb(photo, mode):
-    grey = photo.convert("L")
+    gray = photo.convert("L")
     expected = np.asarray(
-        photo.convert(mode).convert("RGB") if mode != "F" else grey.convert("RGB")
+        photo.convert(mode).convert("RGB") if mode != "F" else gray.convert("RGB")
     )
     image = {
-        "I;16": lambda: Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
-        "I": lambda: Image.fromarray(np.asarray(grey).astype(np.int32) * 257),
-        "F": lambda: Image.fromarray(np.asarray(grey).astype(np.float32) / 255),
+        "I;16": lambda: Image.fromarray(np.asarray(gray).astype(np.uint16) * 257),
+        "I": lambda: Image.fromarray(np.asarray(gray).astype(np.int32) * 257),
+        "F": lambda: Image.fromarray(np.asarray(gray).astype(np.float32) / 255),
     }.get(mode, lambda: photo.convert(mode))()
     assert image.mode == mode
     if mode in ("I", "I;16"):
-        expected = np.asarray(grey.convert("RGB"))
+        expected = np.asarray(gray.convert("RGB"))
     np.testing.assert_allclose(pixels(load_image(image)), expected, atol=1e-3)
 
 
@@ -229,7 +229,7 @@ def test_each_file_that_is_no_image_gets_its_own_message(tmp_path, photo):
         (np.full((4, 4), 1.5), r"float values span 1.5 .. 1.5; expected 0 .. 1"),
         (np.full((4, 4), np.nan), "float values span nan .. nan"),
         (torch.full((3, 4, 4), -0.1), "float values span -0.1 .. -0.1"),
-        (Image.fromarray(np.full((4, 4), 70000, np.int32)), r"grey values span 70000 .. 70000"),
+        (Image.fromarray(np.full((4, 4), 70000, np.int32)), r"gray values span 70000 .. 70000"),
         (42, "int is no image: expected a path, PIL image, array or tensor"),
     ],
 )

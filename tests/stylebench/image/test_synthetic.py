@@ -1,9 +1,9 @@
-"""The demo's pictures: the same every time, and worth looking at by the numbers."""
+"""The synthetic pictures: the same every time, with contrast and color; and montages."""
 
 import numpy as np
 import pytest
 
-from stylebench.image.montage import strip
+from stylebench.image.montage import side_by_side
 from stylebench.image.synthetic import landscape, painting
 
 
@@ -22,7 +22,7 @@ def test_pictures_have_contrast_and_color(draw):
     assert (values.max(axis=2) - values.min(axis=2)).mean() > 30
 
 
-def test_a_strip_shows_pictures_side_by_side():
-    canvas = strip([landscape(160, 120), painting(80, 80)], height=60)
+def test_a_montage_shows_pictures_side_by_side():
+    canvas = side_by_side([landscape(160, 120), painting(80, 80)], height=60)
     assert canvas.size == (80 + 8 + 60, 60)
     assert canvas.getpixel((84, 30)) == (255, 255, 255)

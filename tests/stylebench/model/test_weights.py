@@ -92,7 +92,7 @@ def test_random_weights_follow_their_seed():
 @pytest.mark.parametrize(
     ("layout", "preprocessing"), [(torchvision_layout, TORCHVISION), (caffe_layout, CAFFE)]
 )
-def test_local_file_is_recognised_by_its_keys(tmp_path, weights, layout, preprocessing, suffix):
+def test_local_file_is_recognized_by_its_keys(tmp_path, weights, layout, preprocessing, suffix):
     path = tmp_path / f"net{suffix}"
     save_file(layout(weights), path) if suffix != ".pth" else torch.save(layout(weights), path)
     loaded = load_weights(path)
@@ -100,7 +100,7 @@ def test_local_file_is_recognised_by_its_keys(tmp_path, weights, layout, preproc
     assert loaded.preprocessing == preprocessing
 
 
-def test_neural_style_pt_is_recognised_by_its_hash(tmp_path, weights, monkeypatch):
+def test_neural_style_pt_is_recognized_by_its_hash(tmp_path, weights, monkeypatch):
     path = tmp_path / "renamed.pth"
     torch.save(torchvision_layout(weights), path)
     prefix = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
