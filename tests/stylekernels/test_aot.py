@@ -13,9 +13,12 @@ import pytest
 
 from stylekernels.tuning.aot import GPUS, Compiled
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+    ),
+]
 MATRIX_CORES = {90: "wgmma.mma_async", 100: "tcgen05.mma", 942: "v_mfma"}
 CASES = (
     "style_loss bfloat16 channels-last C=64",
