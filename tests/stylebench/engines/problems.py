@@ -66,7 +66,7 @@ TAP_CASES = [
 ]
 
 
-def random_images(weights, height=32, width=32):
+def random_images(weights, height=24, width=24):
     """Content, two styles (one of another size) and an image, preprocessed, fp64 on the CPU."""
     generator = torch.Generator().manual_seed(0)
     sizes = [(height, width), (height, width), (max(16, height - 16), width + 9), (height, width)]

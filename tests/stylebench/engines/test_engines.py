@@ -32,8 +32,8 @@ from .problems import (
 )
 
 FLOOR = 2e-6  # relative; below it two fp32 roundings are a matter of luck
-#: Compiling takes seconds: average pooling, taps before ReLU and squared total variation suffice.
-COMPILED_CASES = [
+#: Where a case takes seconds, average pooling, taps before ReLU and total variation suffice.
+FEW_PRESET_CASES = [
     case
     if case.marks or case.id in ("paper", "pytorch-tutorial", "neural-style")
     else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
@@ -70,7 +70,7 @@ def test_engines_are_listed_by_their_own_names_and_known_precisions():
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
-@pytest.mark.parametrize("preset", PRESET_CASES)
+@pytest.mark.parametrize("preset", FEW_PRESET_CASES)
 def test_fused_is_as_accurate_as_plain_pytorch_in_fp32(weights, oracle, preset, pooling):
     preset, images = pooled(preset, pooling), random_images(weights)
     exact, exact_gradient = oracle(preset)
@@ -94,7 +94,7 @@ def test_fused_in_fp64_is_the_oracle(weights64, oracle, preset, pooling):
     assert relative_error(gradient, exact_gradient) < 1e-11
 
 
-@pytest.mark.parametrize("preset", COMPILED_CASES)
+@pytest.mark.parametrize("preset", FEW_PRESET_CASES)
 def test_compiled_in_fp64_is_the_oracle(weights64, oracle, monkeypatch, preset):
     """Traced and differentiated as for Inductor, which would take long over so many."""
     monkeypatch.setattr(Compiled, "backend", "aot_eager")
@@ -146,7 +146,7 @@ def test_an_image_that_is_not_finite_has_no_finite_loss(bound, engine, precision
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
-@pytest.mark.parametrize("preset", PRESET_CASES)
+@pytest.mark.parametrize("preset", FEW_PRESET_CASES)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_fused_is_as_accurate_as_plain_pytorch_in_half_precision(
     weights, oracle, precision, preset, pooling

@@ -45,7 +45,7 @@ PRESET_CASES = [
 
 def images_for(weights, preset):
     """Images large enough for ``preset``'s network."""
-    side = 32 if preset is AVERAGE else 48
+    side = 24 if preset is AVERAGE else 48
     return random_images(weights, side, side)
 
 
@@ -97,6 +97,10 @@ STRESS = {
 }
 
 
+#: The cases that fp16 cannot compute without rescaling; the others are slow tests.
+LOST_WITHOUT_RESCALING = ("loud", "quiet", "spread and gathered")
+
+
 @pytest.fixture(scope="module")
 def stressed(weights):
     """A case's name -> its weights."""
@@ -130,7 +134,13 @@ def results_at_three(engine, weights, preset, precision):
         ),
     ],
 )
-@pytest.mark.parametrize("case", STRESS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        case if case in LOST_WITHOUT_RESCALING else pytest.param(case, marks=pytest.mark.slow)
+        for case in STRESS
+    ],
+)
 def test_fp16_is_finite_and_accurate_under_stress(stressed, case, preset):
     weights = stressed(case)
     oracles = results_at_three(Reference, in_fp64(weights), preset, "fp64")
@@ -151,7 +161,7 @@ def test_fp16_is_finite_and_accurate_under_stress(stressed, case, preset):
 
 
 @pytest.mark.parametrize("preset", PRESET_CASES)
-@pytest.mark.parametrize("case", ["loud", "quiet", "spread and gathered"])
+@pytest.mark.parametrize("case", LOST_WITHOUT_RESCALING)
 def test_without_rescaling_fp16_fails(stressed, case, preset):
     """The stress bites: without rescaling the gradient is NaN, or as far off as it is large."""
     weights = stressed(case)

@@ -1,4 +1,4 @@
-"""Every kind of image in, and every way to be no image."""
+"""Every kind of image that can be loaded, and the errors of those that cannot."""
 
 import io
 import struct
@@ -158,7 +158,7 @@ def test_embedded_profile_is_converted_in_sixteen_bits(tmp_path):
     np.testing.assert_allclose(found, swapped, atol=0.01)
 
 
-def test_profile_and_alpha_live_together(tmp_path, photo):
+def test_a_profile_and_alpha_are_both_applied(tmp_path, photo):
     image = photo.copy()
     image.putalpha(128)
     picture = load_image(write(tmp_path, image, icc_profile=wide_gamut_profile()))

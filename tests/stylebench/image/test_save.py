@@ -1,4 +1,4 @@
-"""Images out: values, alpha, parameters and atomic writes, in every format."""
+"""Saved images: values, alpha, parameters and atomic writes, in every format."""
 
 import os
 import stat

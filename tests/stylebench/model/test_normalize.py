@@ -5,7 +5,7 @@ import torch
 from stylebench.model.normalize import mean_activations, normalized
 from stylebench.model.vgg import LAYERS, VGG19, Weights
 
-UNTIL = "relu5_1"
+UNTIL = "relu3_1"  # the paper's relu5_1 follows by the same steps
 
 
 def pictures():
@@ -42,9 +42,7 @@ def test_function_is_unchanged_up_to_each_filters_scale(weights64):
 def test_layers_beyond_the_rescaled_ones_see_the_same_function(weights64):
     rescaled = normalized(weights64, pictures(), "relu2_1")
     x = torch.randn(1, 3, 16, 16, dtype=torch.float64, generator=torch.manual_seed(2))
-    ours, theirs = (
-        VGG19(each, "relu3_1")(x, ["relu3_1"])["relu3_1"] for each in (rescaled, weights64)
-    )
+    ours, theirs = (VGG19(w, "relu3_1")(x, ["relu3_1"])["relu3_1"] for w in (rescaled, weights64))
     torch.testing.assert_close(ours, theirs)
 
 
@@ -70,7 +68,7 @@ def test_a_device_without_fp64_has_the_means_taken_on_the_cpu(weights, apple):
     images = [image.float() for image in pictures()]
     network = VGG19(weights, "relu2_1")
     expected = mean_activations(network, images)
-    found = mean_activations(network, [image.as_subclass(apple) for image in images])
-    for name, mean in found.items():
+    means = mean_activations(network, [image.as_subclass(apple) for image in images])
+    for name, mean in means.items():
         assert mean.dtype == torch.float64
         torch.testing.assert_close(mean, expected[name])

@@ -1,4 +1,4 @@
-"""Precisions by name, what torch is told within them, and which devices have them."""
+"""Precisions by name, torch's switches within them, and the devices that have them."""
 
 from dataclasses import replace
 

@@ -157,5 +157,5 @@ def test_unknown_preset_names_the_choices():
 
 
 def test_every_preset_is_a_row_of_numbers():
-    assert all(isinstance(each, Preset) and each.source for each in PRESETS.values())
-    assert len({(each.content_weight, each.source) for each in PRESETS.values()}) == len(PRESETS)
+    assert all(isinstance(row, Preset) and row.source for row in PRESETS.values())
+    assert len({(row.content_weight, row.source) for row in PRESETS.values()}) == len(PRESETS)

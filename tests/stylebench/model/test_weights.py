@@ -1,4 +1,4 @@
-"""Weights: each source, each file layout, each way to be wrong."""
+"""Weights: every source, every file layout, every error."""
 
 import hashlib
 import socket

@@ -40,7 +40,7 @@ def test_the_steps_are_torchs(
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_step_to_nowhere_is_rolled_back_to_the_best_image(bad: float) -> None:
+def test_a_step_that_is_not_finite_is_rolled_back_to_the_best_image(bad: float) -> None:
     x = start(torch.float32)
     optimizer = Adam(x, 0.1)
     for _ in range(5):

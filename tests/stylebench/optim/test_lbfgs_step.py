@@ -1,4 +1,4 @@
-"""What a step of LBFGS leaves behind: the image, the best image, a state to resume from."""
+"""One step of LBFGS: the image, the best image, rollbacks, and a state to resume from."""
 
 import copy
 from collections.abc import Callable
@@ -51,8 +51,10 @@ def test_the_same_run_twice_gives_the_same_bits(
     assert torch.equal(runs[0], runs[1])
 
 
-@pytest.mark.parametrize("what", ["gradient nan", "gradient inf", "loss nan", "loss inf"])
-def test_a_step_to_nowhere_is_rolled_back_to_the_best_image(style: Problems, what: str) -> None:
+@pytest.mark.parametrize("fault", ["gradient nan", "gradient inf", "loss nan", "loss inf"])
+def test_a_step_that_is_not_finite_is_rolled_back_to_the_best_image(
+    style: Problems, fault: str
+) -> None:
     function, start = style(16)
     x = start.float().clone()
     optimizer = LBFGS(x, 5)
@@ -61,8 +63,8 @@ def test_a_step_to_nowhere_is_rolled_back_to_the_best_image(style: Problems, wha
         loss, grad = evaluate(function, x)
         seen.append((float(loss), x.clone()))
         if i == 12:
-            bad = float(what.split()[1])
-            if what.startswith("gradient"):
+            bad = float(fault.split()[1])
+            if fault.startswith("gradient"):
                 grad[0, 1, 2, 3] = bad
             else:
                 loss = torch.tensor(bad)

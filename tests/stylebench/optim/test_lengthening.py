@@ -1,16 +1,16 @@
-"""L-BFGS whose pairs go over several steps, against the two loops written out."""
+"""L-BFGS with lengthened pairs, against the two-loop recursion written out."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from stylebench.optim import lengthening as spans
+from stylebench.optim import lengthening
 from stylebench.optim.lbfgs import LBFGS
 from stylebench.optim.lengthening import STRIDE
 
 
 def two_loops(function, start: Tensor, history: int, single: int, iterations: int) -> list[Tensor]:
-    """The images after each step; pairs of one step for so many gradients, then of ``STRIDE``."""
+    """The images after each step; pairs span one step for ``single`` gradients, then STRIDE."""
     x, pairs, path = start.clone(), [], []
     images, gradients = [], []
     for k in range(iterations):
@@ -18,8 +18,8 @@ def two_loops(function, start: Tensor, history: int, single: int, iterations: in
         images.append(x.clone())
         gradients.append(g)
         if k:
-            span = 1 if k < single else STRIDE
-            s, y = images[k] - images[k - span], g - gradients[k - span]
+            steps = 1 if k < single else STRIDE
+            s, y = images[k] - images[k - steps], g - gradients[k - steps]
             if y @ s > 1e-10:
                 pairs = [*pairs, (s, y)][-history:]
         q, alphas = -g.clone(), []
@@ -45,7 +45,7 @@ def gradient(function, x: Tensor) -> Tensor:
 @pytest.fixture
 def early(monkeypatch):
     """Long pairs from the eighth gradient on."""
-    monkeypatch.setattr(spans, "WARMUP", 8)
+    monkeypatch.setattr(lengthening, "WARMUP", 8)
     return 8
 
 
@@ -61,7 +61,7 @@ def test_pairs_of_several_steps_are_those_of_the_two_loops(quadratic, early):
     assert not torch.allclose(x, single[-1], rtol=1e-7, atol=1e-9)
 
 
-def test_what_is_not_finite_does_not_come_back(quadratic, early):
+def test_a_gradient_that_is_not_finite_does_not_return_in_a_later_pair(quadratic, early):
     function, start = quadratic(40, 1e2)
     x = start.clone()
     optimizer = LBFGS(x, history=5, noisy=True)
@@ -94,11 +94,11 @@ def test_another_function_keeps_the_curvature_and_forgets_the_lowest_loss(quadra
     optimizer = LBFGS(x, history=20, noisy=True)
     for _ in range(20):
         optimizer.step(gradient(function, x), function(x))
-    here = function(x)
+    value = function(x)
     optimizer.reset_best()
     assert optimizer.best_loss == float("inf")
-    optimizer.step(gradient(function, x), here + 5)
-    assert optimizer.best_loss == here + 5
+    optimizer.step(gradient(function, x), value + 5)
+    assert optimizer.best_loss == value + 5
     for _ in range(6):
         optimizer.step(gradient(function, x), function(x) + 5)
-    assert function(x) < 0.1 * here
+    assert function(x) < 0.1 * value
