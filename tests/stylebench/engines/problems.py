@@ -8,7 +8,7 @@ import torch
 from stylebench.engines import LossTerms
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import PRESETS
-from stylebench.model.vgg import VGG19
+from stylebench.model.vgg import VGG19, smallest_side
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 STYLE_WEIGHTS = [0.25, 0.75]
@@ -76,6 +76,12 @@ def random_images(weights, height=24, width=24):
         )
         for size in sizes
     ]
+
+
+def images_for(weights, preset):
+    """``random_images`` of 24 px, or of 64 px for networks beyond relu3_1."""
+    side = 24 if smallest_side(preset.deepest_layer) <= 4 else 64
+    return random_images(weights, side, side)
 
 
 def in_fp64(weights):

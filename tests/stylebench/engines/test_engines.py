@@ -25,6 +25,7 @@ from .problems import (
     TAP_CASES,
     build,
     evaluate,
+    images_for,
     random_images,
     relative_error,
     result_at,
@@ -53,7 +54,7 @@ def oracle(weights64):
     def result(preset):
         key = repr(preset)  # a preset holds mappings, which have no hash
         if key not in results:
-            images = random_images(weights64)
+            images = images_for(weights64, preset)
             results[key] = evaluate(Reference, weights64, preset, "fp64", images)
         return results[key]
 
@@ -72,7 +73,7 @@ def test_engines_are_listed_by_their_own_names_and_known_precisions():
 @pytest.mark.parametrize("pooling", ["average", "max"])
 @pytest.mark.parametrize("preset", FEW_PRESET_CASES)
 def test_fused_is_as_accurate_as_plain_pytorch_in_fp32(weights, oracle, preset, pooling):
-    preset, images = pooled(preset, pooling), random_images(weights)
+    preset, images = pooled(preset, pooling), images_for(weights, preset)
     exact, exact_gradient = oracle(preset)
     eager, eager_gradient = evaluate(Eager, weights, preset, "fp32", images)
     terms, gradient = evaluate(Fused, weights, preset, "fp32", images)
@@ -89,7 +90,7 @@ def test_fused_is_as_accurate_as_plain_pytorch_in_fp32(weights, oracle, preset, 
 def test_fused_in_fp64_is_the_oracle(weights64, oracle, preset, pooling):
     preset = pooled(preset, pooling)
     exact, exact_gradient = oracle(preset)
-    terms, gradient = evaluate(Fused, weights64, preset, "fp64", random_images(weights64))
+    terms, gradient = evaluate(Fused, weights64, preset, "fp64", images_for(weights64, preset))
     torch.testing.assert_close(terms.values, exact.values, rtol=1e-11, atol=0)
     assert relative_error(gradient, exact_gradient) < 1e-11
 
@@ -99,7 +100,7 @@ def test_compiled_in_fp64_is_the_oracle(weights64, oracle, monkeypatch, preset):
     """Traced and differentiated as for Inductor, which would take long over so many."""
     monkeypatch.setattr(Compiled, "backend", "aot_eager")
     exact, exact_gradient = oracle(preset)
-    terms, gradient = evaluate(Compiled, weights64, preset, "fp64", random_images(weights64))
+    terms, gradient = evaluate(Compiled, weights64, preset, "fp64", images_for(weights64, preset))
     assert terms.names == exact.names
     torch.testing.assert_close(terms.values, exact.values, rtol=1e-11, atol=0)
     assert relative_error(gradient, exact_gradient) < 1e-11
@@ -110,12 +111,8 @@ def test_compiled_in_fp64_is_the_oracle(weights64, oracle, monkeypatch, preset):
 @pytest.mark.parametrize("engine", [Fused, Eager])
 def test_losses_may_be_taken_anywhere(weights64, oracle, engine, preset, pooling):
     preset = pooled(preset, pooling)
-    if preset.deepest_layer == "pool5":
-        images = random_images(weights64, 64, 64)
-        exact, exact_gradient = evaluate(Reference, weights64, preset, "fp64", images)
-    else:
-        images = random_images(weights64)
-        exact, exact_gradient = oracle(preset)
+    images = images_for(weights64, preset)
+    exact, exact_gradient = oracle(preset)
     terms, gradient = evaluate(engine, weights64, preset, "fp64", images)
     assert terms.names == exact.names
     torch.testing.assert_close(terms.values, exact.values, rtol=1e-11, atol=0)
@@ -153,7 +150,7 @@ def test_fused_is_as_accurate_as_plain_pytorch_in_half_precision(
 ):
     if precision == "fp16" and pooling != preset.pooling and DEVICE.type == "cpu":
         pytest.skip("CPUs are slow in fp16: every preset has its own pooling only")
-    preset, images = pooled(preset, pooling), random_images(weights)
+    preset, images = pooled(preset, pooling), images_for(weights, preset)
     exact, exact_gradient = oracle(preset)
     eager, eager_gradient = evaluate(Eager, weights, preset, precision, images)
     terms, gradient = evaluate(Fused, weights, preset, precision, images)

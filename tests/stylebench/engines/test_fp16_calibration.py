@@ -43,8 +43,8 @@ PRESET_CASES = [
 ]
 
 
-def images_for(weights, preset):
-    """Images large enough for ``preset``'s network."""
+def calibration_images(weights, preset):
+    """24 px for a shallow network, 48 px, which bounds were measured at, for the others."""
     side = 24 if preset is AVERAGE else 48
     return random_images(weights, side, side)
 
@@ -55,7 +55,7 @@ def errors_of(result, exact):
 
 
 def exact(weights, preset):
-    images = images_for(weights, preset)
+    images = calibration_images(weights, preset)
     return evaluate(Reference, in_fp64(weights), preset, "fp64", images)
 
 
@@ -116,7 +116,7 @@ BOUNDS = {"normalized": (1.1e-2, 6e-2), "quiet": (3.5e-4, 4e-2)}
 
 def results_at_three(engine, weights, preset, precision):
     """Loss terms and gradient at three images: few ReLUs that flip make one a matter of luck."""
-    images = images_for(weights, preset)
+    images = calibration_images(weights, preset)
     bound, image = build(engine, weights, preset, precision, images)
     content, style = (x.to(image) for x in images[:2])
     points = (image, (content + image) / 2, (style + image) / 2)
@@ -165,7 +165,7 @@ def test_fp16_is_finite_and_accurate_under_stress(stressed, case, preset):
 def test_without_rescaling_fp16_fails(stressed, case, preset):
     """The stress bites: without rescaling the gradient is NaN, or as far off as it is large."""
     weights = stressed(case)
-    result = evaluate(Fused, weights, preset, NOT_RESCALED, images_for(weights, preset))
+    result = evaluate(Fused, weights, preset, NOT_RESCALED, calibration_images(weights, preset))
     _, gradient = errors_of(result, exact(weights, preset))
     assert isnan(gradient) or gradient > 0.9
 
@@ -174,7 +174,7 @@ def test_without_rescaling_fp16_fails(stressed, case, preset):
 @pytest.mark.parametrize("case", ["as they are", "0 to 255", "spread", "spread and gathered"])
 def test_calibration_keeps_its_bounds(stressed, case, preset):
     weights = stressed(case)
-    content, *styles, _ = (x.float() for x in images_for(weights, preset))
+    content, *styles, _ = (x.float() for x in calibration_images(weights, preset))
     network = VGG19(weights, preset.deepest_layer, "average")
     objective = preset.objective(*content.shape[2:])
     rescaling = calibrate(network, objective, content, styles)
@@ -194,7 +194,7 @@ def test_calibration_keeps_its_bounds(stressed, case, preset):
 def test_one_exponent_serves_a_loss_unless_channels_lie_far_apart(stressed):
     for case, several in (("as they are", False), ("spread and gathered", True)):
         weights = stressed(case)
-        engine, image = build(Fused, weights, AVERAGE, FP16, images_for(weights, AVERAGE))
+        engine, image = build(Fused, weights, AVERAGE, FP16, calibration_images(weights, AVERAGE))
         scale = engine.rescaling.channel_scale("relu2_1", image)
         assert (scale is not None) == several
         # no loss is taken at relu1_2
@@ -208,7 +208,7 @@ def test_a_dead_channel_is_harmless(weights):
     weight[3], bias[3] = 1e-30, -1e-30
     layers["conv2_1"] = (weight, bias)
     dead = replace(weights, layers=layers)
-    engine, image = build(Fused, dead, AVERAGE, FP16, images_for(dead, AVERAGE))
+    engine, image = build(Fused, dead, AVERAGE, FP16, calibration_images(dead, AVERAGE))
     assert errors_of(result_at(engine, image), exact(dead, AVERAGE))[1] < BOUND[1]
     # no loss changes by them, so they need no exponents of their own
     assert engine.rescaling.channel_scale("relu2_1", image) is None
@@ -226,6 +226,6 @@ def test_compiled_is_rescaled_without_graph_breaks(stressed, monkeypatch, backen
     monkeypatch.setattr(Compiled, "backend", backend)
     weights = stressed("spread and gathered")
     torch._dynamo.utils.counters.clear()
-    result = evaluate(Compiled, weights, AVERAGE, FP16, images_for(weights, AVERAGE))
+    result = evaluate(Compiled, weights, AVERAGE, FP16, calibration_images(weights, AVERAGE))
     assert not torch._dynamo.utils.counters["graph_break"]
     assert errors_of(result, exact(weights, AVERAGE))[1] <= BOUND[1]

@@ -12,7 +12,7 @@ from stylebench.engines.fp16_scaling import Rescaling, convolution_of
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.vgg import CONVOLUTIONS, VGG19
 
-from .problems import PRESET_CASES, SHALLOW, evaluate, random_images, relative_error
+from .problems import PRESET_CASES, SHALLOW, evaluate, images_for, random_images, relative_error
 
 RESCALED = replace(PRECISIONS["fp32"], rescaled=True)
 
@@ -53,7 +53,7 @@ EVERYWHERE = replace(
 @pytest.mark.parametrize("preset", [*PRESET_CASES, pytest.param(EVERYWHERE, id="everywhere")])
 def test_rescaling_changes_no_bit(weights, monkeypatch, preset, engine, pooling):
     preset = replace(preset, pooling=pooling)
-    network, images = biased(weights), random_images(weights)
+    network, images = biased(weights), images_for(weights, preset)
     terms, gradient = evaluate(engine, network, preset, "fp32", images)
     tapped = {convolution_of(layer) for layer in preset.taps}
     rescaling = exponents(len(preset.source), tapped)

@@ -17,6 +17,7 @@ from .problems import (
     STYLE_WEIGHTS,
     build,
     evaluate,
+    images_for,
     random_images,
     relative_error,
 )
@@ -30,7 +31,7 @@ def test_gradient_agrees_with_finite_differences(weights64, preset):
     difference quotient straddles, and smaller steps drown in rounding.
     """
     preset = replace(preset, pooling="average")
-    engine, image = build(Reference, weights64, preset, "fp64", random_images(weights64))
+    engine, image = build(Reference, weights64, preset, "fp64", images_for(weights64, preset))
     _, gradient = engine.loss_and_grad(image)
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
@@ -76,7 +77,7 @@ def style_targets(weights, preset, styles):
 
 @pytest.mark.parametrize("preset", PRESET_CASES)
 def test_every_term_is_its_formula_on_torchvisions_network(weights64, preset):
-    content, *styles, image = images = random_images(weights64)
+    content, *styles, image = images = images_for(weights64, preset)
     F = torchvisions_features(weights64, preset.pooling, image)
     P = torchvisions_features(weights64, preset.pooling, content)
     A = style_targets(weights64, preset, styles)
@@ -130,15 +131,15 @@ def test_the_image_is_left_alone_and_the_gradient_is_detached(weights):
 
 @pytest.mark.parametrize("preset", PRESET_CASES)
 def test_fp32_stays_near_the_fp64_oracle(weights, weights64, preset):
-    _, gradient = evaluate(Reference, weights, preset, "fp32", random_images(weights))
-    _, oracle = evaluate(Reference, weights64, preset, "fp64", random_images(weights64))
+    _, gradient = evaluate(Reference, weights, preset, "fp32", images_for(weights, preset))
+    _, oracle = evaluate(Reference, weights64, preset, "fp64", images_for(weights64, preset))
     # whole networks: 5e-7 to 4e-6 measured, fp32's 6e-8 through 13 layers and back
     assert relative_error(gradient, oracle) < 1e-5
 
 
 def test_total_variation_alone_is_enough(weights64):
     preset = replace(PRESETS["neural-style-pt"], content_layers={}, style_layers={}, tv_weight=2.0)
-    images = random_images(weights64)
+    images = images_for(weights64, preset)
     terms, gradient = evaluate(Reference, weights64, preset, "fp64", images)
     assert terms.names == ("tv",)
     # d|a - b| is the sign of a - b at a and its opposite at b
