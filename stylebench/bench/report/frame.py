@@ -61,9 +61,13 @@ _ADDED: Mapping[str, Callable[[str, Stored, Case], Any]] = {
 
 
 def renamed(stored: Sequence[Stored]) -> list[Stored]:
-    """The records with today's names: the engine ``eager`` was once called ``plain``."""
+    """The records with today's names: of the engine ``eager``, once ``plain``, and of parts."""
 
     def rename(case: Case) -> Case:
+        parts = case.parts and {
+            part.replace("optimiser", "optimizer"): seconds for part, seconds in case.parts.items()
+        }
+        case = replace(case, parts=parts)
         if case.parameters.get("engine") != "plain":
             return case
         parameters = {**case.parameters, "engine": "eager"}

@@ -145,7 +145,7 @@ def parts_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def parts_of_iteration(rows: pd.DataFrame) -> Chart | None:
-    """Where an iteration's time goes at the usual size, parts stacked; ``rows`` of ``parts_of``."""
+    """Parts of an iteration's time at the usual size, stacked; ``rows`` from ``parts_of``."""
     cases = usual_size(rows.drop_duplicates("anchor")).head(_MOST_BARS)
     named = dict(zip(cases["anchor"], labels(cases), strict=True))
     points = rows[rows["anchor"].isin(named)]

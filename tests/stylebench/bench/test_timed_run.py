@@ -1,4 +1,4 @@
-"""What is timed is what runs: a full history, and the very iteration that was proven."""
+"""A timed run is a user's run: a full history, and the very iteration that was proven."""
 
 import pytest
 import torch

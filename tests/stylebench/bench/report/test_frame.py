@@ -219,6 +219,14 @@ def test_the_engine_once_called_plain_is_shown_as_eager():
     assert renamed(store(record("kernels", CPU, [kernel])))[0].record.cases == [kernel]
 
 
+def test_parts_of_old_records_have_the_names_of_new_ones():
+    """Else one part would have two colors."""
+    timed = case("a", 9, engine="fused")
+    parted = replace(timed, parts={"convolutions": 0.05, "optimiser": 0.04})
+    (shown,) = renamed(store(record("iteration", CPU, [parted])))[0].record.cases
+    assert shown.parts == {"convolutions": 0.05, "optimizer": 0.04}
+
+
 @pytest.mark.parametrize(
     ("given", "text", "tone"),
     [

@@ -36,7 +36,7 @@ FOLD = """(open) => {
 
 @pytest.fixture(scope="module")
 def wordy(tmp_path_factory):
-    """The page of one machine's iterations whose labels have to name optimiser and history."""
+    """The page of one machine's iterations whose labels have to name optimizer and history."""
     choices = ({"history": 20}, {"history": 100}, {"optimizer": "adam"})
     cases = [
         dataclasses.replace(
@@ -104,7 +104,7 @@ def test_screenshots_show_something_and_nothing_wider_than_the_screen(
         assert image.width == size["width"]
         assert image.height > 5 * size["height"]
         assert image.getpixel((0, 0))[:3] == PAPER[scheme]
-        # Something is on it from top to bottom: no screen of it is all of one colour.
+        # Something is on it from top to bottom: no screen of it is all of one color.
         for top in range(0, image.height - size["height"], size["height"]):
             screen = image.crop((0, top, image.width, top + size["height"])).convert("L")
             low, high = screen.getextrema()
