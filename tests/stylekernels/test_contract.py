@@ -60,6 +60,13 @@ FUNCTIONS = {
         lambda x: sk.tv_loss(x, WEIGHT, "l2"), lambda x: tv.tv_loss(x, WEIGHT, "l2")
     ),
 }
+
+
+def channels(name: str, many: int) -> int:
+    """Channels of an operand: total variation is of an image, a program a row of a channel."""
+    return 4 if name.startswith("tv") else many
+
+
 functions = pytest.mark.parametrize("name", FUNCTIONS)
 
 
@@ -74,7 +81,7 @@ def result_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tupl
 
 @functions
 def test_results_and_gradients_are_right_in_every_layout(name, layout, activation, no_worse_than):
-    x = activation((2, 24, 7, 9), torch.float32, layout)
+    x = activation((2, channels(name, 24), 7, 9), torch.float32, layout)
     function = FUNCTIONS[name]
     values = result_and_gradient(function.run, x)
     plains = result_and_gradient(function.naive, x)
@@ -88,7 +95,7 @@ def test_results_and_gradients_are_right_in_every_layout(name, layout, activatio
 @functions
 def test_the_same_bits_come_out_every_time(name, activation):
     for dtype in (torch.float32, torch.float16):
-        x = activation((1, 70, 17, 9), dtype)
+        x = activation((1, channels(name, 70), 9, 7), dtype)
         first, again = (result_and_gradient(FUNCTIONS[name].run, x) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
@@ -99,7 +106,7 @@ def test_the_same_bits_come_out_every_time(name, activation):
 def test_what_is_not_finite_passes_as_in_plain_torch(name, value, activation):
     windows = ((0, 0), (0, 1), (1, 0), (1, 1)) if "pool" in name else ((2, 2),)
     for position in windows:
-        x = activation((1, 20, 6, 4))
+        x = activation((1, channels(name, 20), 6, 4))
         x[0, 3, position[0], position[1]] = value
         function = FUNCTIONS[name]
         ours, plain = (result_and_gradient(run, x) for run in (function.run, function.naive))

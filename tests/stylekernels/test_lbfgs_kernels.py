@@ -187,6 +187,7 @@ def test_rows_beyond_2_31_elements_are_found(
     assert float((image - step).norm() / step.norm()) < 2.0**-7
 
 
+@pytest.mark.slow
 @COMPILES
 @ARCHITECTURES
 @pytest.mark.parametrize("history_dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
@@ -213,6 +214,7 @@ def test_aot_the_passes_over_the_history_load_wide_and_spill_nothing(
     assert found.wide_loads > 0
 
 
+@pytest.mark.slow
 @COMPILES
 @ARCHITECTURES
 @pytest.mark.parametrize("slots", [2, 21, 51, 101])
