@@ -1,11 +1,13 @@
 """The paper's normalized network: mean activation 1, function unchanged; both in fp64."""
 
+import pytest
 import torch
 
 from stylebench.model.normalize import mean_activations, normalized
 from stylebench.model.vgg import LAYERS, VGG19, Weights
 
-UNTIL = "relu3_1"  # the paper's relu5_1 follows by the same steps
+UNTIL = "relu3_1"
+DEPTHS = [UNTIL, pytest.param("relu5_1", marks=pytest.mark.slow)]  # the paper's is the second
 
 
 def pictures():
@@ -16,20 +18,22 @@ def pictures():
     ]
 
 
-def test_every_filters_mean_activation_is_one(weights64):
+@pytest.mark.parametrize("until", DEPTHS)
+def test_every_filters_mean_activation_is_one(weights64, until):
     images = pictures()
     for pooling in ("average", "max"):
-        after = VGG19(normalized(weights64, images, UNTIL, pooling), UNTIL, pooling)
+        after = VGG19(normalized(weights64, images, until, pooling), until, pooling)
         for name, mean in mean_activations(after, images).items():
             alive = mean > 0
             assert alive.sum() > len(mean) // 2, name
             torch.testing.assert_close(mean[alive], torch.ones_like(mean[alive]))
 
 
-def test_function_is_unchanged_up_to_each_filters_scale(weights64):
+@pytest.mark.parametrize("until", DEPTHS)
+def test_function_is_unchanged_up_to_each_filters_scale(weights64, until):
     images = pictures()
-    before = VGG19(weights64, UNTIL)
-    after = VGG19(normalized(weights64, images, UNTIL), UNTIL)
+    before = VGG19(weights64, until)
+    after = VGG19(normalized(weights64, images, until), until)
     other = 30 * torch.randn(1, 3, 32, 32, dtype=torch.float64, generator=torch.manual_seed(9))
     means = mean_activations(before, images)
     taps = [name for name in LAYERS if name.startswith("relu") and name in before.layers]
