@@ -56,14 +56,14 @@ def time_in_situ(
     candidates = {
         name: _launches([work] * _IN_GRAPH, device) for name, work in {**works, "": write}.items()
     }
-    found = measure_interleaved(candidates, device, plan)
-    writing = found.pop("")
-    rest = {name: beyond(writing, both) for name, both in found.items()}
-    return {name: each for name, each in rest.items() if each is not None}
+    timings = measure_interleaved(candidates, device, plan)
+    writing = timings.pop("")
+    rest = {name: beyond(writing, both) for name, both in timings.items()}
+    return {name: alone for name, alone in rest.items() if alone is not None}
 
 
 def beyond(less: Timing, more: Timing) -> Timing | None:
-    """What ``more`` takes beyond ``less``, by samples taken in turn; None where that is nothing."""
+    """The time of ``more`` beyond ``less``, by samples taken in turn; None where there is none."""
     samples = [b - a for a, b in zip(less.samples, more.samples, strict=True)]
     disturbed = {*less.disturbed, *more.disturbed}
     if median(deciding(samples, list(disturbed))) <= 0:
