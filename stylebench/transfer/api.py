@@ -116,7 +116,8 @@ def style_transfer(
             one of torch's own, which are not kept.
     """
     settings = settings or Settings()
-    phases = make_schedule(settings, polish_iterations(settings))
+    polish = polish_iterations(settings)
+    phases = make_schedule(settings, polish)
     checkpoint = Checkpoint.load(Path(resume)) if resume else None
     inputs = load_inputs(content, style, settings)
     observers = Observers(callback, on_start, sync_every, keep)
@@ -138,15 +139,13 @@ def style_transfer(
         if keep:
             state.checkpointable()  # now, not at the first checkpoint
         _log.info(problem.description)
-        if on_start is not None:
-            on_start(problem)
         result = run_phase(problem, state, observers, before=result)
         del problem  # and so its engine, whose memory the next one's can take
     if result is None:
         raise CheckpointError("the checkpoint is in a phase that this run does not have")
     whole = {
         "precision": resolve_precision(settings),
-        "polish": polish_iterations(settings),
+        "polish": polish,
         "schedule": settings.schedule(),
     }
     return replace(result, parameters={**result.parameters, **whole})

@@ -33,14 +33,16 @@ class Inputs:
     init: Picture | None
     weights: Weights | None
 
-    def take_weights(self) -> Weights:
-        """Hand over the weights: no later problem can be built of these inputs.
+    def weights_for(self, *, last: bool) -> Weights:
+        """The weights, which the ``last`` problem takes: no later one can be built.
 
         Engines convert weights layer by layer, and held here every layer would be there twice.
         """
-        weights, self.weights = self.weights, None
+        weights = self.weights
         if weights is None:
             raise RuntimeError("the weights were taken by the last phase of a run")
+        if last:
+            self.weights = None
         return weights
 
 

@@ -76,9 +76,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
     style_weights = settings.normalized_style_weights(len(inputs.styles))
     sizes = fit_pictures(inputs, settings, preset.size)
 
-    weights = inputs.take_weights() if last else inputs.weights
-    if weights is None:
-        raise RuntimeError("the weights were taken by the last phase of a run")
+    weights = inputs.weights_for(last=last)
     # The image and the optimizer are never narrower than fp32, whatever the engine computes in.
     preprocess = _Preprocess(weights.preprocessing, device, precision.wide)
     content, styles = preprocess.pictures(inputs, sizes)

@@ -24,7 +24,7 @@ def run_phase(
     Args:
         problem: that of the phase.
         state: goes on by the phase's iterations.
-        observers: are told of every iteration.
+        observers: are told of the start and of every iteration.
         before: the result of the phase before, for a run that ends without a good image here.
 
     Raises:
@@ -39,6 +39,8 @@ def run_phase(
         if observers.callback:
             observers.callback(_step(problem, state, row))
 
+    if observers.on_start:
+        observers.on_start(problem)
     optimizer, last = state.optimizer, state.phase_ends
     try:
         optimize(problem.engine, state.image, optimizer, last, state.trace, on_row, observers.stops)

@@ -1,7 +1,6 @@
 """Records made by hand, and suites run on the network's first two blocks at 32 px."""
 
 import gc
-from functools import cache
 
 import pytest
 
@@ -20,7 +19,6 @@ from stylebench.bench.suites import suite
 from stylebench.bench.suites.base import Bench, Job, Options
 from stylebench.bench.suites.runner import run_suite
 from stylebench.bench.workloads import roofline
-from stylebench.model import weights
 
 BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shortest=1e-6)
 PASSED = Parity("a test", [RecordedCheck("nothing", 0.0, 1.0, passed=True)])
@@ -81,10 +79,9 @@ def cheap_garbage_collection():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def weights_drawn_once():
-    """Suites load weights by name for each case; drawing them takes longer than these cases."""
+def small_copies():
+    """Measure the roof of copies on a megabyte."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "random_weights", cache(weights.random_weights))
         patch.setattr(roofline, "_QUICK_COPY_BYTES", 2**20)
         yield
 
