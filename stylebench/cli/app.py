@@ -79,7 +79,7 @@ def stylize(
     scales: Annotated[
         str | None, option("Smaller sizes to begin with: 128,256 or 128=300,256=100.")
     ] = None,
-    optimizer: options.Optimizer = "lbfgs",
+    optimizer: options.Optimizer = "auto",
     history: options.History = 20,
     history_dtype: Annotated[
         str | None, option("fp32, or bf16 for half the memory.", show_default="fp32")
@@ -175,7 +175,7 @@ def compare(
     iterations: Annotated[
         int | None, option("Evaluations.", "--iterations", "-n", show_default="100")
     ] = None,
-    optimizer: options.Optimizer = "lbfgs",
+    optimizer: options.Optimizer = "auto",
     history: options.History = 20,
     init: options.Init = None,
     seed: options.Seed = 0,

@@ -24,7 +24,7 @@ Pooling = Annotated[str | None, option("average or max.", by_preset=True)]
 Weights = Annotated[
     str, option("auto, imagenet, gatys, random[:SEED] or a .pth or .safetensors file.")
 ]
-Optimizer = Annotated[str, option("lbfgs or adam.")]
+Optimizer = Annotated[str, option("auto, lbfgs, torch-lbfgs or adam.")]
 History = Annotated[int, option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")]
 Init = Annotated[str | None, option("content, noise, style or an image file.", by_preset=True)]
 Seed = Annotated[int, option("Of the noise.")]

@@ -66,6 +66,11 @@ class Preprocessing:
     mean: tuple[float, float, float]
     scale: tuple[float, float, float]
 
+    @property
+    def range(self) -> float:
+        """Black to white in units of the network's input, mean over the channels."""
+        return sum(self.scale) / len(self.scale)
+
     def apply(self, rgb: Tensor) -> Tensor:
         """RGB in [0, 1] [B, 3, H, W] -> the network's input [B, 3, H, W], same dtype."""
         mean, scale = self._columns(rgb)

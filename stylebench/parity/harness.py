@@ -101,7 +101,9 @@ def baseline(inputs: Inputs, settings: Settings) -> Baseline:
         ValueError: a setting or image that cannot be, or too few pixels to compare pictures by.
         NonFinite: the reference itself came to NaN.
     """
-    single = replace(settings, engine="reference", precision="fp32")
+    # Both sides take the same optimizer: a run's distance is then the engine's alone.
+    optimizer = "lbfgs" if settings.optimizer == "auto" else settings.optimizer
+    single = replace(settings, engine="reference", precision="fp32", optimizer=optimizer)
     problem = build_problem(inputs, single)
     _check_size(problem.image)
     total = problem.preset.iterations

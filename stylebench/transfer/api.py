@@ -48,7 +48,7 @@ def stylize(
     precision: str = "auto",
     polish: int | None = None,
     scales: Scales | None = None,
-    optimizer: str = "lbfgs",
+    optimizer: str = "auto",
     history: int = 20,
     history_dtype: str | None = None,
     learning_rate: float | None = None,

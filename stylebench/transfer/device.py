@@ -1,4 +1,4 @@
-"""The device, engine and precision that ``auto`` comes to."""
+"""The device, engine, precision and optimizer that ``auto`` comes to."""
 
 from __future__ import annotations
 
@@ -62,6 +62,23 @@ def choose_precision(settings: Settings, engine: str, device: torch.device) -> s
             f"{str(device)!r}: expected fp32 here, or bf16 for speed"
         )
     return wanted
+
+
+def choose_optimizer(settings: Settings, engine: str) -> str:
+    """The optimizer asked for; ``auto`` is torch's own where it is the yardstick or needed.
+
+    Raises:
+        ValueError: tolerances are asked for, which another optimizer does not test.
+    """
+    tests = max(settings.tolerance_grad, settings.tolerance_change) >= 0  # takes the host
+    if settings.optimizer == "auto":
+        return "torch-lbfgs" if engine == "reference" or tests else "lbfgs"
+    if settings.optimizer == "lbfgs" and tests:
+        raise ValueError(
+            "optimizer 'lbfgs' does not test for convergence: drop the tolerances, or choose "
+            "torch-lbfgs"
+        )
+    return settings.optimizer
 
 
 def multiplies_fp16(device: torch.device) -> bool:

@@ -13,35 +13,41 @@ from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import HISTORY_DTYPES, Settings
 
 _ADAM_RATE = 0.02  # of the image's range, as crowsonkb/style-transfer-pytorch
+_GREY_LEVELS = 255  # from black to white
 
 
 def make_optimizer(
     settings: Settings, problem: Problem, image: Tensor
 ) -> Optimizer | DeviceOptimizer:
-    """Torch's own optimizer for the reference, else one that never leaves the device.
+    """The optimizer that ``problem`` has chosen.
 
     Args:
-        settings: name the optimizer and its options.
-        problem: its engine and precision decide.
+        settings: its options.
+        problem: its choice of optimizer, engine and precision decide.
         image: preprocessed [1, 3, H, W], that the optimizer is bound to.
 
     Raises:
-        ValueError: torch's own L-BFGS is needed, and a history dtype that it does not have asked.
+        ValueError: torch's own L-BFGS, and a history dtype that it does not have.
     """
-    reference = problem.engine.name == "reference"
-    if settings.optimizer == "adam":
-        scale = sum(problem.preprocessing.scale) / len(problem.preprocessing.scale)
-        rate = (settings.learning_rate or _ADAM_RATE) * scale
-        return TorchAdam(image, rate) if reference else Adam(image, rate)
+    chosen, black_to_white = problem.parameters["optimizer"], problem.preprocessing.range
+    if chosen == "adam":
+        rate = (settings.learning_rate or _ADAM_RATE) * black_to_white
+        return TorchAdam(image, rate) if problem.engine.name == "reference" else Adam(image, rate)
     rate = settings.learning_rate or 1.0
-    tolerances = settings.tolerance_grad, settings.tolerance_change
-    if reference or max(tolerances) >= 0:  # testing for convergence takes the host
+    if chosen == "torch-lbfgs":
         if settings.history_dtype == "bf16":
             raise ValueError(
                 "torch's own L-BFGS, which the reference engine and tolerances take, has no bf16 "
-                "history; drop history_dtype, or choose engine fused and no tolerances"
+                "history; drop history_dtype, or choose optimizer lbfgs and no tolerances"
             )
-        return TorchLBFGS(image, settings.history, rate, *tolerances)
-    dtype = HISTORY_DTYPES.get(settings.history_dtype or "")
-    noisy = PRECISIONS[problem.parameters["precision"]].noisy
-    return LBFGS(image, settings.history, rate, dtype, noisy=noisy)
+        return TorchLBFGS(
+            image, settings.history, rate, settings.tolerance_grad, settings.tolerance_change
+        )
+    return LBFGS(
+        image,
+        settings.history,
+        rate,
+        HISTORY_DTYPES.get(settings.history_dtype or ""),
+        level=black_to_white / _GREY_LEVELS,
+        noisy=PRECISIONS[problem.parameters["precision"]].noisy,
+    )

@@ -15,7 +15,12 @@ from stylebench.model.normalize import normalized
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset
 from stylebench.model.vgg import VGG19, Preprocessing
-from stylebench.transfer.device import choose_device, choose_engine, choose_precision
+from stylebench.transfer.device import (
+    choose_device,
+    choose_engine,
+    choose_optimizer,
+    choose_precision,
+)
 from stylebench.transfer.inputs import Inputs, Sizes, fit_pictures
 from stylebench.transfer.settings import Settings
 
@@ -95,6 +100,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "weights": weights_name,
         "engine": engine_name,
         "precision": precision.name,
+        "optimizer": choose_optimizer(settings, engine_name),
         "device": str(device),
     }
     alpha = inputs.content.alpha

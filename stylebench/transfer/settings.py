@@ -14,7 +14,7 @@ from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset, layer_weights, preset
 from stylebench.model.vgg import Pooling, Weights
 
-OPTIMIZERS = ("lbfgs", "adam")
+OPTIMIZERS = ("auto", "lbfgs", "torch-lbfgs", "adam")
 HISTORY_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 INITS = ("content", "noise", "style")
 
@@ -50,7 +50,9 @@ class Settings:
             needs to end within 0.5 % of the reference's loss, and none in the other precisions.
         scales: sizes to begin with, smaller than ``size`` and growing, each with ``iterations`` of
             its own; or size -> iterations.
-        optimizer: ``lbfgs`` or ``adam``.
+        optimizer: ``lbfgs``, with a safe start and without waiting for the device; ``torch-lbfgs``,
+            ``torch.optim.LBFGS`` as the published implementations use it; ``adam``; or ``auto``:
+            ``torch-lbfgs`` for the reference engine and for tolerances, else ``lbfgs``.
         history: pairs that L-BFGS keeps, each 24 bytes a pixel.
         history_dtype: ``fp32``, or ``bf16`` for half of that: the images that fit become larger,
             runs on a CPU slower; None keeps the image's own.
@@ -80,7 +82,7 @@ class Settings:
     precision: str = "auto"
     polish: int | None = None
     scales: Scales | None = None
-    optimizer: str = "lbfgs"
+    optimizer: str = "auto"
     history: int = 20
     history_dtype: str | None = None
     learning_rate: float | None = None

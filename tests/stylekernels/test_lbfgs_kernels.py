@@ -37,6 +37,21 @@ CASES = {
     "a gradient with nan": {"n": 1025, "history": 3, "splits": 1, "bad": 4},
     "a loss with nan": {"n": 1025, "history": 3, "splits": 1, "bad": -4},
     "skipped pairs": {"n": 1025, "history": 3, "splits": 1, "concave": 3},
+    "a safe start": {"n": 2049, "history": 3, "splits": 2, "level": 1e-3},
+    "a safe start without a first pair": {
+        "n": 1025,
+        "history": 3,
+        "splits": 1,
+        "concave": 1,
+        "level": 1e-3,
+    },
+    "a safe start that leaps": {
+        "n": 1025,
+        "history": 3,
+        "splits": 1,
+        "leap": 4,
+        "level": 1e-3,
+    },
 }
 
 
@@ -63,6 +78,8 @@ def differences(
     history_dtype: str = "float32",
     bad: int = 0,
     concave: int = -1,
+    leap: int = 0,
+    level: float | None = None,
 ) -> dict[str, float]:
     """Largest relative difference of each kernel's outputs from plain torch's.
 
@@ -72,7 +89,7 @@ def differences(
     generator = torch.Generator().manual_seed(n)
     scale = torch.logspace(0, -2, n, device=device)
     x = torch.randn(n, generator=generator).to(device)
-    state = lbfgs_state(x, history, 1.0, getattr(torch, history_dtype))
+    state = lbfgs_state(x, history, 1.0, getattr(torch, history_dtype), level)
     largest: dict[str, float] = {}
 
     def compare(name: str, kernel: Tensor, plain: Tensor) -> None:
@@ -89,6 +106,8 @@ def differences(
             grad[n // 2] = float("nan")
         if i and i == -bad:
             loss = loss * float("nan")
+        if i and i == leap:
+            loss = loss * 1e3
         plain = LBFGSState(**{name: t.clone() for name, t in vars(state).items()})
         plain_x = x.clone()
         shape = (splits, *plain.partials.shape[1:])
@@ -115,13 +134,27 @@ def differences(
         if not rolled_back:
             compare("coefficients", state.coefficients, plain.coefficients)
         compare("gram", state.gram, plain.gram)
-        compare("scalars", state.scalars[[0, 2, 3]], plain.scalars[[0, 2, 3]])
+        compare("scalars", state.scalars[[0, 2, 3, 4]], plain.scalars[[0, 2, 3, 4]])
         plain.coefficients.copy_(state.coefficients)
         lbfgs.lbfgs_apply(
-            grad, state.coefficients, state.ring, x, state.best, state.previous, state.history
+            grad,
+            state.coefficients,
+            state.ring,
+            state.scalars,
+            x,
+            state.best,
+            state.previous,
+            state.history,
         )
         cpu.apply(
-            grad, plain.coefficients, plain.ring, plain_x, plain.best, plain.previous, plain.history
+            grad,
+            plain.coefficients,
+            plain.ring,
+            plain.scalars,
+            plain_x,
+            plain.best,
+            plain.previous,
+            plain.history,
         )
         compare("image", x, plain_x)
         compare("best", state.best, plain.best)
@@ -137,10 +170,10 @@ def differences(
 def test_the_kernels_agree_with_plain_torch(kernels: torch.device, case: str) -> None:
     settings: dict[str, Any] = CASES[case]
     found = differences(kernels, **settings)
-    assert found.pop("rollbacks") == bool(settings.get("bad"))
+    assert found.pop("rollbacks") == bool(settings.get("bad") or settings.get("leap"))
     iterations = settings.get("iterations", 7)
-    if "bad" in settings:
-        expected = iterations - 2 - abs(settings["bad"])
+    if stop := abs(settings.get("bad", 0)) or settings.get("leap", 0):
+        expected = iterations - 2 - stop
     elif "concave" in settings:
         expected = iterations - 3  # a pair is lost on entering the concave step and on leaving it
     else:
@@ -174,10 +207,11 @@ def test_rows_beyond_2_31_elements_are_found(
     grad = torch.randn(n, generator=generator).to(kernels)
     previous, image, best = (torch.zeros(k, n, device=kernels) for k in (2, 1, 1))
     ring = torch.tensor([0, 1, 3, 0, 0], device=kernels)
-    partials = torch.full((1, 5, 2), float("nan"), dtype=torch.float64, device=kernels)
+    partials = torch.full((1, 6, 2), float("nan"), dtype=torch.float64, device=kernels)
     weights = torch.tensor([0.0, 0.0, 2.0, 3.0, 0.0], dtype=torch.float64, device=kernels)
     (dots,) = dots_launches(grad, previous, history, ring, partials)
-    (apply,) = apply_launches(grad, weights, ring, image, best, previous, history)
+    scalars = torch.full((6,), float("inf"), dtype=torch.float64, device=kernels)
+    (apply,) = apply_launches(grad, weights, ring, scalars, image, best, previous, history)
     # Of rows this long the first columns only.
     replace(dots, arguments=dots.arguments | {"split": n}).run()
     rows = history[1, :, :n].double()
@@ -206,7 +240,14 @@ def test_aot_the_passes_over_the_history_load_wide_and_spill_nothing(
         launches = dots_launches(x, state.previous, state.history, state.ring, state.partials)
     else:
         launches = apply_launches(
-            x, state.coefficients, state.ring, x, state.best, state.previous, state.history
+            x,
+            state.coefficients,
+            state.ring,
+            state.scalars,
+            x,
+            state.best,
+            state.previous,
+            state.history,
         )
     (found,) = (compile_launch(launch, gpu, name) for launch in launches)
     assert found.fault == ""

@@ -28,7 +28,14 @@ def advance(state: LBFGSState, x: Tensor, grad: Tensor, loss: Tensor) -> None:
         state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
     )
     lbfgs.lbfgs_apply(
-        grad, state.coefficients, state.ring, x, state.best, state.previous, state.history
+        grad,
+        state.coefficients,
+        state.ring,
+        state.scalars,
+        x,
+        state.best,
+        state.previous,
+        state.history,
     )
 
 
@@ -76,7 +83,9 @@ def test_the_inner_products_are_those_of_the_stored_vectors(
     assert bool(((found[:used] - naive.inner_products(rows, vectors)).abs() <= bound).all())
     assert found.isfinite().all()
     expected = torch.stack((grad.double().square().sum(), grad.double().abs().sum()))
-    torch.testing.assert_close(found[-1], expected, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(found[-2], expected, rtol=1e-6, atol=0.0)
+    s = state.history[head, 0].double()
+    torch.testing.assert_close(found[-1, 0], s.square().sum(), rtol=1e-6, atol=0.0)
 
 
 @DTYPES
@@ -132,7 +141,16 @@ def test_opcheck_passes(iterations: int, dtype: torch.dtype, history_dtype: torc
     )
     torch.library.opcheck(
         torch.ops.stylekernels.lbfgs_apply.default,
-        (grad, state.coefficients, state.ring, x, state.best, state.previous, state.history),
+        (
+            grad,
+            state.coefficients,
+            state.ring,
+            state.scalars,
+            x,
+            state.best,
+            state.previous,
+            state.history,
+        ),
     )
 
 

@@ -130,7 +130,14 @@ def optimizer(case: Case) -> list[Launch]:
                 state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
             ),
             *triton_passes.apply_launches(
-                x, state.coefficients, state.ring, x, state.best, state.previous, state.history
+                x,
+                state.coefficients,
+                state.ring,
+                state.scalars,
+                x,
+                state.best,
+                state.previous,
+                state.history,
             ),
         ]
     return launches

@@ -11,17 +11,22 @@ from stylekernels.ops.lbfgs.state import (
     ACTION,
     AGE,
     BEST_LOSS,
+    COSINE,
     COUNT,
     CURVATURE,
+    FIRST,
     FULL_LR,
     GAMMA,
     HEAD,
+    LARGEST,
+    LEAP,
     LR,
     REGAIN,
     ROLL_BACK,
     ROLLBACKS,
     STEP,
     STEP_AND_SAVE,
+    TINY,
 )
 
 _SHORT = 256  # numbers in a sum that is left to BLAS, which without AVX-512 adds one by one
@@ -72,8 +77,10 @@ def dots(grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials
             a = previous[:, start : start + columns].unflatten(1, (-1, _SHORT)).transpose(0, 1)
             b = part.unflatten(1, (-1, _SHORT)).permute(1, 2, 0)
             products += torch.bmm(a, b).sum(0, dtype=products.dtype)
-    partials[0, -1, 0] = torch.dot(grad, grad)
-    partials[0, -1, 1] = grad.abs().sum()
+    s = history[:, 0].index_select(0, ring[HEAD : HEAD + 1])[0].to(previous.dtype)
+    partials[0, -2, 0] = torch.dot(grad, grad)
+    partials[0, -2, 1] = grad.abs().sum()
+    partials[0, -1, 0] = s.square().sum(dtype=partials.dtype)
 
 
 def recursion(
@@ -87,20 +94,24 @@ def recursion(
     """Keep or reject the new pair, update the Gram and the ring, and solve for the coefficients.
 
     `loss` [] is the loss whose gradient the partials are from. A loss or gradient that is not
-    finite (for the kernel: nor its sum of squares) empties the history, halves the learning rate
-    and asks `lbfgs_apply` for a rollback.
+    finite (for the kernel: nor its sum of squares), with a safe start also a leap of the loss,
+    empties the history, halves the learning rate and asks `lbfgs_apply` for a rollback.
     """
     head, age = ring[HEAD], ring[AGE]
+    safe = scalars[FIRST] > 0.0
     slots = gram.shape[1]
     products = partials.sum(0)
-    sg, sy, yg, yy = products[:-1].view(slots, 4).unbind(1)
-    gg, g_norm1 = products[-1].unbind()
+    sg, sy, yg, yy = products[:-2].view(slots, 4).unbind(1)
+    gg, g_norm1, ss, _ = products[-2:].flatten().unbind()
 
     loss = loss.to(scalars.dtype).reshape(())
     ys = sy.gather(0, head[None]).squeeze(0)
+    y_norm2 = yy.gather(0, head[None]).squeeze(0)
     finite = torch.isfinite(gg) & torch.isfinite(ys) & torch.isfinite(loss)
-    improved = finite & (loss <= scalars[BEST_LOSS])
-    kept = finite & (age > 0) & (ys > CURVATURE)
+    good = finite & ~(safe & (loss > LEAP * scalars[BEST_LOSS].abs()))
+    improved = good & (loss <= scalars[BEST_LOSS])
+    least = torch.where(safe, COSINE * (ss * y_norm2).sqrt(), CURVATURE)
+    kept = good & (age > 0) & (ys > least)
     next_head = torch.where(kept, (head + 1) % slots, head)
 
     slot = torch.arange(slots, device=ring.device)
@@ -111,17 +122,22 @@ def recursion(
     inverse, y_gram = gram.unbind(0)
     column = torch.where(new, 1.0, -(inverse @ sy)) / ys
     appended = torch.where(kept & new[None, :], column[:, None], inverse)
-    inverse = torch.where(gone | ~finite, 0.0, appended)
+    inverse = torch.where(gone | ~good, 0.0, appended)
     crossed = torch.where(new[None, :], yy[:, None], torch.where(new[:, None], yy, y_gram))
     y_gram = torch.where(kept, crossed, y_gram)
-    y_gram = torch.where(gone | ~finite, 0.0, y_gram)
+    y_gram = torch.where(gone | ~good, 0.0, y_gram)
     gram[0], gram[1] = inverse, y_gram
 
-    gamma = torch.where(kept, ys / yy.gather(0, head[None]).squeeze(0), scalars[GAMMA])
-    gamma = torch.where(finite, gamma, 1.0)
-    rollbacks = ring[ROLLBACKS] + (~finite).to(ring.dtype)
-    lr = torch.where(finite, scalars[LR], 0.5 * scalars[LR])
-    t = torch.where(age > 0, lr, lr * torch.clamp(1.0 / g_norm1, max=1.0))
+    gamma = torch.where(kept, ys / y_norm2, scalars[GAMMA])
+    gamma = torch.where(good, gamma, 1.0)
+    rollbacks = ring[ROLLBACKS] + (~good).to(ring.dtype)
+    lr = torch.where(good, scalars[LR], 0.5 * scalars[LR])
+    count = torch.clamp(ring[COUNT] + kept.to(ring.dtype), max=slots - 1)
+    # Torch steps by -g where the first pair is refused: by 1 too much, or far too little.
+    first = torch.where(
+        safe, scalars[FIRST] / g_norm1.clamp_min(TINY), torch.clamp(1.0 / g_norm1, max=1.0)
+    )
+    t = torch.where((age == 0) | (safe & (count == 0)), lr * first, lr)
 
     diagonal = inverse.diagonal()
     d = torch.where(diagonal > 0.0, 1.0 / diagonal, 0.0)
@@ -130,19 +146,18 @@ def recursion(
     coefficients[:-1] = (t * torch.stack((c, -gamma * alpha), 1)).flatten()
     coefficients[-1] = -t * gamma
 
-    scalars[LR] = torch.where(finite, torch.minimum(REGAIN * lr, scalars[FULL_LR]), lr)
+    scalars[LR] = torch.where(good, torch.minimum(REGAIN * lr, scalars[FULL_LR]), lr)
     scalars[GAMMA] = gamma
     scalars[BEST_LOSS] = torch.where(improved, loss, scalars[BEST_LOSS])
-    count = torch.clamp(ring[COUNT] + kept.to(ring.dtype), max=slots - 1)
     action = torch.where(improved, STEP_AND_SAVE, STEP)
     ring.copy_(
         torch.stack(
             (
-                torch.where(finite, next_head, 0),
-                torch.where(finite, count, 0),
-                torch.where(finite, age + 1, 0),
+                torch.where(good, next_head, 0),
+                torch.where(good, count, 0),
+                torch.where(good, age + 1, 0),
                 rollbacks,
-                torch.where(finite, action, ROLL_BACK),
+                torch.where(good, action, ROLL_BACK),
             )
         )
     )
@@ -152,6 +167,7 @@ def apply(
     grad: Tensor,
     coefficients: Tensor,
     ring: Tensor,
+    scalars: Tensor,
     image: Tensor,
     best: Tensor,
     previous: Tensor,
@@ -159,8 +175,8 @@ def apply(
 ) -> None:
     """Move image [n] by the step and file the step as s of the spare slot, or roll back to best.
 
-    One read of the history. The step is rounded to the history's dtype before it is taken, so the
-    stored s is what the image moved by, exactly.
+    One read of the history. The step is limited and rounded to the history's dtype before it is
+    taken, so the stored s is what the image moved by, exactly.
     """
     n = grad.numel()
     rows = _rows_in_use(history, ring)
@@ -173,7 +189,8 @@ def apply(
         for start in range(0, n, _CONVERT):
             part = rows[:, start : min(start + _CONVERT, n)].to(image.dtype)
             step[start : start + _CONVERT].addmv_(part.T, weights)
-    step.masked_fill_(undo, 0.0)
+    largest = scalars[LARGEST].to(image.dtype)
+    step.clamp_(-largest, largest).masked_fill_(undo, 0.0)
     stored = _storable(step, history)
     history[:, 0, :n].index_copy_(0, ring[HEAD : HEAD + 1], stored[None])
     torch.where(ring[ACTION] == STEP_AND_SAVE, image, best, out=best)

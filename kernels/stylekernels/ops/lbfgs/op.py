@@ -62,7 +62,8 @@ def lbfgs_recursion(
     """Keep or reject the new pair, and solve for the coefficients of the step.
 
     The second step of an iteration; `loss` [] is the loss that the gradient belongs to. In fp64
-    throughout. A loss or gradient that is not finite makes `lbfgs_apply` roll back.
+    throughout. A loss or gradient that is not finite makes `lbfgs_apply` roll back, with a safe
+    start a loss that leaps as well.
     """
     if not _kernels_take(gram.shape[1], ring):
         cpu.recursion(partials, loss, gram, ring, scalars, coefficients)
@@ -78,6 +79,7 @@ def lbfgs_apply(
     grad: Tensor,
     coefficients: Tensor,
     ring: Tensor,
+    scalars: Tensor,
     image: Tensor,
     best: Tensor,
     previous: Tensor,
@@ -88,12 +90,12 @@ def lbfgs_apply(
     The last step of an iteration.
     """
     if not _kernels_take(history.shape[0], grad, history):
-        cpu.apply(grad, coefficients, ring, image, best, previous, history)
+        cpu.apply(grad, coefficients, ring, scalars, image, best, previous, history)
         return
     from stylekernels.ops.lbfgs.triton_passes import apply_launches
     from stylekernels.runtime.launch import run_all
 
-    run_all(apply_launches(grad, coefficients, ring, image, best, previous, history))
+    run_all(apply_launches(grad, coefficients, ring, scalars, image, best, previous, history))
 
 
 for _operator in (lbfgs_dots, lbfgs_recursion, lbfgs_apply):

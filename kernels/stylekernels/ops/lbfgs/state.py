@@ -1,12 +1,25 @@
 """The buffers of L-BFGS on the device, and the places of values in them; see `op`."""
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
 
 CURVATURE = 1e-10
-"""A pair is kept only if y . s exceeds this (the constant of torch.optim.LBFGS)."""
+"""As in torch.optim.LBFGS a pair is kept only if y . s exceeds this."""
+
+COSINE = 1e-6
+"""A safe start keeps a pair only if y . s exceeds this share of |y| |s|, in whatever units."""
+
+LARGEST_LEVELS = 32.0
+"""A safe start's largest change of a value in one step, in grey levels."""
+
+LEAP = 10.0
+"""With a safe start, a loss of so many times the lowest is rolled back."""
+
+TINY = 1e-30
+"""The 1-norm of a gradient is taken for at least this: a gradient of zero makes no step."""
 
 REGAIN = 2.0**0.125
 """Factor by which each step regains the learning rate that a rollback has halved."""
@@ -17,7 +30,7 @@ HEAD, COUNT, AGE, ROLLBACKS, ACTION = range(5)
 STEP, STEP_AND_SAVE, ROLL_BACK = range(3)
 """Values of `ring[ACTION]`, instructions to `lbfgs_apply`."""
 
-GAMMA, BEST_LOSS, LR, FULL_LR = range(4)
+GAMMA, BEST_LOSS, LR, FULL_LR, FIRST, LARGEST = range(6)
 """Places in `LBFGSState.scalars`."""
 
 ROW = 1024
@@ -38,11 +51,13 @@ class LBFGSState:
         best: [n] dtype of the image; the image of the lowest finite loss.
         gram: [2, slots, slots] fp64; the inverse of R, then Y^T Y, by slot. Rows and columns of
             the inverse that belong to no kept pair are zero, which masks them everywhere.
-        partials: [splits, 2 slots + 1, 2] fp64; inner products of every row of the history with
-            the gradient and with y; in the last row g . g and the 1-norm of g. Summed over splits.
+        partials: [splits, 2 slots + 2, 2] fp64; inner products of every row of the history with
+            the gradient and with y; then g . g and the 1-norm of g; then s . s of the spare slot
+            and 0. Summed over splits.
         coefficients: [2 slots + 1] fp64; the step as a combination of the history's rows and g.
         ring: [5] int64; head, count, gradients seen since the start or rollback, rollbacks, action.
-        scalars: [4] fp64; gamma, lowest loss, learning rate now, learning rate asked for.
+        scalars: [6] fp64; gamma, lowest loss, learning rate now, learning rate asked for, the sum
+            of a first step's changes (0: torch's, see `lbfgs_state`), the largest change of a step.
     """
 
     history: Tensor
@@ -60,8 +75,17 @@ class LBFGSState:
         return sum(t.nbytes for t in vars(self).values())
 
 
-def lbfgs_state(image: Tensor, history: int, lr: float, history_dtype: torch.dtype) -> LBFGSState:
-    """Buffers for minimizing over `image` [n] with up to `history` pairs, on its device."""
+def lbfgs_state(
+    image: Tensor,
+    history: int,
+    lr: float,
+    history_dtype: torch.dtype,
+    level: float | None = None,
+) -> LBFGSState:
+    """Buffers for minimizing over `image` [n] with up to `history` pairs, on its device.
+
+    `level`, one grey level in the image's units, makes a safe start; None steps as torch does.
+    """
     device, n, slots = image.device, image.numel(), history + 1
     stride = -(-n // ROW) * ROW
     # Apple's GPUs have no fp64; the small algebra is fp32 there.
@@ -69,16 +93,17 @@ def lbfgs_state(image: Tensor, history: int, lr: float, history_dtype: torch.dty
     # Meta buffers stand for a GPU's.
     parallel = device.type in ("cuda", "meta")
     splits = -(-stride // split_length(stride)) if parallel else 1
-    rows = 2 * slots + 1
+    rows = 2 * slots
+    first, largest = (level * n, level * LARGEST_LEVELS) if level else (0.0, inf)
     return LBFGSState(
         history=torch.zeros(slots, 2, stride, dtype=history_dtype, device=device),
         previous=torch.zeros(2, stride, dtype=image.dtype, device=device),
         best=image.detach().clone(),
         gram=torch.zeros(2, slots, slots, dtype=small, device=device),
-        partials=torch.zeros(splits, rows, 2, dtype=small, device=device),
-        coefficients=torch.zeros(rows, dtype=small, device=device),
+        partials=torch.zeros(splits, rows + 2, 2, dtype=small, device=device),
+        coefficients=torch.zeros(rows + 1, dtype=small, device=device),
         ring=torch.zeros(5, dtype=torch.int64, device=device),
-        scalars=torch.tensor([1.0, float("inf"), lr, lr], dtype=small, device=device),
+        scalars=torch.tensor([1.0, inf, lr, lr, first, largest], dtype=small, device=device),
     )
 
 

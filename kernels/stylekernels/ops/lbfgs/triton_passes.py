@@ -11,13 +11,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stylekernels.ops.lbfgs.state import ACTION, COUNT, HEAD, ROLL_BACK, ROW, STEP_AND_SAVE
+from stylekernels.ops.lbfgs.state import ACTION, COUNT, HEAD, LARGEST, ROLL_BACK, ROW, STEP_AND_SAVE
 from stylekernels.runtime.launch import Launch
 
 # A kernel may use only those globals that are marked as constants.
 HEAD = tl.constexpr(HEAD)
 COUNT = tl.constexpr(COUNT)
 ACTION = tl.constexpr(ACTION)
+LARGEST = tl.constexpr(LARGEST)
 STEP_AND_SAVE = tl.constexpr(STEP_AND_SAVE)
 ROLL_BACK = tl.constexpr(ROLL_BACK)
 
@@ -32,7 +33,7 @@ def lbfgs_dots_kernel(
     previous,  # [2, stride], of which the first row
     history,  # [slots, 2, stride]
     ring,  # [5]
-    partials,  # [splits, 2 slots + 1, 2]
+    partials,  # [splits, 2 slots + 2, 2]
     n,
     stride,
     slots,
@@ -45,7 +46,7 @@ def lbfgs_dots_kernel(
     part = tl.program_id(1).to(tl.int64)
     head = tl.load(ring + HEAD)
     used = 2 * (tl.load(ring + COUNT) + 1)
-    out = partials + part * (4 * slots + 2)
+    out = partials + part * (4 * slots + 4)
     begin = part * split
     end = tl.minimum(begin + split, stride)
     column = tl.arange(0, COLUMNS)
@@ -76,6 +77,7 @@ def lbfgs_dots_kernel(
         sy = tl.zeros([COLUMNS], tl.float32)
         yg = tl.zeros([COLUMNS], tl.float32)
         yy = tl.zeros([COLUMNS], tl.float32)
+        ss = tl.zeros([COLUMNS], tl.float32)
         gg = tl.zeros([COLUMNS], tl.float32)
         norm1 = tl.zeros([COLUMNS], tl.float32)
         for start in range(begin, end, COLUMNS):
@@ -89,6 +91,7 @@ def lbfgs_dots_kernel(
             sy += s * y
             yg += y * g
             yy += y * y
+            ss += s * s
             gg += g * g
             norm1 += tl.abs(g)
         spare = out + 4 * head
@@ -98,6 +101,8 @@ def lbfgs_dots_kernel(
         tl.store(spare + 3, tl.sum(yy.to(tl.float64), axis=0))
         tl.store(out + 4 * slots, tl.sum(gg.to(tl.float64), axis=0))
         tl.store(out + 4 * slots + 1, tl.sum(norm1.to(tl.float64), axis=0))
+        tl.store(out + 4 * slots + 2, tl.sum(ss.to(tl.float64), axis=0))
+        tl.store(out + 4 * slots + 3, 0.0)
 
 
 @triton.jit
@@ -105,6 +110,7 @@ def lbfgs_apply_kernel(
     grad,  # [n]
     coefficients,  # [2 slots + 1]
     ring,  # [5]
+    scalars,  # [6]
     image,  # [n]
     best,  # [n]
     previous,  # [2, stride], of which the first row
@@ -143,7 +149,9 @@ def lbfgs_apply_kernel(
             h = tl.load(lines[:, None] + at[None, :], mask=(c != 0.0)[:, None], other=0.0)
             total += c[:, None] * h.to(tl.float32)
         c = tl.load(coefficients + 2 * slots).to(tl.float32)
-        step = (tl.sum(total, axis=0) + c * g).to(history.dtype.element_ty)
+        largest = tl.load(scalars + LARGEST).to(tl.float32)
+        step = tl.minimum(tl.maximum(tl.sum(total, axis=0) + c * g, -largest), largest)
+        step = step.to(history.dtype.element_ty)
         tl.store(s_line + at, step)
         tl.store(image + at, x + step.to(tl.float32), mask=inside)
         tl.store(previous + at, g)
@@ -179,6 +187,7 @@ def apply_launches(
     grad: Tensor,
     coefficients: Tensor,
     ring: Tensor,
+    scalars: Tensor,
     image: Tensor,
     best: Tensor,
     previous: Tensor,
@@ -193,6 +202,7 @@ def apply_launches(
             "grad": grad,
             "coefficients": coefficients,
             "ring": ring,
+            "scalars": scalars,
             "image": image,
             "best": best,
             "previous": previous,

@@ -12,17 +12,21 @@ from stylekernels.ops.lbfgs.state import (
     ACTION,
     AGE,
     BEST_LOSS,
+    COSINE,
     COUNT,
     CURVATURE,
+    FIRST,
     FULL_LR,
     GAMMA,
     HEAD,
+    LEAP,
     LR,
     REGAIN,
     ROLL_BACK,
     ROLLBACKS,
     STEP,
     STEP_AND_SAVE,
+    TINY,
 )
 from stylekernels.runtime.config import gpu_of
 from stylekernels.runtime.launch import Launch
@@ -41,17 +45,21 @@ BEST_LOSS = tl.constexpr(BEST_LOSS)
 LR = tl.constexpr(LR)
 FULL_LR = tl.constexpr(FULL_LR)
 REGAIN = tl.constexpr(REGAIN)
+FIRST = tl.constexpr(FIRST)
 CURVATURE = tl.constexpr(CURVATURE)
+COSINE = tl.constexpr(COSINE)
+LEAP = tl.constexpr(LEAP)
+TINY = tl.constexpr(TINY)
 INF = tl.constexpr(float("inf"))
 
 
 @triton.jit
 def lbfgs_recursion_kernel(
-    partials,  # [splits, 2 slots + 1, 2]; the sums are left in its first split
+    partials,  # [splits, 2 slots + 2, 2]; the sums are left in its first split
     loss,  # []
     gram,  # [2, slots, slots]
     ring,  # [5]
-    scalars,  # [4]
+    scalars,  # [6]
     coefficients,  # [2 slots + 1]
     splits,
     slots,
@@ -62,14 +70,14 @@ def lbfgs_recursion_kernel(
     """One block. Between the passes over the matrices, vectors travel through memory."""
     j = tl.arange(0, SLOTS)
     p = tl.arange(0, SPLITS)
-    k = tl.arange(0, 2)
+    k = tl.arange(0, 4)
     sg = tl.zeros([SLOTS], tl.float64)
     sy = tl.zeros([SLOTS], tl.float64)
     yg = tl.zeros([SLOTS], tl.float64)
     yy = tl.zeros([SLOTS], tl.float64)
-    norms = tl.zeros([2], tl.float64)
+    norms = tl.zeros([4], tl.float64)
     for start in range(0, splits, SPLITS):
-        line = (start + p) * (4 * slots + 2)
+        line = (start + p) * (4 * slots + 4)
         at = partials + line[:, None] + 4 * j[None, :]
         mask = ((start + p) < splits)[:, None] & (j < slots)[None, :]
         sg += tl.sum(tl.load(at, mask=mask, other=0.0), axis=0)
@@ -80,6 +88,7 @@ def lbfgs_recursion_kernel(
         norms += tl.sum(tl.load(at, mask=((start + p) < splits)[:, None], other=0.0), axis=0)
     gg = tl.sum(tl.where(k == 0, norms, 0.0), axis=0)
     norm1 = tl.sum(tl.where(k == 1, norms, 0.0), axis=0)
+    ss = tl.sum(tl.where(k == 2, norms, 0.0), axis=0)
 
     head = tl.load(ring + HEAD)
     count = tl.load(ring + COUNT)
@@ -89,6 +98,7 @@ def lbfgs_recursion_kernel(
     best_loss = tl.load(scalars + BEST_LOSS)
     lr = tl.load(scalars + LR)
     full_lr = tl.load(scalars + FULL_LR)
+    first = tl.load(scalars + FIRST)
     f = tl.load(loss).to(tl.float64)
     # All threads have read what one of them is going to replace.
     tl.debug_barrier()
@@ -99,15 +109,18 @@ def lbfgs_recursion_kernel(
     # the interpreter forgets that a comparison of floats is a truth value.)
     ys = tl.sum(tl.where(j == head, sy, 0.0), axis=0)
     finite = (tl.abs(gg) < INF) & (tl.abs(ys) < INF) & (tl.abs(f) < INF)
-    finite = tl.where(finite, 1, 0) != 0
-    improved = finite & (f <= best_loss)
+    safe = tl.where(first > 0.0, 1, 0) != 0
+    leaps = tl.where(f > tl.abs(best_loss) * LEAP, 1, 0) != 0
+    good = (tl.where(finite, 1, 0) != 0) & ~(safe & leaps)
+    improved = good & (f <= best_loss)
     y_norm2 = tl.sum(tl.where(j == head, yy, 0.0), axis=0)
-    kept = (age > 0) & finite & (ys > CURVATURE)
+    least = tl.where(safe, tl.sqrt(ss * y_norm2) * COSINE, CURVATURE)
+    kept = (age > 0) & good & (ys > least)
     next_head = tl.where(kept, (head + 1) % slots, head)
     new_j = (j == head) & kept
     gone_j = (j == next_head) & kept
     gamma = tl.where(kept, ys / y_norm2, gamma)
-    gamma = tl.where(finite, gamma, 1.0)
+    gamma = tl.where(good, gamma, 1.0)
 
     for start in range(0, SLOTS, TILE):
         i = start + tl.arange(0, TILE)
@@ -116,7 +129,7 @@ def lbfgs_recursion_kernel(
         inverse = tl.load(at, mask=inside, other=0.0)
         column = tl.where(i == head, 1.0, -tl.sum(inverse * sy[None, :], axis=1)) / ys
         inverse = tl.where(new_j[None, :], column[:, None], inverse)
-        gone_i = ((i == next_head) & kept) | (finite == 0)
+        gone_i = ((i == next_head) & kept) | (good == 0)
         inverse = tl.where(gone_i[:, None] | gone_j[None, :], 0.0, inverse)
         tl.store(at, inverse, mask=inside)
         alpha = -tl.sum(inverse * sg[None, :], axis=1)
@@ -136,7 +149,7 @@ def lbfgs_recursion_kernel(
         yy_i = tl.load(partials + 4 * i + 3, mask=i < slots, other=0.0)
         y_gram = tl.where(((i == head) & kept)[:, None], yy[None, :], y_gram)
         y_gram = tl.where(new_j[None, :], yy_i[:, None], y_gram)
-        gone_i = ((i == next_head) & kept) | (finite == 0)
+        gone_i = ((i == next_head) & kept) | (good == 0)
         y_gram = tl.where(gone_i[:, None] | gone_j[None, :], 0.0, y_gram)
         tl.store(at, y_gram, mask=inside)
         w = gamma * (yg_i + tl.sum(y_gram * alpha[None, :], axis=1))
@@ -153,21 +166,25 @@ def lbfgs_recursion_kernel(
         c += tl.sum(tl.load(at, mask=inside, other=0.0) * w[:, None], axis=0)
     tl.debug_barrier()
 
-    lr = tl.where(finite, lr, 0.5 * lr)
-    t = tl.where(age > 0, lr, lr * tl.minimum(1.0 / norm1, 1.0))
+    lr = tl.where(good, lr, 0.5 * lr)
+    count = tl.minimum(count + kept.to(tl.int64), slots - 1)
+    scaled = (age == 0) | (safe & (count == 0))
+    length = tl.where(
+        safe, first / tl.where(norm1 > TINY, norm1, TINY), tl.minimum(1.0 / norm1, 1.0)
+    )
+    t = tl.where(scaled, lr * length, lr)
     tl.store(coefficients + 2 * j, t * c, mask=j < slots)
     tl.store(coefficients + 2 * j + 1, -t * gamma * alpha, mask=j < slots)
     tl.store(coefficients + 2 * slots, -t * gamma)
     tl.store(scalars + GAMMA, gamma)
     tl.store(scalars + BEST_LOSS, tl.where(improved, f, best_loss))
-    tl.store(scalars + LR, tl.where(finite, tl.minimum(REGAIN * lr, full_lr), lr))
-    count = tl.minimum(count + kept.to(tl.int64), slots - 1)
-    tl.store(ring + HEAD, tl.where(finite, next_head, 0))
-    tl.store(ring + COUNT, tl.where(finite, count, 0))
-    tl.store(ring + AGE, tl.where(finite, age + 1, 0))
-    tl.store(ring + ROLLBACKS, tl.where(finite, rollbacks, rollbacks + 1))
+    tl.store(scalars + LR, tl.where(good, tl.minimum(lr * REGAIN, full_lr), lr))
+    tl.store(ring + HEAD, tl.where(good, next_head, 0))
+    tl.store(ring + COUNT, tl.where(good, count, 0))
+    tl.store(ring + AGE, tl.where(good, age + 1, 0))
+    tl.store(ring + ROLLBACKS, tl.where(good, rollbacks, rollbacks + 1))
     action = tl.where(improved, STEP_AND_SAVE, STEP)
-    tl.store(ring + ACTION, tl.where(finite, action, ROLL_BACK).to(tl.int64))
+    tl.store(ring + ACTION, tl.where(good, action, ROLL_BACK).to(tl.int64))
 
 
 def recursion_shape(slots: int, lanes: int = 32) -> dict[str, int]:
