@@ -77,10 +77,10 @@ def stylize(
         int | None, option("Iterations at the end in fp32.", show_default="what bf16 needs")
     ] = None,
     scales: Annotated[
-        str | None, option("Smaller sizes to begin with: 128,256 or 128=300,256=100.")
-    ] = None,
+        str, option("Smaller sizes to begin with: auto, none, 128,256 or 128=300,256=100.")
+    ] = "auto",
     optimizer: options.Optimizer = "auto",
-    history: options.History = 20,
+    history: options.History = None,
     history_dtype: Annotated[
         str | None, option("fp32, or bf16 for half the memory.", show_default="fp32")
     ] = None,
@@ -176,7 +176,7 @@ def compare(
         int | None, option("Evaluations.", "--iterations", "-n", show_default="100")
     ] = None,
     optimizer: options.Optimizer = "auto",
-    history: options.History = 20,
+    history: options.History = None,
     init: options.Init = None,
     seed: options.Seed = 0,
     device: options.Device = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
 from pathlib import Path
 
@@ -67,6 +67,10 @@ def _table(comparison: Comparison) -> Table:
     for check in comparison.checks:
         verdict = "ok" if check.passed else "[bold red]FAIL[/]"
         table.add_row(check.what, f"{check.value:.2e}", f"{check.limit:.2e}", verdict)
+    for check in comparison.unjudged:
+        table.add_row(
+            check.what, f"{check.value:.2e}", "", "plain PyTorch's is as wrong: not judged"
+        )
     return table
 
 
@@ -83,11 +87,24 @@ def _summary(comparison: Comparison, base: Baseline) -> str:
             *curves,
             f"final loss by the reference: {comparison.final_loss:.6g}, "
             f"its own {base.final_loss:.6g}",
-            f"pictures: PSNR {comparison.psnr:.1f} dB, SSIM {comparison.ssim:.4f}, "
-            f"largest difference {255 * comparison.largest_difference:.1f} of 255",
+            _likeness("pictures", vars(comparison)),
+            _likeness("the reference's, its start moved by 1e-6", _of_itself(base)),
             f"{comparison.engine} {comparison.precision}: "
             + ("within tolerance" if comparison.passed else "OUTSIDE the tolerance"),
         ]
+    )
+
+
+def _of_itself(base: Baseline) -> dict[str, float]:
+    """How much the reference's picture is like that of its second run."""
+    (again,) = base.again(1)
+    return base.ended.likeness(again.picture)
+
+
+def _likeness(what: str, measures: Mapping[str, float]) -> str:
+    return (
+        f"{what}: PSNR {measures['psnr']:.1f} dB, SSIM {measures['ssim']:.4f}, "
+        f"largest difference {255 * measures['largest_difference']:.1f} of 255"
     )
 
 
@@ -105,7 +122,11 @@ def _write(folder: Path, base: Baseline, comparisons: Sequence[Comparison]) -> N
     save_picture(folder / "strip.png", montage)
     record = {
         "parameters": dict(base.problem.parameters),
-        "reference": {"losses": base.losses, "final_loss": base.final_loss},
+        "reference": {
+            "losses": base.losses,
+            "final_loss": base.final_loss,
+            "itself": _of_itself(base),
+        },
         "comparisons": [comparison.as_json() for comparison in comparisons],
         "passed": all(comparison.passed for comparison in comparisons),
     }

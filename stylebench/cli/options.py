@@ -25,7 +25,10 @@ Weights = Annotated[
     str, option("auto, imagenet, gatys, random[:SEED] or a .pth or .safetensors file.")
 ]
 Optimizer = Annotated[str, option("auto, lbfgs, torch-lbfgs or adam.")]
-History = Annotated[int, option("Pairs that L-BFGS keeps, 24 bytes a pixel each.")]
+History = Annotated[
+    int | None,
+    option("Pairs that L-BFGS keeps, 24 bytes a pixel each.", show_default="100, above 1 MP fewer"),
+]
 Init = Annotated[str | None, option("content, noise, style or an image file.", by_preset=True)]
 Seed = Annotated[int, option("Of the noise.")]
 Device = Annotated[

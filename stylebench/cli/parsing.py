@@ -21,14 +21,14 @@ def parse_layers(text: str | None) -> dict[str, float] | None:
     return weights
 
 
-def parse_scales(text: str | None) -> list[int] | dict[int, int] | None:
-    """``128,256`` -> sizes in px, ``128=300,256=100`` -> size -> iterations.
+def parse_scales(text: str) -> str | list[int] | dict[int, int]:
+    """``128,256`` -> sizes in px, ``128=300,256=100`` -> size -> iterations; names as they are.
 
     Raises:
         ValueError: neither of the two, or a mixture.
     """
-    if text is None:
-        return None
+    if text in ("auto", "none"):
+        return text
     try:
         parts = [[int(number) for number in part.split("=")] for part in text.split(",")]
         if all(len(part) == 1 for part in parts):
@@ -36,8 +36,8 @@ def parse_scales(text: str | None) -> list[int] | dict[int, int] | None:
         return dict(parts)  # type: ignore[arg-type]  # pairs, or a ValueError
     except ValueError:
         raise ValueError(
-            f"--scales: {text!r} is not understood: expected sizes as 128,256, or sizes with "
-            "iterations as 128=300,256=100"
+            f"--scales: {text!r} is not understood: expected auto, none, sizes as 128,256, or "
+            "sizes with iterations as 128=300,256=100"
         ) from None
 
 

@@ -16,6 +16,8 @@ from stylebench.transfer.observers import Step
 from stylebench.transfer.result import Diverged, Interrupted, Result
 from stylebench.transfer.settings import Settings
 
+_STUCK = 3  # exit code: the picture is saved, and hardly differs from where it began
+
 
 def stylize_files(
     content: Path,
@@ -30,7 +32,8 @@ def stylize_files(
 ) -> None:
     """Run ``stylize`` for the command line.
 
-    Whatever ends the run, the best image so far is saved. Exits with 130 after Ctrl-C.
+    Whatever ends the run, the best image so far is saved. Exits with 130 after Ctrl-C, with 3 where
+    the loss hardly fell.
 
     Args:
         content: an image file.
@@ -78,6 +81,8 @@ def stylize_files(
         raise
     save(result)
     console.print(f"{output}: {summary(result)}")
+    if result.stuck:
+        sys.exit(_STUCK)
 
 
 def save_preview(step: Step, output: Path) -> Path:

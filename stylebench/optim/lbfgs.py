@@ -64,7 +64,7 @@ class LBFGS:
     def __init__(
         self,
         image: Tensor,
-        history: int = 20,
+        history: int = 100,
         lr: float = 1.0,
         history_dtype: torch.dtype | None = None,
         *,

@@ -50,9 +50,10 @@ class Comparison:
         engine: its name.
         precision: what it computed in.
         checks: those that decide; one says so where its run came to NaN.
+        unjudged: gradients that plain PyTorch has wrong too, where a limit would say nothing.
         terms: every loss term at the three images.
         losses: of its run, an entry an iteration, by its own account.
-        final_loss: of its last image, by the fp32 reference's account.
+        final_loss: of its best image, by the fp32 reference's account.
         psnr: of its picture against the reference's, dB; infinite for equal pictures.
         ssim: structural similarity of the two pictures, at most 1.
         largest_difference: between the two pictures, of the range [0, 1].
@@ -62,6 +63,7 @@ class Comparison:
     engine: str
     precision: str
     checks: list[Check]
+    unjudged: list[Check]
     terms: list[Term]
     losses: list[float]
     final_loss: float
@@ -80,6 +82,7 @@ class Comparison:
         record = {**vars(self), "passed": self.passed}
         record.pop("picture")
         record["checks"] = [{**asdict(check), "passed": check.passed} for check in self.checks]
+        record["unjudged"] = [asdict(check) for check in self.unjudged]
         record["terms"] = [asdict(term) for term in self.terms]
         return _without_nan(record)
 

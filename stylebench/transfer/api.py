@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from stylebench.transfer.inputs import Styles, load_inputs
 from stylebench.transfer.observers import Callback, Observers
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.result import Interrupted, Result
-from stylebench.transfer.run import run_phase
+from stylebench.transfer.run import is_stuck, run_phase
+from stylebench.transfer.scales import with_scales
 from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
 from stylebench.transfer.state import RunState
@@ -47,9 +49,9 @@ def stylize(
     engine: str = "auto",
     precision: str = "auto",
     polish: int | None = None,
-    scales: Scales | None = None,
+    scales: Scales | None = "auto",
     optimizer: str = "auto",
-    history: int = 20,
+    history: int | None = None,
     history_dtype: str | None = None,
     learning_rate: float | None = None,
     tolerance_grad: float = -1.0,
@@ -116,10 +118,11 @@ def style_transfer(
             one of torch's own, which are not kept.
     """
     settings = settings or Settings()
-    polish = polish_iterations(settings)
-    phases = make_schedule(settings, polish)
     checkpoint = Checkpoint.load(Path(resume)) if resume else None
     inputs = load_inputs(content, style, settings)
+    settings = with_scales(settings, inputs)
+    polish = polish_iterations(settings)
+    phases = make_schedule(settings, polish)
     observers = Observers(callback, on_start, sync_every, keep)
     state: RunState | None = None
     result: Result | None = None
@@ -147,5 +150,13 @@ def style_transfer(
         "precision": resolve_precision(settings),
         "polish": polish,
         "schedule": settings.schedule(),
+        "iterations": sum(settings.schedule().values()),
     }
-    return replace(result, parameters={**result.parameters, **whole})
+    stuck = not settings.starts_from_file and is_stuck(result.history[: phases[0].iterations])
+    if stuck:
+        warnings.warn(
+            "the loss fell by less than four fifths: the picture is not far from where it began; "
+            "raise style_weight, begin from init noise, or take another preset",
+            stacklevel=2,
+        )
+    return replace(result, parameters={**result.parameters, **whole}, stuck=stuck)

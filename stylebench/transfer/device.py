@@ -6,7 +6,10 @@ import torch
 
 from stylebench.engines import ENGINES
 from stylebench.model.precision import multiplies_fp64
-from stylebench.transfer.settings import Settings
+from stylebench.transfer.settings import HISTORY, Settings
+
+_BYTES_A_PAIR = 24  # a pixel: two vectors of three fp32 values
+_HISTORY_BYTES, _LEAST_HISTORY = 2_500_000_000, 20
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -79,6 +82,13 @@ def choose_optimizer(settings: Settings, engine: str) -> str:
             "torch-lbfgs"
         )
     return settings.optimizer
+
+
+def choose_history(settings: Settings, pixels: int) -> int:
+    """The pairs asked for, or else 100 where they are small beside the network's maps."""
+    if settings.history is not None:
+        return settings.history
+    return min(HISTORY, max(_LEAST_HISTORY, _HISTORY_BYTES // (_BYTES_A_PAIR * pixels)))
 
 
 def multiplies_fp16(device: torch.device) -> bool:

@@ -29,7 +29,8 @@ def make_optimizer(
     Raises:
         ValueError: torch's own L-BFGS, and a history dtype that it does not have.
     """
-    chosen, black_to_white = problem.parameters["optimizer"], problem.preprocessing.range
+    chosen, history = problem.parameters["optimizer"], problem.parameters["history"]
+    black_to_white = problem.preprocessing.range
     if chosen == "adam":
         rate = (settings.learning_rate or _ADAM_RATE) * black_to_white
         return TorchAdam(image, rate) if problem.engine.name == "reference" else Adam(image, rate)
@@ -40,12 +41,10 @@ def make_optimizer(
                 "torch's own L-BFGS, which the reference engine and tolerances take, has no bf16 "
                 "history; drop history_dtype, or choose optimizer lbfgs and no tolerances"
             )
-        return TorchLBFGS(
-            image, settings.history, rate, settings.tolerance_grad, settings.tolerance_change
-        )
+        return TorchLBFGS(image, history, rate, settings.tolerance_grad, settings.tolerance_change)
     return LBFGS(
         image,
-        settings.history,
+        history,
         rate,
         HISTORY_DTYPES.get(settings.history_dtype or ""),
         level=black_to_white / _GREY_LEVELS,

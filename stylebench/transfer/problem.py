@@ -18,6 +18,7 @@ from stylebench.model.vgg import VGG19, Preprocessing
 from stylebench.transfer.device import (
     choose_device,
     choose_engine,
+    choose_history,
     choose_optimizer,
     choose_precision,
 )
@@ -101,6 +102,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "engine": engine_name,
         "precision": precision.name,
         "optimizer": choose_optimizer(settings, engine_name),
+        "history": choose_history(settings, sizes.content[0] * sizes.content[1]),
         "device": str(device),
     }
     alpha = inputs.content.alpha

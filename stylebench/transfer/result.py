@@ -27,12 +27,15 @@ class Result:
         alpha: [1, H, W], the content image's, or None.
         history: one row an iteration: iteration, seconds, loss and every term.
         parameters: the settings with every choice resolved, and what came of them.
+        stuck: the loss never fell to a fifth of the first in the run's first phase, of 60 or more
+            iterations: the picture is not far from where it began.
     """
 
     rgb: Tensor
     alpha: Tensor | None
     history: Sequence[Mapping[str, float]]
     parameters: Mapping[str, Any]
+    stuck: bool = False
 
     @property
     def losses(self) -> pd.DataFrame:

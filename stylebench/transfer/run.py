@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stylebench.image.save import to_pil
@@ -14,6 +15,8 @@ from stylebench.transfer.settings import Settings
 from stylebench.transfer.state import RunState
 from stylebench.transfer.trace import NonFinite
 from stylebench.version import __version__
+
+_TIME_TO_FALL, _FALLEN = 60, 0.2  # iterations, and the share of the first loss after them
 
 
 def run_phase(
@@ -64,6 +67,16 @@ def run(problem: Problem, settings: Settings, callback: Callback | None = None) 
     """
     (phase,) = make_schedule(replace(settings, scales=None))
     return run_phase(problem, RunState.begin(phase, problem), Observers(callback))
+
+
+def is_stuck(rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether so many iterations should have brought the loss down, and did not.
+
+    Args:
+        rows: one an iteration of a phase, with its loss.
+    """
+    losses = [row["loss"] for row in rows]
+    return len(losses) >= _TIME_TO_FALL and not min(losses) <= _FALLEN * losses[0]
 
 
 def _is_due(state: RunState, iteration: int, every: int) -> bool:

@@ -16,10 +16,12 @@ from stylebench.model.vgg import Pooling, Weights
 
 OPTIMIZERS = ("auto", "lbfgs", "torch-lbfgs", "adam")
 HISTORY_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+HISTORY = 100  # pairs of L-BFGS: torch's default, and the published implementations'
+
 INITS = ("content", "noise", "style")
 
 Layers = str | Iterable[str] | Mapping[str, float]
-Scales = Sequence[int] | Mapping[int, int]
+Scales = str | Sequence[int] | Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,14 @@ class Settings:
         polish: iterations at the end that are in fp32, of those there are; None: as many as bf16
             needs to end within 0.5 % of the reference's loss, and none in the other precisions.
         scales: sizes to begin with, smaller than ``size`` and growing, each with ``iterations`` of
-            its own; or size -> iterations.
+            its own; or size -> iterations; ``auto`` divides ``iterations`` among sizes where
+            ``size`` is large enough (``stylebench.transfer.scales``); ``none`` or None: one size,
+            as the paper.
         optimizer: ``lbfgs``, with a safe start and without waiting for the device; ``torch-lbfgs``,
             ``torch.optim.LBFGS`` as the published implementations use it; ``adam``; or ``auto``:
             ``torch-lbfgs`` for the reference engine and for tolerances, else ``lbfgs``.
-        history: pairs that L-BFGS keeps, each 24 bytes a pixel.
+        history: pairs that L-BFGS keeps, each 24 bytes a pixel; None: 100, and as many as
+            2.5 GB hold, but at least 20, for images above a megapixel.
         history_dtype: ``fp32``, or ``bf16`` for half of that: the images that fit become larger,
             runs on a CPU slower; None keeps the image's own.
         learning_rate: 1 for L-BFGS; 0.02 for Adam, in units of the [0, 1] range of the image.
@@ -81,9 +86,9 @@ class Settings:
     engine: str = "auto"
     precision: str = "auto"
     polish: int | None = None
-    scales: Scales | None = None
+    scales: Scales | None = "auto"
     optimizer: str = "auto"
-    history: int = 20
+    history: int | None = None
     history_dtype: str | None = None
     learning_rate: float | None = None
     tolerance_grad: float = -1.0
@@ -98,6 +103,8 @@ class Settings:
         _choice("engine", self.engine, ("auto", *ENGINES))
         _choice("precision", self.precision, ("auto", *PRECISIONS))
         _choice("optimizer", self.optimizer, OPTIMIZERS)
+        if isinstance(self.scales, str):
+            _choice("scales", self.scales, ("auto", "none"))
         if self.history_dtype is not None:
             _choice("history_dtype", self.history_dtype, tuple(HISTORY_DTYPES))
         for name in ("size", "iterations", "history"):
@@ -125,9 +132,12 @@ class Settings:
         return replace(preset(self.preset), **overrides)
 
     def schedule(self) -> dict[int, int]:
-        """Size -> iterations of every scale, coarse to fine, the one asked for last."""
+        """Size -> iterations of every scale, coarse to fine, the one asked for last.
+
+        ``auto`` is taken for ``none``, since it depends on the pictures.
+        """
         final = self.resolved_preset()
-        scales = self.scales or ()
+        scales = () if self.scales is None or isinstance(self.scales, str) else self.scales
         if not isinstance(scales, Mapping):
             scales = dict.fromkeys(scales, final.iterations)
         for size, iterations in scales.items():

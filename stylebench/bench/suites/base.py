@@ -22,7 +22,7 @@ from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.device import choose_device
 from stylebench.transfer.inputs import Inputs, load_inputs
-from stylebench.transfer.settings import Settings
+from stylebench.transfer.settings import HISTORY, Settings
 
 Parameters = Mapping[str, Value]
 Kind = Literal["cpu", "cuda"]
@@ -109,8 +109,9 @@ class Bench:
         return load_inputs(self.content(*size), self.style(*size), settings)
 
     def settings(self, **choices: Any) -> Settings:
-        """Settings with the run's device and weights."""
-        return Settings(**{"device": str(self.device), "weights": self.weights, **choices})
+        """Settings with the run's device and weights, one scale and one optimizer for all."""
+        common = {"device": str(self.device), "weights": self.weights}
+        return Settings(**{**common, "scales": None, "optimizer": "lbfgs", **choices})
 
     def sizes(self, *own: tuple[int, int]) -> list[tuple[int, int]]:
         """(width, height) of the pictures: the suite's, or the one asked for.
@@ -146,7 +147,7 @@ class Bench:
     def parameters(self, size: tuple[int, int], **choices: Value) -> dict[str, Value]:
         """Parameters of a run at ``size`` (width, height): the usual ones, and ``choices``."""
         return {
-            **self.common(), "preset": "gatys-pytorch", "optimizer": "lbfgs", "history": 20,
+            **self.common(), "preset": "gatys-pytorch", "optimizer": "lbfgs", "history": HISTORY,
             "seed": 0, "width": size[0], "height": size[1], **choices,
         }  # fmt: skip
 

@@ -21,7 +21,7 @@ from stylebench.bench.workloads.timed_run import QUICK_PAIRS, TimedRun
 from stylebench.engines import Engine
 from stylebench.transfer.inputs import load_inputs
 from stylebench.transfer.problem import Problem, build_problem
-from stylebench.transfer.settings import Settings
+from stylebench.transfer.settings import HISTORY, Settings
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class EngineRun:
     engine: str
     precision: str
     optimizer: str = "lbfgs"
-    history: int = 20
+    history: int = HISTORY
 
     def name(self, width: int, height: int) -> str:
         """``fused fp32 512x384``, with what is not usual behind it."""
         more = f" {self.optimizer}" if self.optimizer != "lbfgs" else ""
-        more += f" history {self.history}" if self.history != 20 else ""
+        more += f" history {self.history}" if self.history != HISTORY else ""
         return f"{self.engine} {self.precision} {width}x{height}{more}"
 
 

@@ -31,7 +31,9 @@ class TimedRun:
         self.image: Tensor = problem.image.clone()
         self.engine: Engine = problem.engine
         self.optimizer: Optimizer | DeviceOptimizer = make_optimizer(settings, problem, self.image)
-        self._pairs = settings.history if settings.optimizer == "lbfgs" else 0
+        self._pairs = (
+            problem.parameters["history"] if "lbfgs" in problem.parameters["optimizer"] else 0
+        )
         self._stepper = make_stepper(self.engine, self.optimizer, self.image)
 
     def advance(self, iterations: int) -> None:
