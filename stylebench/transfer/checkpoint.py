@@ -21,7 +21,7 @@ from torch import Tensor
 from stylebench.image.files import atomic_path
 from stylebench.transfer.problem import Problem
 
-_VERSION = 3
+_VERSION = 4
 _OPTIMIZER = "optimizer."
 _FREE = {"iterations", "polish", "scales"}  # a run may be taken further than it was meant to go
 _SAME_PICTURE = 1e-3  # relative, of a target's norm: other pictures differ by more, roundings less
