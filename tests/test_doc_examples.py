@@ -5,7 +5,6 @@ that the page names; those that are slow run apart. Against what is printed this
 nothing else:
 
 - sizes become 32 px or so, iterations 2, scales one of 24 px; the presets' own numbers likewise;
-- weights that would be downloaded are random;
 - what happens every so many iterations happens at every one;
 - a benchmark suite is ``smoke`` at 32 px: every suite's own run has its test elsewhere;
 - of what needs a GPU, minutes, git history or a package index, the options alone are checked.
@@ -89,7 +88,6 @@ def folder(
     monkeypatch.setattr(presets, "PRESETS", small)
     monkeypatch.setattr(stylebench, "PRESETS", small, raising=False)
     monkeypatch.setattr("stylebench.model.weights.random_weights", lambda seed=0: weights)
-    monkeypatch.setattr("stylebench.model.weights._auto", lambda: weights)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command line's own
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -7,11 +7,19 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from stylebench.model.weights import CAFFE_FILES, caffe_file, checkpoint_folder, imagenet_file
+from stylebench.model.original import PACKAGE, original_file
+from stylebench.model.weights import (
+    CAFFE_FILES,
+    WeightsError,
+    caffe_file,
+    checkpoint_folder,
+    imagenet_file,
+    load_weights,
+)
 from stylebench.transfer.device import choose_device, choose_engine, choose_precision
 from stylebench.transfer.settings import Settings
 
-_PACKAGES = ("stylebench", "torch", "torchvision", "triton", "pillow", "numpy", "pandas")
+_PACKAGES = ("stylebench", "torch", "torchvision", "triton", "pillow", "numpy", "pandas", PACKAGE)
 
 
 def report() -> str:
@@ -27,23 +35,40 @@ def report() -> str:
     else:
         lines.append("  cuda: none")
     lines.append(f"  mps: {'yes' if torch.backends.mps.is_available() else 'none'}")
-    imagenet, caffe = imagenet_file(), caffe_file()
-    lines += [
-        f"weights in {checkpoint_folder()}",
-        f"  imagenet: {imagenet.name} {'found' if imagenet.is_file() else 'not there yet'}",
-        f"  gatys: {caffe.name + ' found' if caffe else ' or '.join(CAFFE_FILES) + ' not there'}",
-        "  random: always",
-    ]
+    lines += _weights()
     settings = Settings()
     device = choose_device(None)
     engine = choose_engine(settings, device)
-    weights = "imagenet" if imagenet.is_file() else "imagenet if it can be downloaded, else random"
     lines += [
         "a run would use",
         f"  engine {engine}, {choose_precision(settings, engine, device)}, on {device}",
-        f"  weights {weights}",
+        *_auto_weights(),
     ]
     return "\n".join(lines)
+
+
+def _weights() -> list[str]:
+    """The sources of weights, and which of them are there."""
+    original, caffe, imagenet = original_file(), caffe_file(), imagenet_file()
+    return [
+        f"weights (torch's cache is {checkpoint_folder()})",
+        f"  original: in 8 bits, of the package {PACKAGE}, {'found' if original else 'missing'}",
+        f"  gatys: {f'{caffe.name} found' if caffe else f'{CAFFE_FILES[0]} not in the cache'}",
+        f"  imagenet: {imagenet.name} {'found' if imagenet.is_file() else 'not in the cache'}",
+        "  random: always",
+    ]
+
+
+def _auto_weights() -> list[str]:
+    """Name, hash and origin of the weights that ``auto`` takes, which are read for it."""
+    try:
+        weights = load_weights("auto")
+    except WeightsError as error:
+        return [f"  no weights: {error}"]
+    return [
+        f"  weights {weights.name}, SHA-256 {weights.sha256}",
+        f"    from {caffe_file() or original_file()}",
+    ]
 
 
 def _version(package: str) -> str:

@@ -22,7 +22,8 @@ def option(text: str, *names: str, by_preset: bool = False, **more: Any) -> Any:
 Preset = Annotated[str, option("Variant of the algorithm; see 'stylebench presets'.")]
 Pooling = Annotated[str | None, option("average or max.", by_preset=True)]
 Weights = Annotated[
-    str, option("auto, imagenet, gatys, random[:SEED] or a .pth or .safetensors file.")
+    str,
+    option("auto, original, gatys, imagenet, random[:SEED] or a .pth, .bin or .safetensors file."),
 ]
 Optimizer = Annotated[str, option("auto, lbfgs, torch-lbfgs or adam.")]
 History = Annotated[

@@ -103,11 +103,14 @@ class Weights:
         name: their source, for messages and records.
         layers: convolution name -> (weight [out, in, 3, 3], bias [out]), fp32.
         preprocessing: how an RGB image becomes the network's input.
+        sha256: of the file that they were read from, 64 digits; None where there was no file, as
+            for random ones, whose name tells all.
     """
 
     name: str
     layers: Mapping[str, tuple[Tensor, Tensor]]
     preprocessing: Preprocessing
+    sha256: str | None = None
 
 
 class VGG19(nn.Module):

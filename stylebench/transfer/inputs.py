@@ -72,7 +72,7 @@ def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inpu
     init = load_image(preset.init) if settings.starts_from_file else None
     inputs = Inputs(photo, paintings, init, None)
     settings.normalized_style_weights(len(paintings))
-    fit_pictures(inputs, settings, min(settings.schedule()))  # before weights are downloaded
+    fit_pictures(inputs, settings, min(settings.schedule()))  # before weights are read
     inputs.weights = load_weights(settings.weights)
     return inputs
 

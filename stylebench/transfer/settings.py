@@ -42,7 +42,8 @@ class Settings:
         tv_weight: factor of the total variation.
         pooling: ``average`` or ``max``.
         normalize: rescale the network to mean activation 1 on the given images, as the paper did.
-        weights: ``auto``, ``imagenet``, ``gatys``, ``random``, ``random:SEED`` or a file.
+        weights: ``auto``, ``original``, ``gatys``, ``imagenet``, ``random``, ``random:SEED`` or a
+            file; see ``load_weights``.
         engine: ``reference``, ``eager`` (plain PyTorch at any precision; once ``plain``),
             ``compiled``, ``fused``, or ``auto``, the fastest that is right.
         precision: of features and weights: ``fp32``, ``tf32`` (CUDA alone), ``bf16``, ``fp16``,

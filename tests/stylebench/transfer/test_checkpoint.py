@@ -1,5 +1,7 @@
 """Runs that are put down and taken up again: no bit differs, and no other run is gone on with."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -102,6 +104,16 @@ def test_another_content_is_refused_where_its_layer_has_a_style_too(photo, paint
     other = painting.resize(photo.size)
     with pytest.raises(CheckpointError, match="the target of content relu2_1 differs"):
         style_transfer(other, painting, settings, resume=path)
+
+
+def test_weights_of_the_same_name_from_another_file_are_refused(photo, painting, tmp_path, weights):
+    path = tmp_path / "run.safetensors"
+    first, second = (
+        Settings(**QUICK | {"weights": replace(weights, sha256=digit * 64)}) for digit in "12"
+    )
+    style_transfer(photo, painting, first, keep=Keep(path))
+    with pytest.raises(CheckpointError, match=r"made with weights_sha256 '1+', .* has '2+'"):
+        style_transfer(photo, painting, second, resume=path)
 
 
 def test_what_is_no_checkpoint_is_named(photo, painting, tmp_path):

