@@ -11,18 +11,22 @@ from stylebench.bench.measure.timing import Candidate
 from stylebench.bench.workloads.parity_gate import ParityGate
 from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import ENGINES
-from stylebench.image.synthetic import landscape, painting
-from stylebench.transfer.inputs import load_inputs
+from stylebench.image.examples import example
+from stylebench.transfer.inputs import Inputs, load_inputs
 from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
 
 SIZE = 256
 
 
+def inputs(settings: Settings) -> Inputs:
+    return load_inputs(example("content", 256, 192), example("style", 256, 192), settings)
+
+
 @cache
 def gate(device: str) -> ParityGate:
-    settings = Settings(weights="random", size=SIZE, device=device)
-    return ParityGate(load_inputs(landscape(), painting(), settings), settings)
+    settings = Settings(weights="original", size=SIZE, device=device)
+    return ParityGate(inputs(settings), settings)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -32,9 +36,9 @@ def test_iteration(benchmark, timed, device, engine, precision):
         pytest.skip(f"{engine} does not compute in {precision}")
     benchmark.group = f"iteration {device} {SIZE} px {precision}"
     settings = Settings(
-        weights="random", size=SIZE, device=device, engine=engine, precision=precision
+        weights="original", size=SIZE, device=device, engine=engine, precision=precision
     )
-    problem = build_problem(load_inputs(landscape(), painting(), settings), settings)
+    problem = build_problem(inputs(settings), settings)
     run = TimedRun(problem, settings)
     run.settle()
     timed(

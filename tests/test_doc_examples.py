@@ -13,7 +13,6 @@ nothing else:
 import re
 import runpy
 import shlex
-import shutil
 import sys
 import tomllib
 import warnings
@@ -24,6 +23,17 @@ import pytest
 from PIL import Image
 
 import stylebench
+from stylebench.bench.measure.statistics import timing
+from stylebench.bench.records.record import (
+    Case,
+    Code,
+    Machine,
+    Parity,
+    Record,
+    RecordedCheck,
+    Software,
+)
+from stylebench.bench.records.store import file_name, write_record
 from stylebench.cli import main
 from stylebench.cli.bench import SUITES
 from stylebench.model import presets
@@ -55,6 +65,26 @@ def lines(text: str) -> list[list[str]]:
     return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
 
 
+def record(suite: str) -> Record:
+    """A record of one timed case: the pages' records are of machines that come and go."""
+    parameters = {
+        "engine": "fused", "precision": "fp32", "width": 64, "height": 48, "weights": "original",
+        "weights_sha256": "0" * 64, "optimizer": "lbfgs", "history": 20,
+    }  # fmt: skip
+    case = Case(
+        "fused fp32 64x48",
+        parameters,
+        parity=Parity("the fp64 reference", [RecordedCheck.of("loss at the start", 0.0, 1e-6)]),
+        timing=timing("perf_counter", [0.1, 0.11, 0.12, 0.11, 0.1], []),
+    )
+    machine, software = (
+        Machine("A machine", "a-machine", "cpu"),
+        Software("Linux", "3.12", "2", "0"),
+    )
+    return Record(suite, "2026-03-14T15:09:26+00:00", 5.0, False, True, f"stylebench bench {suite}",
+                  machine, software, Code(None, None, "0" * 64), [], [case])  # fmt: skip
+
+
 def is_slow(words: list[str]) -> bool:
     return words[0] == "stylebench" and words[1] in SLOW
 
@@ -77,13 +107,11 @@ def folder(
     """A folder with what the pages name, in a process whose presets are small."""
     photo.save(tmp_path / "photo.jpg")
     painting.save(tmp_path / "painting.jpg")
-    records = ROOT / "results/intel-xeon-2-cores"
-    machine = tmp_path / "results" / records.name
-    machine.mkdir(parents=True)
     for suite in ("iteration", "sizes"):
-        shutil.copy(records / f"2026-11-25-{suite}.json", machine)
+        made = record(suite)
+        write_record(tmp_path / "results" / file_name(made), made)
     for side in ("before", "after"):
-        shutil.copy(records / "2026-11-25-iteration.json", tmp_path / f"results/{side}.json")
+        write_record(tmp_path / f"results/{side}.json", record("iteration"))
     small = {key: replace(row, size=32, iterations=2) for key, row in presets.PRESETS.items()}
     monkeypatch.setattr(presets, "PRESETS", small)
     monkeypatch.setattr(stylebench, "PRESETS", small, raising=False)

@@ -144,7 +144,7 @@ def demo(
     output: Annotated[Path, option("Folder for the pictures.", "--output", "-o")] = Path("out"),
     size: Annotated[int, option("Longest side, px.")] = 256,
     iterations: Annotated[int, option("Function evaluations.")] = 120,
-    weights: options.Weights = "auto",
+    weights: options.Weights = "original",
 ) -> None:
     """Paint two pictures, transfer the style of one to the other, show how the loss fell."""
     from stylebench.cli.demo import run_demo
@@ -155,11 +155,12 @@ def demo(
 @app.command()
 def compare(
     content: Annotated[
-        Path | None, typer.Argument(help="As for stylize; drawn if absent.", show_default=False)
+        Path | None,
+        typer.Argument(help="As for stylize; an example if absent.", show_default=False),
     ] = None,
     style: Annotated[
         list[Path] | None,
-        typer.Argument(help="As for stylize; drawn if absent.", show_default=False),
+        typer.Argument(help="As for stylize; an example if absent.", show_default=False),
     ] = None,
     engines: Annotated[str, option("Engines to hold against the reference.")] = "fused",
     precision: Annotated[
@@ -168,7 +169,7 @@ def compare(
     ] = None,
     preset: options.Preset = "gatys-pytorch",
     pooling: options.Pooling = None,
-    weights: options.Weights = "auto",
+    weights: options.Weights = "original",
     size: Annotated[
         int | None, option("Longest side, px.", "--size", "-s", show_default="256")
     ] = None,

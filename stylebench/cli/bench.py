@@ -40,8 +40,8 @@ Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", show_default="the best there is")
 ]
 Size = Annotated[int | None, typer.Option("--size", "-s", help="Longest side, px.")]
-Content = Annotated[Path | None, typer.Option(help="An image file.", show_default="drawn")]
-Style = Annotated[Path | None, typer.Option(help="An image file.", show_default="drawn")]
+Content = Annotated[Path | None, typer.Option(help="An image file.", show_default="an example")]
+Style = Annotated[Path | None, typer.Option(help="An image file.", show_default="an example")]
 Weights = Annotated[str, typer.Option(help="As for stylize.")]
 Seconds = Annotated[
     float | None, typer.Option(help="Start no case after so long; the record is incomplete then.")
@@ -65,7 +65,7 @@ def _command(name: str) -> Callable[..., None]:
         size: Size = None,
         content: Content = None,
         style: Style = None,
-        weights: Weights = "random",
+        weights: Weights = "original",
         seconds: Seconds = None,
         resume: Resume = None,
     ) -> None:
@@ -107,7 +107,7 @@ def compare(
     pattern: Filter = None,
     device: Device = None,
     size: Size = None,
-    weights: Weights = "random",
+    weights: Weights = "original",
 ) -> None:
     """Tell by case whether AFTER is FASTER, SLOWER, the SAME, or UNCLEAR against BEFORE."""
     from stylebench.bench.compare.differences import percentage, print_comparison

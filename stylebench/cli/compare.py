@@ -10,15 +10,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from stylebench.image.examples import example, example_name
 from stylebench.image.files import atomic_path
 from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture, to_pil
-from stylebench.image.synthetic import landscape, painting
 from stylebench.parity.harness import Baseline, Comparison, baseline, compare
 from stylebench.transfer.device import resolve_precision
 from stylebench.transfer.inputs import load_inputs
 from stylebench.transfer.settings import Settings
 
+_ASPECT = (640, 480)  # of the examples
 _AMPLIFIED = 10  # how much the strip enlarges differences
 
 
@@ -33,7 +34,7 @@ def compare_visibly(
     Writes strip.png (reference, then each engine with its difference x 10) and compare.json.
 
     Args:
-        content: the image to repaint; drawn where there is none.
+        content: the image to repaint; the example where there is none.
         styles: likewise.
         wanted: one or more, which differ in engine and precision alone.
         folder: to write into.
@@ -43,7 +44,13 @@ def compare_visibly(
     """
     for settings in wanted:
         resolve_precision(settings)  # refuses what cannot be, before anything is computed
-    inputs = load_inputs(content or landscape(), styles or painting(), wanted[0])
+    pictures = {
+        "content": content.name if content else example_name("content"),
+        "style": [style.name for style in styles] if styles else example_name("style"),
+    }
+    inputs = load_inputs(
+        content or example("content", *_ASPECT), styles or example("style", *_ASPECT), wanted[0]
+    )
     console = Console(highlight=False, soft_wrap=True)
     folder.mkdir(parents=True, exist_ok=True)
     with console.status("reference"):
@@ -55,7 +62,7 @@ def compare_visibly(
     for comparison in comparisons:
         console.print(_table(comparison))
         console.print(_summary(comparison, base))
-    _write(folder, base, comparisons)
+    _write(folder, base, comparisons, pictures)
     console.print(f"{folder / 'strip.png'}  {folder / 'compare.json'}")
     return all(comparison.passed for comparison in comparisons)
 
@@ -113,7 +120,9 @@ def _at(steps: Sequence[int], losses: Sequence[float]) -> list[float]:
     return [losses[min(step, len(losses) - 1)] if losses else nan for step in steps]
 
 
-def _write(folder: Path, base: Baseline, comparisons: Sequence[Comparison]) -> None:
+def _write(
+    folder: Path, base: Baseline, comparisons: Sequence[Comparison], names: Mapping[str, object]
+) -> None:
     pictures = [base.picture]
     for comparison in comparisons:
         difference = (comparison.picture - base.picture).abs() * _AMPLIFIED
@@ -121,7 +130,7 @@ def _write(folder: Path, base: Baseline, comparisons: Sequence[Comparison]) -> N
     montage = side_by_side([to_pil(picture) for picture in pictures], base.picture.shape[1])
     save_picture(folder / "strip.png", montage)
     record = {
-        "parameters": dict(base.problem.parameters),
+        "parameters": {**base.problem.parameters, **names},
         "reference": {
             "losses": base.losses,
             "final_loss": base.final_loss,

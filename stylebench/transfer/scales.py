@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stylebench.image.load import ImageError
-from stylebench.model.presets import Preset
 from stylebench.transfer.inputs import Inputs, fit_pictures
 from stylebench.transfer.settings import Settings
 
 FROM_SIZE = 384  # px, the longest side that scales are worth it for
-_LONGER, _SHORTER = 96, 48  # px, the least sides of a scale
+_LONGER, _SHORTER = 64, 48  # px, the least sides of a scale
 _LEAST_ITERATIONS = 50
 
 
@@ -27,17 +26,24 @@ def with_scales(settings: Settings, inputs: Inputs) -> Settings:
     if settings.scales != "auto":
         return settings
     preset = settings.resolved_preset()
-    sizes = [] if settings.starts_from_file else _sizes(settings, inputs, preset)
-    each = preset.iterations // 2 if sizes else preset.iterations
+    worth_it = preset.size >= FROM_SIZE and preset.iterations >= _LEAST_ITERATIONS
+    if not worth_it or settings.starts_from_file:
+        return replace(settings, scales=None)
+    return coarse_to_fine(settings, inputs)
+
+
+def coarse_to_fine(settings: Settings, inputs: Inputs) -> Settings:
+    """``settings`` with half of their iterations at their size and at each smaller one."""
+    preset = settings.resolved_preset()
+    sizes = _smaller_sizes(settings, inputs, preset.size)
+    each = -(-preset.iterations // 2) if sizes else preset.iterations
     return replace(settings, scales=dict.fromkeys(sizes, each) or None, iterations=each)
 
 
-def _sizes(settings: Settings, inputs: Inputs, preset: Preset) -> list[int]:
-    """Longest sides of the scales before the last, the smallest first."""
-    if preset.size < FROM_SIZE or preset.iterations < _LEAST_ITERATIONS:
-        return []
+def _smaller_sizes(settings: Settings, inputs: Inputs, size: int) -> list[int]:
+    """Longest sides of the scales before ``size``, the smallest first."""
     sizes: list[int] = []
-    side = preset.size // 2
+    side = size // 2
     while side >= _LONGER and _fits(settings, inputs, side):
         sizes.insert(0, side)
         side //= 2

@@ -7,24 +7,28 @@ from itertools import pairwise
 from pathlib import PurePath
 
 from stylebench.bench.records.record import Case, Record
+from stylebench.image.examples import FILES
 
 _PICTURES = ("content", "style")
-_WEIGHTS = "random:0"
+_USUAL_WEIGHTS = "original"
 
 
 def overrides(record: Record, case: Case) -> tuple[str, ...]:
     """The unusual choices of a case: ``weights imagenet``, ``threads 1``, ``content a.jpg``.
 
-    Usual are random weights, a thread a core, and drawn pictures; on a GPU threads do not matter.
+    Usual are the original weights, a thread a core, and the example pictures; on a GPU threads do
+    not matter. Records before version 3 do not name pictures: theirs were drawn, or in the command.
     """
     unusual = []
     weights, threads = (case.parameters.get(name) for name in ("weights", "threads"))
-    if weights not in (None, _WEIGHTS):
+    if weights not in (None, _USUAL_WEIGHTS):
         unusual.append(f"weights {weights}")
     if threads not in (None, record.machine.cores) and record.machine.device != "cuda":
         unusual.append(f"threads {threads}")
-    files = pictures(record.command).items()
-    return *unusual, *(f"{name} {PurePath(file).name}" for name, file in files)
+    typed = {name: PurePath(file).name for name, file in pictures(record.command).items()}
+    named = {role: case.parameters.get(role, typed.get(role)) for role in FILES}
+    own = ((role, name) for role, name in named.items() if name not in (None, FILES[role]))
+    return *unusual, *(f"{role} {name}" for role, name in own)
 
 
 def pictures(command: str) -> dict[str, str]:

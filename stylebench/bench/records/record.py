@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-VERSION = 2
+VERSION = 3
 #: Fields of a case that are times.
 TIMES = ("timing", "in_situ", "setup", "roof_share", "parts", "curve")
 #: Found in the names of a case's values that are times.
@@ -232,7 +232,9 @@ class Case:
     Attributes:
         name: unique within the record: ``fused fp32 512x384``.
         parameters: engine, precision, preset, width, height, optimizer, history, seed, kernel,
-            layer, ...; one flat mapping of plain values.
+            layer, ...; one flat mapping of plain values. ``weights`` and ``weights_sha256`` (of
+            their file; null for random ones), and ``content`` and ``style`` where there are
+            pictures, since version 3.
         status: ``ok``, or why there is no time.
         note: one line for people where the status is not ``ok``, or a remark.
         parity: null where the suite has nothing to compare.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from stylebench.bench.records.overrides import pictures
 from stylebench.bench.records.record import Case, Machine, Record, Value
 
-_SHARED = ("weights", "threads", "width", "height")
+_SHARED = ("weights", "weights_sha256", "content", "style", "threads", "width", "height")
 
 Difference = tuple[str, object, object]
 

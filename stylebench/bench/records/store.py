@@ -21,6 +21,7 @@ PEERS = "peers.json"
 #: Version -> function from a record of that version, as parsed JSON, to one of the next.
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda old: {**old, "version": 2},  # which adds what may be absent
+    2: lambda old: {**old, "version": 3},  # whose cases name more of their parameters
 }
 
 

@@ -26,7 +26,7 @@ _Row = tuple[str, str, str, str]
 _HEADINGS = ("implementation", "s an iteration", "against the fastest peer",
              "against our reference")  # fmt: skip
 _OWN = (
-    "Rows with a link are machines' own records: one process, random weights unless stated, "
+    "Rows with a link are machines' own records: one process, the original weights unless stated, "
     "against the reference engine of the same record."
 )
 

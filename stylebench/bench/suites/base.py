@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from PIL import Image
@@ -16,8 +16,8 @@ from stylebench.bench.measure.timing import QUICK, Plan
 from stylebench.bench.records.record import Case, Value
 from stylebench.bench.workloads.precisions import worthwhile
 from stylebench.bench.workloads.roofline import ConvStack, Roofline
+from stylebench.image.examples import Role, example, example_name
 from stylebench.image.load import ImageSource
-from stylebench.image.synthetic import landscape, painting
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.device import choose_device
@@ -28,8 +28,6 @@ Parameters = Mapping[str, Value]
 Kind = Literal["cpu", "cuda"]
 T = TypeVar("T")
 
-_DRAWN = 640  # px, longest side of pictures drawn; larger ones are resized from it
-
 
 @dataclass(frozen=True)
 class Options:
@@ -39,7 +37,7 @@ class Options:
         quick: the short form: small sizes, loose intervals.
         device: as ``Settings.device``.
         size: longest side in pixels, in place of the suite's own.
-        content: an image file in place of a drawn one.
+        content: an image file in place of the example.
         style: likewise.
         weights: as ``Settings.weights``.
         pattern: of the names of the cases to run, a part of them or a glob.
@@ -52,7 +50,7 @@ class Options:
     size: int | None = None
     content: Path | None = None
     style: Path | None = None
-    weights: str = "random"
+    weights: str = "original"
     pattern: str | None = None
     seconds: float | None = None
     command: str = ""
@@ -97,15 +95,15 @@ class Bench:
         return load_weights(self.options.weights)
 
     def content(self, width: int, height: int) -> ImageSource:
-        """The content image, of the aspect of ``width`` x ``height`` where it is drawn."""
-        return self.options.content or _drawn(landscape, width, height)
+        """The content image, of the aspect of ``width`` x ``height`` where it is the example."""
+        return self.options.content or example("content", width, height)
 
     def style(self, width: int, height: int) -> ImageSource:
         """The style image, likewise."""
-        return self.options.style or _drawn(painting, width, height)
+        return self.options.style or example("style", width, height)
 
     def inputs(self, size: tuple[int, int], settings: Settings) -> Inputs:
-        """Both pictures at (width, height) ``size`` where they are drawn, and the weights."""
+        """Both pictures, at the aspect of ``size`` where they are examples, and the weights."""
         return load_inputs(self.content(*size), self.style(*size), settings)
 
     def settings(self, **choices: Any) -> Settings:
@@ -116,7 +114,7 @@ class Bench:
     def sizes(self, *own: tuple[int, int]) -> list[tuple[int, int]]:
         """(width, height) of the pictures: the suite's, or the one asked for.
 
-        A picture of the user's keeps its aspect; a drawn one has the suite's first.
+        A picture of the user's keeps its aspect; an example has the suite's first.
         """
         if self.options.size is None and self.options.content is None:
             return list(own)
@@ -125,9 +123,9 @@ class Bench:
         scales = [side / max(width, height) for side in longest]
         return [(round(width * scale), round(height * scale)) for scale in scales]
 
-    def _aspect(self, drawn: tuple[int, int]) -> tuple[int, int]:
+    def _aspect(self, own: tuple[int, int]) -> tuple[int, int]:
         if self.options.content is None:
-            return drawn
+            return own
         with Image.open(self.options.content) as picture:
             width, height = picture.size
             return (height, width) if picture.getexif().get(0x0112, 1) > 4 else (width, height)
@@ -142,13 +140,20 @@ class Bench:
 
     def common(self) -> dict[str, Value]:
         """Parameters that every case has."""
-        return {"weights": self.weights.name, "threads": torch.get_num_threads()}
+        return {**weights_parameters(self.weights), "threads": torch.get_num_threads()}
+
+    def _picture_names(self) -> dict[str, Value]:
+        """Parameters of every case that has pictures: their names."""
+        options, roles = self.options, get_args(Role)
+        given = dict(zip(roles, (options.content, options.style), strict=True))
+        return {role: path.name if path else example_name(role) for role, path in given.items()}
 
     def parameters(self, size: tuple[int, int], **choices: Value) -> dict[str, Value]:
         """Parameters of a run at ``size`` (width, height): the usual ones, and ``choices``."""
         return {
-            **self.common(), "preset": "gatys-pytorch", "optimizer": "lbfgs", "history": HISTORY,
-            "seed": 0, "width": size[0], "height": size[1], **choices,
+            **self.common(), **self._picture_names(),
+            "preset": "gatys-pytorch", "optimizer": "lbfgs", "history": HISTORY, "seed": 0,
+            "width": size[0], "height": size[1], **choices,
         }  # fmt: skip
 
 
@@ -177,6 +182,11 @@ class Suite:
 
     name: str
     jobs: Callable[[Bench], Iterable[Job]]
+
+
+def weights_parameters(weights: Weights) -> dict[str, Value]:
+    """Parameters of a case that say which weights it has."""
+    return {"weights": weights.name, "weights_sha256": weights.sha256}
 
 
 def failed_case(name: str, parameters: Parameters, error: Exception) -> Case:
@@ -228,9 +238,3 @@ def optional(what: str, make: Callable[[], T], default: T) -> tuple[T, str | Non
         return make(), None
     except Exception as error:
         return default, f"no {what}: {_text(error) or type(error).__name__}"
-
-
-@cache  # drawing takes seconds, and must not fall into what is timed
-def _drawn(draw: Callable[[int, int], Image.Image], width: int, height: int) -> Image.Image:
-    scale = min(1.0, _DRAWN / max(width, height))
-    return draw(max(8, round(width * scale)), max(8, round(height * scale)))

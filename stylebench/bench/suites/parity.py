@@ -12,11 +12,14 @@ from torch import Tensor
 
 from stylebench.bench.machine.probe import slug
 from stylebench.bench.records.record import Case, Parity, RecordedCheck
-from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each
+from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each, weights_parameters
 from stylebench.bench.workloads.parity_gate import ORACLE
+from stylebench.bench.workloads.precisions import chosen
 from stylebench.image.load import fit, resize
 from stylebench.image.save import save_picture, to_pil
 from stylebench.model.presets import PRESETS
+from stylebench.model.vgg import Weights
+from stylebench.model.weights import load_weights
 from stylebench.parity.harness import Baseline, Comparison, baseline, compare
 
 _SIZE, _ITERATIONS = (256, 192), 100
@@ -28,46 +31,60 @@ _ENGINES = ("eager", "compiled", "fused")
 
 
 def jobs(bench: Bench) -> Iterator[Job]:
-    """Fused on every preset, the other engines on one.
+    """Fused on every preset, the other engines on one; and one case on random weights.
 
-    One job a preset.
+    One job a preset, and one of that case.
     """
     quick = bench.options.quick
     (size,) = bench.sizes(_QUICK_SIZE if quick else _SIZE)
     iterations = _QUICK_ITERATIONS if quick else _ITERATIONS
     for preset in [_MAIN] if quick else [_MAIN, *(p for p in PRESETS if p != _MAIN)]:
         engines = _ENGINES if preset == _MAIN and not quick else ("fused",)
-        yield _job(bench, preset, engines, size, iterations)
+        runs = [(engine, name) for engine in engines for name in bench.precisions(engine)]
+        yield _job(bench, preset, runs, size, iterations)
+    if not quick:  # other values than a trained network's: no rounding may depend on them
+        run = "fused", chosen("fused", bench.device)
+        yield _job(bench, _MAIN, [run], size, iterations, load_weights("random"))
 
 
 def _job(
-    bench: Bench, preset: str, engines: Iterable[str], size: tuple[int, int], iterations: int
+    bench: Bench,
+    preset: str,
+    runs: Iterable[tuple[str, str]],
+    size: tuple[int, int],
+    iterations: int,
+    weights: Weights | None = None,
 ) -> Job:
-    width, height = size
+    """A job of ``runs`` (engine, precision), with ``weights`` in place of the bench's."""
+    label = "{}x{}".format(*size) + (f" {weights.name}" if weights else "")
+    used = weights or bench.weights
     cases: dict[str, Parameters] = {
-        f"{engine} {precision} {preset} {width}x{height}": bench.parameters(
-            size, engine=engine, precision=precision, preset=preset, iterations=iterations
+        f"{engine} {precision} {preset} {label}": bench.parameters(
+            size, engine=engine, precision=precision, preset=preset, iterations=iterations,
+            **weights_parameters(used),
         )
-        for engine in engines
-        for precision in bench.precisions(engine)
-    }
+        for engine, precision in runs
+    }  # fmt: skip
 
     def run(names: Collection[str]) -> Iterator[Case]:
         torch.compiler.reset()  # presets add up to more than a function may be compiled for
-        settings = bench.settings(preset=preset, size=max(size), iterations=iterations)
+        settings = bench.settings(
+            preset=preset, size=max(size), iterations=iterations, weights=used
+        )
         inputs = bench.inputs(size, settings)
         base = baseline(inputs, settings)
         shape = (base.picture.shape[1], base.picture.shape[2])
+        style = inputs.styles[0]
         shared = _saved(
-            bench.folder, preset,
-            content=resize(inputs.content.rgb, shape), style=inputs.styles[0].rgb,
-            reference=base.picture,
+            bench.folder, f"{preset} {weights.name}" if weights else preset,
+            content=resize(inputs.content.rgb, shape), reference=base.picture,
+            style=resize(style.rgb, fit(style.size, max(shape))),
         )  # fmt: skip
 
         def measured(name: str) -> Case:
             engine, precision = (str(cases[name][key]) for key in ("engine", "precision"))
-            chosen = replace(settings, engine=engine, precision=precision)
-            comparison = compare(inputs, chosen, base)
+            own_settings = replace(settings, engine=engine, precision=precision)
+            comparison = compare(inputs, own_settings, base)
             checks = [RecordedCheck.of(one.what, one.value, one.limit) for one in comparison.checks]
             wrong = [check.what for check in checks if not check.passed]
             difference = (comparison.picture - base.picture).abs() * _AMPLIFIED

@@ -23,9 +23,9 @@ from stylebench.bench.workloads.lower_bound import iteration_lower_bound
 from stylebench.bench.workloads.parity_gate import ORACLE, ParityGate
 from stylebench.bench.workloads.precisions import chosen
 from stylebench.bench.workloads.timed_run import TimedRun
-from stylebench.model.vgg import smallest_side
 from stylebench.transfer.inputs import Inputs
 from stylebench.transfer.problem import Problem, build_problem
+from stylebench.transfer.scales import coarse_to_fine
 from stylebench.transfer.schedule import make_schedule, warm_start
 from stylebench.transfer.settings import Settings
 
@@ -35,12 +35,12 @@ _MARKS, _QUICK_MARKS = (100, 200, 300), (4, 8, 12)  # iterations of the referenc
 _PATIENCE = 1.5  # times the reference's iterations that a configuration may take
 _GRID = 60  # stretches of a run, each judged at its end
 _SLACKS = {"": 0.0, "_plus_0.5_percent": 0.005}
-_HISTORIES, _QUICK_HISTORIES = (10, 20, 50, 100), (20, 100)
-_REFERENCE = EngineRun("reference", "fp32")
+_HISTORIES = (20, 50)  # besides the usual
+_REFERENCE = EngineRun("reference", "fp32", optimizer="torch-lbfgs")  # as published
 
 
 def jobs(bench: Bench) -> Iterator[Job]:
-    """Every engine, fused at every precision and history, and coarse to fine; then from noise.
+    """Every engine in a single scale, fused with other optimizers and coarse to fine; then noise.
 
     One job a start, whose cases share the losses of one run of the reference.
     """
@@ -57,20 +57,15 @@ def _job(
     runs: Mapping[str, EngineRun],
     scaled: EngineRun,
 ) -> Job:
-    """The reference and ``runs`` from ``init``, and ``scaled`` in two and three scales."""
+    """The reference and ``runs`` from ``init``, and ``scaled`` coarse to fine."""
     marks = _QUICK_MARKS if bench.options.quick else _MARKS
     label = "{} {}x{} from {}".format
     cases: dict[str, Parameters] = {
         label(name, *size, init): bench.parameters(size, init=init, **vars(run))
         for name, run in {"reference fp32": _REFERENCE, **runs}.items()
     }
-    schedules = {
-        label(f"{scaled.engine} {scaled.precision} {count} scales", *size, init): scales
-        for count, scales in _schedules(size, marks).items()
-    }
-    for name, scales in schedules.items():
-        typed = ",".join(f"{side}={iterations}" for side, iterations in scales.items())
-        cases[name] = bench.parameters(size, init=init, scales=typed, **vars(scaled))
+    coarse = label(f"{scaled.engine} {scaled.precision} coarse to fine", *size, init)
+    cases[coarse] = bench.parameters(size, init=init, scales="auto", **vars(scaled))
 
     def run(names: Collection[str]) -> Iterator[Case]:
         torch.compiler.reset()  # sizes add up to more than a function may be compiled for
@@ -78,7 +73,7 @@ def _job(
         to_loss = _TimeToLoss.start(bench, size, marks, init)
 
         def measured(name: str) -> Case:
-            return to_loss.case(name, cases[name], schedules.get(name))
+            return to_loss.case(name, cases[name])
 
         yield from isolate_each(cases, measured, names)
 
@@ -86,27 +81,23 @@ def _job(
 
 
 def _engines(bench: Bench) -> dict[str, EngineRun]:
-    """Every engine, and fused at each precision and history.
+    """Every engine, and fused at each precision, with shorter histories and torch's optimizer.
 
     Compiling takes minutes, so a quick benchmark leaves it out.
     """
     quick = bench.options.quick
     others = ("eager",) if quick else ("eager", "compiled")
-    runs = [EngineRun(engine, chosen(engine, bench.device)) for engine in others]
-    return {f"{run.engine} {run.precision}": run for run in runs} | {
-        f"fused {precision} history {history}": EngineRun("fused", precision, history=history)
-        for precision in bench.precisions("fused")
-        for history in (_QUICK_HISTORIES if quick else _HISTORIES)
-    }
-
-
-def _schedules(size: tuple[int, int], marks: Sequence[int]) -> dict[str, dict[int, int]]:
-    """``two`` and ``three`` -> longest side -> iterations, where the network allows the sizes."""
-    half = {max(size) // 2: marks[0]}
-    quarter = {max(size) // 4: 2 * marks[0]}
-    allowed = min(size) // smallest_side("relu5_1")
-    table = {"two": (2, half), "three": (4, quarter | half)}
-    return {count: scales for count, (least, scales) in table.items() if allowed >= least}
+    runs = {f"{engine} {p}": EngineRun(engine, p)
+            for engine in others for p in [chosen(engine, bench.device)]}  # fmt: skip
+    for precision in bench.precisions("fused"):
+        name = f"fused {precision}"
+        runs[name] = EngineRun("fused", precision)
+        runs |= {} if quick else {
+            f"{name} history {history}": EngineRun("fused", precision, history=history)
+            for history in _HISTORIES
+        }  # fmt: skip
+    torchs = EngineRun("fused", chosen("fused", bench.device), optimizer="torch-lbfgs")
+    return runs | {f"fused {torchs.precision} torch-lbfgs": torchs}
 
 
 @dataclass
@@ -137,7 +128,7 @@ class _TimeToLoss:
     ) -> _TimeToLoss:
         """Run the reference to each mark."""
         settings = bench.settings(size=max(size), iterations=max(marks), init=init)
-        reference = replace(settings, engine="reference", precision="fp32")
+        reference = replace(settings, **vars(_REFERENCE))
         inputs = bench.inputs(size, settings)
         judge, gate = build_problem(inputs, reference), ParityGate(inputs, settings)
         to_loss = cls(bench, inputs, settings, judge, gate, size, {})
@@ -153,13 +144,13 @@ class _TimeToLoss:
         terms, _ = self.judge.engine.loss_and_grad(image.to(self.judge.image))
         return float(terms.total.item())
 
-    def case(self, name: str, parameters: Parameters, scales: dict[int, int] | None) -> Case:
+    def case(self, name: str, parameters: Parameters) -> Case:
         """Run one configuration until it has passed every target, or its patience is over.
 
         Raises:
             ImpossibleTime: it took less than its iterations can.
         """
-        choices = {k: v for k, v in parameters.items() if k in ("engine", "precision", "history")}
+        choices = {name: parameters[name] for name in vars(_REFERENCE)}
         settings = replace(self.settings, **choices)  # type: ignore[arg-type]
         self.bench.progress(f"building and proving {name}")
         start = time.perf_counter()
@@ -173,7 +164,8 @@ class _TimeToLoss:
         if not parity.passed:
             return Case(name, parameters, status="parity failed", parity=parity)
         self.bench.progress(f"running {name}")
-        curve, stretches = self._descent(problem, replace(settings, scales=scales))
+        scaled = coarse_to_fine(settings, self.inputs) if "scales" in parameters else settings
+        curve, stretches = self._descent(problem, scaled)
         self._check_possible(name, curve, settings.precision)
         values = self._times(curve)
         reached_all = len(values) == len(self.targets) * len(_SLACKS)

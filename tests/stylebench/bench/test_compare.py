@@ -143,7 +143,7 @@ def test_several_runs_to_a_loss_have_an_interval(record):
 
 def test_other_weights_are_another_case(record, case):
     usual, pretrained = (
-        replace(case("a"), parameters={"weights": weights}) for weights in ("random:0", "imagenet")
+        replace(case("a"), parameters={"weights": weights}) for weights in ("original", "imagenet")
     )
     found = differences([record(usual), record(pretrained)], [record(pretrained)])
     assert {each.case: each.verdict for each in found} == {

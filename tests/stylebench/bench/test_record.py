@@ -14,6 +14,7 @@ from stylebench.bench.records import schema as schemas
 from stylebench.bench.records import store
 from stylebench.bench.records.record import (
     TIMES,
+    VERSION,
     Case,
     Parity,
     Point,
@@ -137,7 +138,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, record, case, monkeypa
     [
         ("{", "cannot be read as JSON"),
         ("[1]", "it has no version"),
-        ('{"version": 99}', "is of version 99; this stylebench reads up to 2"),
+        ('{"version": 99}', "is of version 99; this stylebench reads up to 3"),
         ('{"version": 1}', "suite: is missing"),
         ('{"version": -1}', "is no record of version -1 (KeyError: 'title')"),
         ('{"version": -2}', "is no record of version -2 (KeyError: 'version')"),
@@ -235,11 +236,18 @@ def test_older_versions_migrate_step_by_step(tmp_path, record, case, monkeypatch
     steps = {
         -1: lambda old: {**old, "version": 0},
         0: lambda old: {
-            **{k: v for k, v in old.items() if k != "title"}, "suite": old["title"], "version": 2
+            **{k: v for k, v in old.items() if k != "title"}, "suite": old["title"],
+            "version": VERSION,
         },
     }  # fmt: skip
     monkeypatch.setattr(store, "MIGRATIONS", steps)
     assert read_record(path).suite == "iteration"
+
+
+def test_version_2_is_read(tmp_path, record, case):
+    path = write_record(tmp_path / "r.json", record(case()))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    assert read_record(path) == record(case())
 
 
 def test_version_1_is_read(tmp_path, record, case):

@@ -13,7 +13,10 @@ from stylebench.bench.suites.runner import run_suite
 from .conftest import single
 
 MACHINE = Machine("A machine", "a-machine", "cpu")
-PARAMETERS = {"weights": "random:0", "threads": 2, "width": 64, "height": 48}
+PARAMETERS = {
+    "weights": "random:0", "weights_sha256": "0", "content": "a.jpg", "threads": 2, "width": 64,
+    "height": 48,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -58,6 +61,8 @@ def test_a_gpu_may_have_another_host(begun):
     [
         ({"a": {**PARAMETERS, "weights": "random:1"}}, "weights of 'a' was random:0 .* random:1"),
         ({"a": {**PARAMETERS, "width": 32}}, "width of 'a' was 64"),
+        ({"a": {**PARAMETERS, "weights_sha256": "1"}}, "weights_sha256 of 'a' was 0 .* 1"),
+        ({"a": {**PARAMETERS, "content": "b.jpg"}}, "content of 'a' was a.jpg .* b.jpg"),
         ({"b": PARAMETERS}, "one with 'a' in the record and is one without it"),
     ],
 )

@@ -10,8 +10,9 @@ import torch
 
 from stylebench.bench.measure.statistics import timing
 from stylebench.bench.records.store import read_record
-from stylebench.bench.suites import engine_cases, sizes, suite
+from stylebench.bench.suites import SUITES, engine_cases, sizes, suite
 from stylebench.bench.suites.base import Bench, Options
+from stylebench.bench.suites.runner import run_suite
 from stylebench.bench.workloads import roofline, timed_run
 from stylebench.bench.workloads.breakdown import part_of, scaled
 from stylebench.bench.workloads.formulations import beyond
@@ -20,6 +21,7 @@ from stylebench.bench.workloads.roofline import ConvStack, Roofline
 from stylebench.bench.workloads.tap_tasks import tap_tasks
 from stylebench.cli.app import main
 from stylebench.engines.fused import engine as fused
+from stylebench.model.original import SHA256
 
 from .conftest import BRIEF, ShallowBench
 
@@ -143,6 +145,37 @@ def test_parity_keeps_its_pictures_small_and_names_them(smallest, tmp_path):
     for name in case.pictures.values():
         assert 0 < (tmp_path / "p" / name).stat().st_size < 100_000
     assert case.values["final loss over the reference's"] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_case_names_its_weights_with_their_hash_and_its_pictures(name):
+    bench = Bench(Options(quick=True, device="cpu"))
+    cases = [case for job in suite(name).jobs(bench) for case in job.cases.values()]
+    assert cases
+    for parameters in cases:
+        assert (parameters["weights"], parameters["weights_sha256"]) == ("original", SHA256)
+        named = parameters.get("content"), parameters.get("style")
+        wanted = (None, None) if name == "kernels" else ("tuebingen.jpg", "starry_night.jpg")
+        assert named == wanted
+
+
+def test_other_weights_and_pictures_are_named_in_the_case(smallest, photo, tmp_path):
+    photo.save(tmp_path / "mine.png")
+    options = {"content": tmp_path / "mine.png", "weights": "random:1", "pattern": "fused"}
+    (case,) = smallest("smoke", **options).cases
+    names = ("weights", "weights_sha256", "content", "style")
+    assert [case.parameters[name] for name in names] == [
+        "random:1", None, "mine.png", "starry_night.jpg"
+    ]  # fmt: skip
+
+
+def test_parity_has_one_case_on_random_weights(monkeypatch, tmp_path):
+    monkeypatch.setattr("stylebench.bench.suites.parity._ITERATIONS", 6)
+    bench = ShallowBench(Options(device="cpu", size=32, pattern="*random:*"), tmp_path)
+    (case,) = run_suite(suite("parity"), bench).record.cases
+    assert (case.parameters["weights"], case.parameters["weights_sha256"]) == ("random:0", None)
+    assert case.parity.passed
+    assert all((tmp_path / name).is_file() for name in case.pictures.values())
 
 
 def test_sizes_measures_each_engine_alone(smallest):

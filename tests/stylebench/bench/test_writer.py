@@ -16,7 +16,7 @@ def write(folder, record):
 
 
 def test_other_weights_are_other_cases(tmp_path, record, case):
-    usual = record(replace(case("a"), parameters={"weights": "random:0"}))
+    usual = record(replace(case("a"), parameters={"weights": "original"}))
     pretrained = record(
         replace(case("a"), parameters={"weights": "imagenet"}), started="2026-03-14T"
     )
@@ -44,7 +44,11 @@ def test_a_record_that_has_them_all_takes_its_place(tmp_path, record, case):
 @pytest.mark.parametrize(
     ("parameters", "device", "command", "unusual"),
     [
-        ({"weights": "random:0", "threads": 2}, "cpu", "x", ()),
+        ({"weights": "original", "threads": 2}, "cpu", "x", ()),
+        ({"weights": "random:0", "threads": 2}, "cpu", "x", ("weights random:0",)),
+        ({"content": "tuebingen.jpg", "style": "starry_night.jpg"}, "cpu", "x", ()),
+        ({"content": "drawn landscape"}, "cpu", "x", ("content drawn landscape",)),
+        ({"content": "a.jpg"}, "cpu", "x --content b/a.jpg", ("content a.jpg",)),
         ({}, "cpu", "x", ()),
         ({"weights": "imagenet", "threads": 1}, "cpu", "x", ("weights imagenet", "threads 1")),
         ({"threads": 16}, "cuda", "x --style a/b.jpg", ("style b.jpg",)),

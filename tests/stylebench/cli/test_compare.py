@@ -10,6 +10,7 @@ from PIL import Image
 
 from stylebench.cli.app import main
 from stylebench.cli.compare import compare_visibly
+from stylebench.model.original import SHA256
 from stylebench.transfer.settings import Settings
 
 QUICK = Settings(
@@ -147,3 +148,13 @@ def test_precisions_are_compared_side_by_side_with_several_styles(photo, paintin
     record = json.loads((tmp_path / "compare.json").read_text())
     assert [each["precision"] for each in record["comparisons"]] == ["fp32", "bf16"]
     assert record["parameters"]["style_weights"] == [0.5, 0.5]
+    assert record["parameters"]["content"] == "photo.png"
+    assert record["parameters"]["style"] == ["photo.png", "painting.png"]
+
+
+def test_without_pictures_the_examples_are_compared_and_named(tmp_path):
+    settings = replace(QUICK, weights="original", iterations=2)
+    compare_visibly(None, None, [settings], tmp_path)
+    parameters = json.loads((tmp_path / "compare.json").read_text())["parameters"]
+    assert (parameters["content"], parameters["style"]) == ("tuebingen.jpg", "starry_night.jpg")
+    assert (parameters["weights"], parameters["weights_sha256"]) == ("original", SHA256)

@@ -50,7 +50,7 @@ ENGINES = {
     ("fused", "fp32"): (2.2, 0.4),
     ("fused", "bf16"): (4.31, 0.28),
 }
-COMMON = {"preset": "gatys-pytorch", "optimizer": "lbfgs", "history": 100, "weights": "random:0"}
+COMMON = {"preset": "gatys-pytorch", "optimizer": "lbfgs", "history": 100, "weights": "original"}
 PASSED = Parity("reference fp64", [RecordedCheck("loss", 2.1e-6, 1e-4, True),
                                    RecordedCheck("gradient", 8.4e-3, 1.2e-2, True)])  # fmt: skip
 FAILED = Parity("reference fp64", [RecordedCheck("gradient", 3.4e-2, 1.2e-2, False)])
@@ -116,7 +116,7 @@ def kernels():
         cases.append(
             Case(
                 f"{kernel} {layer} bf16 {width}x{height} {implementation}",
-                {"weights": "random:0", "threads": 2, "kernel": kernel, "layer": layer,
+                {"weights": "original", "threads": 2, "kernel": kernel, "layer": layer,
                  "precision": "bf16", "width": width, "height": height,
                  "implementation": implementation},
                 parity=PASSED, timing=timing(1e-4 * width / 512 / share),
