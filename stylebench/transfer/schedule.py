@@ -13,7 +13,7 @@ from stylebench.transfer.device import resolve_precision
 from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import Settings
 
-_POLISH = 0.2  # of the iterations
+_POLISH = 0.3  # of the iterations
 _SHORT = 50  # iterations in which bf16's noise does not show yet
 _FP32_COST = 5.0  # iterations in bf16 that one in fp32 takes the time of
 

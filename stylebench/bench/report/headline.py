@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from stylebench.bench.report.frame import labels, usual_size
-from stylebench.transfer.settings import Settings
+from stylebench.transfer.settings import HISTORY
 
 
 def headlines(frame: pd.DataFrame) -> dict[str, dict[str, Any] | None]:
@@ -27,7 +27,7 @@ def best_fused(rows: pd.DataFrame) -> dict[str, Any] | None:
     ranked = fused.assign(
         compared=fused["faster"].notna(),
         usual=fused["overrides"] == "",
-        default=fused["history"] == f"history {Settings.history}",
+        default=fused["history"] == f"history {HISTORY}",
     ).nlargest(1, ["compared", "usual", "default", "rate"])
     found = ranked.assign(label=labels(ranked))
     return None if found.empty else {str(name): found[name].iloc[0] for name in found}

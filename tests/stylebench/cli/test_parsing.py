@@ -27,5 +27,5 @@ def test_numbers_name_the_option():
 
 def test_what_is_not_typed_stays_none():
     assert parse_layers(None) is None
-    assert parse_scales(None) is None
+    assert (parse_scales("auto"), parse_scales("none")) == ("auto", "none")
     assert parse_numbers("--style-weights", None) is None

@@ -26,7 +26,7 @@ from stylebench.parity.harness import (
 from stylebench.transfer.inputs import load_inputs
 from stylebench.transfer.settings import Settings
 
-NOISE = 0.3  # of a gradient's values
+NOISE = 0.7  # of a gradient's values
 QUICK = Settings(
     weights="random", size=32, iterations=6, device="cpu", engine="fused", precision="fp32"
 )
@@ -202,10 +202,11 @@ def test_an_engine_that_ends_3_percent_above_fails_where_the_reference_does_not_
 
 @pytest.mark.slow
 def test_at_200_iterations_a_coarse_engine_fails_and_the_fused_one_passes(monkeypatch):
-    """Trained weights; the coarse engine's gradient has noise that ends some 3 % above."""
+    """Where the reference spreads by 0.2 %: a coarse gradient ends some 3 % above."""
     settings = Settings(
-        weights="original", size=96, iterations=200, device="cpu", engine="fused",
-        precision="fp32",
+        weights="original", size=48, iterations=200, device="cpu", engine="fused",
+        precision="fp32", pooling="average", content_layers="relu2_2",
+        style_layers=["relu1_1", "relu2_1"],
     )  # fmt: skip
     inputs = load_inputs(landscape(), painting(), settings)
     base = baseline(inputs, settings)
@@ -221,7 +222,7 @@ def test_at_200_iterations_a_coarse_engine_fails_and_the_fused_one_passes(monkey
     monkeypatch.setattr(fused.Fused, "loss_and_grad", coarse)
     *_, check = compare(inputs, settings, base).checks
     assert not check.passed
-    assert 0.02 < check.value < 0.05
+    assert 0.02 < check.value < 0.04
 
 
 def test_a_gradient_that_plain_pytorch_has_as_wrong_is_shown_and_not_judged(

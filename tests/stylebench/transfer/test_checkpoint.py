@@ -76,7 +76,7 @@ def test_a_rollback_before_the_checkpoint_is_no_fault_after_it(photo, painting, 
         ({"size": 40}, "height 21, and this run has 27"),
         ({"precision": "bf16"}, "precision 'fp32', and this run has 'bf16'"),
         ({"style_weight": 5.0}, "style_weight .*, and this run has 5.0"),
-        ({"history": 7}, "history 20, and this run has 7"),
+        ({"history": 7}, "history 100, and this run has 7"),
     ],
 )
 def test_another_run_is_refused_by_name(photo, painting, tmp_path, change, message):

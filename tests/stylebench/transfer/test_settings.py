@@ -14,7 +14,10 @@ from stylebench.transfer.settings import Settings
         ({"preset": "vangogh"}, "unknown preset 'vangogh': expected one of paper, gatys-pytorch"),
         ({"engine": "warp"}, "unknown engine 'warp': expected one of auto, .*reference"),
         ({"precision": "int8"}, "unknown precision 'int8': expected one of auto, .*fp32"),
-        ({"optimizer": "sgd"}, "unknown optimizer 'sgd': expected one of lbfgs, adam"),
+        (
+            {"optimizer": "sgd"},
+            "unknown optimizer 'sgd': expected one of auto, lbfgs, torch-lbfgs, adam",
+        ),
         ({"pooling": "min"}, "unknown pooling 'min': expected 'average' or 'max'"),
         (
             {"init": "blank"},
