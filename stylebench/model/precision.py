@@ -24,9 +24,8 @@ class Precision:
             they do by PyTorch's own defaults.
         rescaled: whether the network is rescaled by powers of two first, so that activations and
             gradients stay in fp16's range; see ``stylebench.engines.fp16_scaling``.
-        noisy: whether rounding shows in the gradient before a run ends. L-BFGS then takes pairs
-            over several steps (``stylebench.optim.lengthening``), and the last iterations are
-            polished in fp32.
+        noisy: whether rounding shows in the gradient before a run ends: the last iterations are
+            then polished in fp32.
     """
 
     name: str

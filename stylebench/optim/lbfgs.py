@@ -31,7 +31,6 @@ import torch
 from torch import Tensor
 
 from stylebench.optim.base import restore
-from stylebench.optim.lengthening import Lengthening
 from stylekernels.ops.lbfgs.op import LONGEST, lbfgs_apply, lbfgs_dots, lbfgs_recursion
 from stylekernels.ops.lbfgs.state import BEST_LOSS, ROLLBACKS, lbfgs_state
 
@@ -48,9 +47,9 @@ class LBFGS:
 
     Every buffer is allocated at construction and stays in place, so `step` can be captured in a
     CUDA graph. Memory is 2 (history + 1) vectors of the image's size in `history_dtype` and three
-    in the image's: for 512 x 512 pixels and 20 pairs 142 MB with fp32, 76 MB with bf16; `noisy`
-    takes six more. In bf16 the step itself is rounded, so that s is exactly the image's change. On
-    a CPU, which must convert it, a bf16 history is the slower one.
+    in the image's: for 512 x 512 pixels and 100 pairs 645 MB with fp32, 327 MB with bf16. In bf16
+    the step itself is rounded, so that s is exactly the image's change. On a CPU, which must
+    convert it, a bf16 history is the slower one.
 
     Example:
         >>> x = torch.tensor([3.0, -4.0])
@@ -69,7 +68,6 @@ class LBFGS:
         history_dtype: torch.dtype | None = None,
         *,
         level: float | None = None,
-        noisy: bool = False,
     ) -> None:
         """Allocate the state on the image's device.
 
@@ -80,8 +78,6 @@ class LBFGS:
             history_dtype: of the stored pairs: bf16, fp32 or the image's own (the default).
             level: one grey level in the image's units, for a safe start, where losses are at least
                 0; None: steps as torch's.
-            noisy: whether gradients have half precision's noise: pairs then span several steps
-                after a while, unlike torch's; see `stylebench.optim.lengthening`.
 
         Raises:
             ValueError: an argument is none of these.
@@ -115,7 +111,6 @@ class LBFGS:
             )
         self._no_loss = torch.zeros((), dtype=torch.float32, device=image.device)
         self._state = lbfgs_state(self._x, history, lr, history_dtype or image.dtype, level)
-        self._lengthening = Lengthening(self._x) if noisy else None
 
     def _flat(self, tensor: Tensor) -> Tensor:
         """[n] in the image's memory order; a view if ``tensor`` has the image's layout."""
@@ -140,8 +135,6 @@ class LBFGS:
                 f"{tuple(image.shape)} {image.dtype} on {image.device}"
             )
         g = self._flat(grad)
-        if self._lengthening:
-            self._lengthening.lengthen(self._x, g, state)
         lbfgs_dots(g, state.previous, state.history, state.ring, state.partials)
         lbfgs_recursion(
             state.partials,
@@ -164,14 +157,9 @@ class LBFGS:
 
     @torch.no_grad()
     def reset_best(self) -> None:
-        """Forget the lowest loss and keep the curvature.
-
-        For gradients of a nearly equal function without noise: pairs are of single steps from here
-        on.
-        """
+        """Forget the lowest loss and keep the curvature: a nearly equal function comes."""
         self._state.scalars[BEST_LOSS] = float("inf")
         self._state.best.copy_(self._x)
-        self._lengthening = None
 
     @property
     def best_image(self) -> Tensor:
@@ -194,20 +182,14 @@ class LBFGS:
     @property
     def nbytes(self) -> int:
         """Bytes of all buffers, history included; the image itself is the caller's."""
-        return self._state.nbytes + (self._lengthening.nbytes if self._lengthening else 0)
+        return self._state.nbytes
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors, not copies, from which `load_state_dict` resumes bit for bit.
 
         The image is not among them: save it beside them.
         """
-        tensors = {name: getattr(self._state, name) for name in _SAVED}
-        if self._lengthening:
-            tensors |= {
-                "images": self._lengthening.images,
-                "gradients": self._lengthening.gradients,
-            }
-        return tensors
+        return {name: getattr(self._state, name) for name in _SAVED}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

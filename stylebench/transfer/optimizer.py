@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stylebench.model.precision import PRECISIONS
 from stylebench.optim.adam import Adam
 from stylebench.optim.base import DeviceOptimizer, Optimizer
 from stylebench.optim.lbfgs import LBFGS
@@ -48,5 +47,4 @@ def make_optimizer(
         rate,
         HISTORY_DTYPES.get(settings.history_dtype or ""),
         level=black_to_white / _GREY_LEVELS,
-        noisy=PRECISIONS[problem.parameters["precision"]].noisy,
     )

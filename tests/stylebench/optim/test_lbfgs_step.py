@@ -121,6 +121,27 @@ def test_resuming_from_a_saved_state_changes_no_bit(
     assert torch.equal(resumed.best_image, optimizer.best_image)
 
 
+def test_another_function_keeps_the_curvature_and_forgets_the_lowest_loss(
+    quadratic: Problems,
+) -> None:
+    function, start = quadratic(40, 1e2)
+    x = start.clone()
+    optimizer = LBFGS(x, history=20)
+    for _ in range(20):
+        loss, grad = evaluate(function, x)
+        optimizer.step(grad, loss)
+    value = function(x)
+    optimizer.reset_best()
+    assert optimizer.best_loss == float("inf")
+    _, grad = evaluate(function, x)
+    optimizer.step(grad, value + 5)
+    assert optimizer.best_loss == value + 5
+    for _ in range(6):
+        loss, grad = evaluate(function, x)
+        optimizer.step(grad, loss + 5)
+    assert function(x) < 0.1 * value
+
+
 def test_a_state_of_another_shape_is_refused_by_name() -> None:
     saved = LBFGS(torch.zeros(8), 4).state_dict()
     with pytest.raises(ValueError, match=r"'history'.*same image size"):
