@@ -49,8 +49,8 @@ class Settings:
         precision: of features and weights: ``fp32``, ``tf32`` (CUDA alone), ``bf16``, ``fp16``,
             ``fp64``, or ``auto``: fp16 on GPUs with tensor cores, bf16 on CPUs that multiply it,
             else fp32. Losses and the image are at least fp32.
-        polish: iterations at the end that are in fp32, of those there are; None: as many as bf16
-            needs to end within 0.5 % of the reference's loss, and none in the other precisions.
+        polish: iterations at the end that are in fp32, of those there are; None: half of them
+            in bf16, three tenths after smaller scales, and none in the other precisions.
         scales: sizes to begin with, smaller than ``size`` and growing, each with ``iterations`` of
             its own; or size -> iterations; ``auto`` divides ``iterations`` among sizes where
             ``size`` is large enough (``stylebench.transfer.scales``); ``none`` or None: one size,

@@ -150,7 +150,8 @@ def test_a_polish_keeps_the_curvature(photo, painting):
 
 
 def test_polish_is_for_half_precision_and_for_runs_where_it_shows():
-    assert polish_iterations(half(iterations=300)) == 60
+    assert polish_iterations(half(iterations=300)) == 150
+    assert polish_iterations(half(iterations=300, size=64, scales={32: 100})) == 90
     assert polish_iterations(half(iterations=300, polish=0)) == 0
     assert polish_iterations(half(iterations=50)) == 0
     assert polish_iterations(half(iterations=4, polish=9)) == 4
