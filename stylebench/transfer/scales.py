@@ -14,7 +14,7 @@ from stylebench.image.load import ImageError
 from stylebench.transfer.inputs import Inputs, fit_pictures
 from stylebench.transfer.settings import Settings
 
-FROM_SIZE = 384  # px, the longest side that scales are worth it for
+FROM_SIZE = 192  # px, the longest side that scales are worth it for
 _LONGER, _SHORTER = 64, 48  # px, the least sides of a scale
 _LEAST_ITERATIONS = 50
 _SMALLER, _LAST = 0.5, 0.75  # of the iterations, at each smaller size and at the last

@@ -25,7 +25,7 @@ def test_every_smaller_size_down_to_64_px_has_half_of_the_iterations_the_last_th
 
 @pytest.mark.parametrize(
     "choices",
-    [{"size": 383}, {"iterations": 49}, {"scales": "none"}, {"scales": None}],
+    [{"size": 191}, {"iterations": 49}, {"scales": "none"}, {"scales": None}],
 )
 def test_small_pictures_short_runs_and_none_keep_their_one_size(choices):
     found = schedule(**choices)
