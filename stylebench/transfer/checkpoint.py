@@ -54,7 +54,7 @@ class Checkpoint:
     Attributes:
         phase: index of the phase that it is in.
         phase_began: evaluations before that phase.
-        start: the image [1, 3, H, W], preprocessed, that the phase began with.
+        start: [1, 3, H, W], preprocessed, the picture that the run's change is told from.
         image: the image as it is now.
         optimizer: the optimizer's tensors by name.
         rows: one an evaluation, as in ``Trace``.

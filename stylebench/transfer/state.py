@@ -25,7 +25,7 @@ class RunState:
     Attributes:
         image: preprocessed [1, 3, H, W], moved in place.
         optimizer: bound to ``image``.
-        start: [1, 3, H, W], the image that the phase began with.
+        start: [1, 3, H, W], the picture at the phase's size that the run's change is told from.
         trace: every evaluation so far, and the best image.
         phase: the phase that the run is in.
         phase_began: evaluations before that phase.
@@ -56,11 +56,13 @@ class RunState:
         if phase.polishes:
             self.reset_best()
         else:
+            plain = problem.image
             problem = warm_start(self.trace.best, self.start, problem)
-            self.image = problem.image.clone()
+            # Not the warm start: the next size would lose what sizes before this one have changed.
+            self.start, self.image = plain, problem.image.clone()
             self.optimizer = make_optimizer(phase.settings, problem, self.image)
             self.trace.restart(self.image)
-        self.start, self.phase, self.phase_began = problem.image, phase, self.trace.done
+        self.phase, self.phase_began = phase, self.trace.done
         return problem
 
     def reset_best(self) -> None:

@@ -207,8 +207,9 @@ class _TimeToLoss:
         image: Tensor | None = None
         for scale in smaller:
             start = time.perf_counter()
-            before = _continued(build_problem(self.inputs, scale.settings), before, image)
-            timed_run = TimedRun(before, scale.settings)
+            plain = build_problem(self.inputs, scale.settings)
+            timed_run = TimedRun(_continued(plain, before, image), scale.settings)
+            before = plain
             synchronize(self.bench.device)
             seconds += time.perf_counter() - start
             seconds += clock.seconds(partial(timed_run.advance, scale.iterations))

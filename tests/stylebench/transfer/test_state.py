@@ -56,6 +56,20 @@ def test_a_polish_keeps_image_and_optimizer_and_forgets_the_best(ran):
     assert (state.phase_began, state.phase_ends) == (3, 4)
 
 
+def test_what_the_smallest_size_changed_reaches_the_largest(photo, painting):
+    settings = Settings(**QUICK | {"size": 64, "scales": {24: 1, 32: 1}})
+    phases = make_schedule(settings)
+    problems = [problem_of(photo, painting, phase.settings) for phase in phases]
+    state = RunState.begin(phases[0], problems[0])
+    state.trace.best.add_(0.25)
+    for phase, problem in zip(phases[1:], problems[1:], strict=True):
+        plain = problem.image.clone()
+        entered = state.enter(phase, problem)
+        torch.testing.assert_close(state.image, plain + 0.25)
+        assert torch.equal(entered.image, state.image)
+        assert torch.equal(state.start, plain)
+
+
 def test_a_state_with_torchs_own_optimizer_is_not_saved(photo, painting, tmp_path):
     settings = Settings(**QUICK | {"engine": "reference"})
     (phase,) = make_schedule(settings)
