@@ -1,8 +1,8 @@
-"""``auto`` scales: coarse to fine, three quarters of the iterations at the size asked for.
+"""``auto`` scales: coarse to fine, half of the iterations at each smaller size.
 
 An iteration at half the size costs a quarter, and shapes what is large in the picture: the last
-size has only what is fine left to do. Smaller sizes have half of the iterations each, so that a run
-takes nine tenths of a single scale's time. docs/decisions/scales.md has the figures.
+size has only what is fine left to do. The size asked for keeps its iterations, so that no picture
+ends above a single scale's loss. docs/decisions/scales.md has the figures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stylebench.transfer.settings import Settings
 FROM_SIZE = 192  # px, the longest side that scales are worth it for
 _LONGER, _SHORTER = 64, 48  # px, the least sides of a scale
 _LEAST_ITERATIONS = 50
-_SMALLER, _LAST = 0.5, 0.75  # of the iterations, at each smaller size and at the last
+_SMALLER = 0.5  # of the iterations, at each smaller size
 
 
 def with_scales(settings: Settings, inputs: Inputs) -> Settings:
@@ -35,13 +35,13 @@ def with_scales(settings: Settings, inputs: Inputs) -> Settings:
 
 
 def coarse_to_fine(settings: Settings, inputs: Inputs) -> Settings:
-    """``settings`` with some of their iterations at their size and at each smaller one."""
+    """``settings`` with half of their iterations at each smaller size before their own."""
     preset = settings.resolved_preset()
     sizes = _smaller_sizes(settings, inputs, preset.size)
     if not sizes:
         return replace(settings, scales=None)
     scales = dict.fromkeys(sizes, ceil(_SMALLER * preset.iterations))
-    return replace(settings, scales=scales, iterations=ceil(_LAST * preset.iterations))
+    return replace(settings, scales=scales)
 
 
 def _smaller_sizes(settings: Settings, inputs: Inputs, size: int) -> list[int]:
