@@ -59,10 +59,12 @@ def compare_visibly(
     for settings in wanted:
         with console.status(f"{settings.engine} {settings.precision}"):
             comparisons.append(compare(inputs, settings, base))
+    (again,) = base.again(1)
+    itself = base.ended.likeness(again.picture)
     for comparison in comparisons:
         console.print(_table(comparison))
-        console.print(_summary(comparison, base))
-    _write(folder, base, comparisons, pictures)
+        console.print(_summary(comparison, base, itself))
+    _write(folder, base, comparisons, pictures, itself)
     console.print(f"{folder / 'strip.png'}  {folder / 'compare.json'}")
     return all(comparison.passed for comparison in comparisons)
 
@@ -81,7 +83,7 @@ def _table(comparison: Comparison) -> Table:
     return table
 
 
-def _summary(comparison: Comparison, base: Baseline) -> str:
+def _summary(comparison: Comparison, base: Baseline, itself: Mapping[str, float]) -> str:
     steps = sorted({0, len(base.losses) // 4, len(base.losses) // 2, len(base.losses) - 1})
     curves = [
         f"{name:>10}  " + "  ".join(f"{loss:>11.5g}" for loss in _at(steps, losses))
@@ -95,17 +97,11 @@ def _summary(comparison: Comparison, base: Baseline) -> str:
             f"final loss by the reference: {comparison.final_loss:.6g}, "
             f"its own {base.final_loss:.6g}",
             _likeness("pictures", vars(comparison)),
-            _likeness("the reference's, its start moved by 1e-6", _of_itself(base)),
+            _likeness("the reference's, its start moved by 1e-6", itself),
             f"{comparison.engine} {comparison.precision}: "
             + ("within tolerance" if comparison.passed else "OUTSIDE the tolerance"),
         ]
     )
-
-
-def _of_itself(base: Baseline) -> dict[str, float]:
-    """How much the reference's picture is like that of its second run."""
-    (again,) = base.again(1)
-    return base.ended.likeness(again.picture)
 
 
 def _likeness(what: str, measures: Mapping[str, float]) -> str:
@@ -121,7 +117,11 @@ def _at(steps: Sequence[int], losses: Sequence[float]) -> list[float]:
 
 
 def _write(
-    folder: Path, base: Baseline, comparisons: Sequence[Comparison], names: Mapping[str, object]
+    folder: Path,
+    base: Baseline,
+    comparisons: Sequence[Comparison],
+    names: Mapping[str, object],
+    itself: Mapping[str, float],
 ) -> None:
     pictures = [base.picture]
     for comparison in comparisons:
@@ -134,7 +134,7 @@ def _write(
         "reference": {
             "losses": base.losses,
             "final_loss": base.final_loss,
-            "itself": _of_itself(base),
+            "itself": itself,
         },
         "comparisons": [comparison.as_json() for comparison in comparisons],
         "passed": all(comparison.passed for comparison in comparisons),

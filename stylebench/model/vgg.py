@@ -112,6 +112,11 @@ class Weights:
     preprocessing: Preprocessing
     sha256: str | None = None
 
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """Name and hash, as metadata and records tell them."""
+        return {"weights": self.name, "weights_sha256": self.sha256}
+
 
 class VGG19(nn.Module):
     """VGG-19's convolutional part (arXiv 1409.1556), frozen.

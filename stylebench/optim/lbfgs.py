@@ -15,9 +15,6 @@ itself, and the loss leaps up to 1e18-fold. A safe start (`level`) changes four 
 - a pair is kept if y . s > 1e-6 |y| |s|, so that the image's units do not matter;
 - a loss ten times the lowest is rolled back, as one that is not finite.
 
-On a photograph and a painting the limits are never met after the first iterations: from there on
-the steps are torch's.
-
 Distance from torch's path, both called once per iteration: in fp64 it is rounding, below 1e-12 of
 the image over the first 8 iterations and typically after 20 (rounding errors then grow as fast as
 the problem lets them). In fp32 the distance from torch's fp64 path, over 20 iterations and 10
@@ -135,25 +132,9 @@ class LBFGS:
                 f"{tuple(image.shape)} {image.dtype} on {image.device}"
             )
         g = self._flat(grad)
-        lbfgs_dots(g, state.previous, state.history, state.ring, state.partials)
-        lbfgs_recursion(
-            state.partials,
-            self._no_loss if loss is None else loss,
-            state.gram,
-            state.ring,
-            state.scalars,
-            state.coefficients,
-        )
-        lbfgs_apply(
-            g,
-            state.coefficients,
-            state.ring,
-            state.scalars,
-            self._x,
-            state.best,
-            state.previous,
-            state.history,
-        )
+        lbfgs_dots(*state.dots_operands(g))
+        lbfgs_recursion(*state.recursion_operands(self._no_loss if loss is None else loss))
+        lbfgs_apply(*state.apply_operands(g, self._x))
 
     @torch.no_grad()
     def reset_best(self) -> None:

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, islice
+from itertools import accumulate
 from math import sqrt
 from statistics import mean, median, stdev
 
@@ -43,7 +43,7 @@ from stylebench.parity.errors import Evaluation, deviation, errors, evaluate, pe
 from stylebench.parity.runs import run
 from stylebench.transfer.inputs import Inputs
 from stylebench.transfer.problem import Problem, build_problem
-from stylebench.transfer.settings import Settings
+from stylebench.transfer.settings import HISTORY, Settings
 from stylebench.transfer.trace import NonFinite, Trace
 
 __all__ = [
@@ -63,7 +63,6 @@ FLOOR = 2e-6  # relative gradient error that is luck in fp32
 MAX_POOLING_FLOOR = 1e-2
 LOSS_EXCESS = {"fp32": 0.005, "tf32": 0.002, "bf16": 0.005, "fp16": 0.002, "fp64": 0.005}
 UNINFORMATIVE = 0.1  # error of plain PyTorch's gradient, beyond which a limit says nothing
-REFERENCE_HISTORY = 100  # pairs: torch's default, and the published implementations'
 _POINTS = ("start", "middle", "end")
 ROUNDED = 1e-6  # of an image's deviation: fp32 rounds otherwise, and nothing else
 
@@ -127,7 +126,7 @@ class Baseline:
 
         They are run when they are first asked for; one that comes to NaN ends with what it had.
         """
-        for start in islice(self.nearby, len(self._again), count):
+        for start in self.nearby[len(self._again) : count]:
             trace, _ = run(replace(self.problem, image=start), self.settings)
             self._again.append(Ended(trace.best_loss, self.problem.rgb(trace.best)))
         return self._again[:count]
@@ -149,7 +148,7 @@ def baseline(inputs: Inputs, settings: Settings) -> Baseline:
     optimizer = "lbfgs" if settings.optimizer == "auto" else settings.optimizer
     single = replace(
         settings, engine="reference", precision="fp32", optimizer=optimizer,
-        history=REFERENCE_HISTORY,
+        history=HISTORY,
     )  # fmt: skip
     problem = build_problem(inputs, single)
     _check_size(problem.image)
@@ -192,7 +191,7 @@ def compare(inputs: Inputs, settings: Settings, base: Baseline) -> Comparison:
     if fault:
         undone = 1 - len(trace.rows) / problem.preset.iterations
         checks.append(Check(f"{fault}: share of the run undone", undone, 0.0))
-    checks.append(_final_loss(ended, inputs, settings, base))
+    checks.append(_final_loss(ended, problem, inputs, settings, base))
     return Comparison(
         engine=problem.engine.name,
         precision=settings.precision,
@@ -213,12 +212,15 @@ def _own_run(
 
 
 def _judged(image: Tensor, base: Baseline) -> Ended:
-    """What a run ended with, by the reference's account."""
-    terms, _ = base.problem.engine.loss_and_grad(image.to(base.problem.image))
-    return Ended(terms.total.item(), base.problem.rgb(image.to(base.problem.image)))
+    """The end of a run whose best image [1, 3, H, W] is ``image``."""
+    image = image.to(base.problem.image)
+    terms, _ = base.problem.engine.loss_and_grad(image)
+    return Ended(terms.total.item(), base.problem.rgb(image))
 
 
-def _final_loss(ended: Ended, inputs: Inputs, settings: Settings, base: Baseline) -> Check:
+def _final_loss(
+    ended: Ended, problem: Problem, inputs: Inputs, settings: Settings, base: Baseline
+) -> Check:
     """The final loss beside the reference's; of three starts each, where one says too little."""
     limit = max(LOSS_EXCESS[settings.precision], gain_of_an_iteration(base.losses))
     excess = ended.final_loss / base.final_loss - 1
@@ -227,8 +229,8 @@ def _final_loss(ended: Ended, inputs: Inputs, settings: Settings, base: Baseline
     theirs = [base.final_loss, *(one.final_loss for one in base.again(2))]
     own = [ended.final_loss]
     for start in base.nearby:
-        problem = build_problem(inputs, settings)
-        trace, _ = _own_run(replace(problem, image=start.to(problem.image)), inputs, settings)
+        moved = replace(problem, image=start.to(problem.image))
+        trace, _ = _own_run(moved, inputs, settings)
         own.append(_judged(trace.best, base).final_loss)
     return Check(
         "final loss above, mean of three starts",

@@ -88,8 +88,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
     content, styles = preprocess.pictures(inputs, sizes)
     if preset.normalize:
         weights = normalized(weights, [content, *styles], preset.deepest_layer, preset.pooling)
-    preprocessing = weights.preprocessing
-    named = {"weights": weights.name, "weights_sha256": weights.sha256}
+    preprocessing, identity = weights.preprocessing, weights.identity
     network = VGG19(weights, preset.deepest_layer, preset.pooling).to(device, precision.wide)
     del weights  # the network has those that it needs, and engines convert them
     engine = ENGINES[engine_name](
@@ -99,7 +98,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "width": sizes.content[1],
         "height": sizes.content[0],
         "style_weights": style_weights,
-        **named,
+        **identity,
         "engine": engine_name,
         "precision": precision.name,
         "optimizer": choose_optimizer(settings, engine_name),

@@ -1,8 +1,8 @@
 """``auto`` scales: coarse to fine, half of the iterations at each smaller size.
 
 An iteration at half the size costs a quarter, and shapes what is large in the picture: the last
-size has only what is fine left to do. The size asked for keeps its iterations, so that no picture
-ends above a single scale's loss. docs/decisions/scales.md has the figures.
+size has only what is fine left to do. The size asked for keeps its iterations: with three quarters
+of them a picture of 384 px ended above the reference. docs/decisions/scales.md has the figures.
 """
 
 from __future__ import annotations

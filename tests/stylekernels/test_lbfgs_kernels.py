@@ -116,19 +116,15 @@ def differences(
         )
         state.coefficients.fill_(float("nan"))
 
-        lbfgs.lbfgs_dots(grad, state.previous, state.history, state.ring, state.partials)
-        cpu.dots(grad, plain.previous, plain.history, plain.ring, plain.partials)
+        lbfgs.lbfgs_dots(*state.dots_operands(grad))
+        cpu.dots(*plain.dots_operands(grad))
         if not (i and i == bad):
             compare("partials", state.partials.sum(0), plain.partials.sum(0))
             used = int(state.ring[COUNT]) + 1  # slots beyond are never read
             compare("y", state.history[:used], plain.history[:used])
         plain.partials.zero_()[0] = state.partials.sum(0)
-        lbfgs.lbfgs_recursion(
-            state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
-        )
-        cpu.recursion(
-            plain.partials, loss, plain.gram, plain.ring, plain.scalars, plain.coefficients
-        )
+        lbfgs.lbfgs_recursion(*state.recursion_operands(loss))
+        cpu.recursion(*plain.recursion_operands(loss))
         compare("ring", state.ring, plain.ring)
         rolled_back = int(plain.ring[ACTION]) == ROLL_BACK
         if not rolled_back:
@@ -136,26 +132,8 @@ def differences(
         compare("gram", state.gram, plain.gram)
         compare("scalars", state.scalars[[0, 2, 3, 4]], plain.scalars[[0, 2, 3, 4]])
         plain.coefficients.copy_(state.coefficients)
-        lbfgs.lbfgs_apply(
-            grad,
-            state.coefficients,
-            state.ring,
-            state.scalars,
-            x,
-            state.best,
-            state.previous,
-            state.history,
-        )
-        cpu.apply(
-            grad,
-            plain.coefficients,
-            plain.ring,
-            plain.scalars,
-            plain_x,
-            plain.best,
-            plain.previous,
-            plain.history,
-        )
+        lbfgs.lbfgs_apply(*state.apply_operands(grad, x))
+        cpu.apply(*plain.apply_operands(grad, plain_x))
         compare("image", x, plain_x)
         compare("best", state.best, plain.best)
         compare("previous", state.previous[0], plain.previous[0])
@@ -237,18 +215,9 @@ def test_aot_the_passes_over_the_history_load_wide_and_spill_nothing(
     x = torch.empty(n, device="meta")
     state = lbfgs_state(x, 20, 1.0, history_dtype)
     if name == "dots":
-        launches = dots_launches(x, state.previous, state.history, state.ring, state.partials)
+        launches = dots_launches(*state.dots_operands(x))
     else:
-        launches = apply_launches(
-            x,
-            state.coefficients,
-            state.ring,
-            state.scalars,
-            x,
-            state.best,
-            state.previous,
-            state.history,
-        )
+        launches = apply_launches(*state.apply_operands(x, x))
     (found,) = (compile_launch(launch, gpu, name) for launch in launches)
     assert found.fault == ""
     assert found.registers <= 168, "three blocks of four warps fit an SM"
@@ -265,9 +234,7 @@ def test_aot_the_recursion_spills_nothing(slots: int, gpu: Gpu) -> None:
     x = torch.empty(20_001, device="meta")
     state = lbfgs_state(x, slots - 1, 1.0, torch.float32)
     with assuming(gpu):
-        launches = recursion_launches(
-            state.partials, x[0], state.gram, state.ring, state.scalars, state.coefficients
-        )
+        launches = recursion_launches(*state.recursion_operands(x[0]))
     (found,) = (compile_launch(launch, gpu, "recursion") for launch in launches)
     assert found.fault == ""
     assert found.shared <= 99 * 1024

@@ -23,20 +23,9 @@ DTYPES = pytest.mark.parametrize(
 
 
 def advance(state: LBFGSState, x: Tensor, grad: Tensor, loss: Tensor) -> None:
-    lbfgs.lbfgs_dots(grad, state.previous, state.history, state.ring, state.partials)
-    lbfgs.lbfgs_recursion(
-        state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
-    )
-    lbfgs.lbfgs_apply(
-        grad,
-        state.coefficients,
-        state.ring,
-        state.scalars,
-        x,
-        state.best,
-        state.previous,
-        state.history,
-    )
+    lbfgs.lbfgs_dots(*state.dots_operands(grad))
+    lbfgs.lbfgs_recursion(*state.recursion_operands(loss))
+    lbfgs.lbfgs_apply(*state.apply_operands(grad, x))
 
 
 def descend(
@@ -69,7 +58,7 @@ def test_the_inner_products_are_those_of_the_stored_vectors(
     state, _, grad = descend(n, 4, iterations, dtype, history_dtype)
     y = (grad - state.previous[0, :n]).to(history_dtype)
     state = replace(state, partials=torch.full_like(state.partials, float("nan")))
-    lbfgs.lbfgs_dots(grad, state.previous, state.history, state.ring, state.partials)
+    lbfgs.lbfgs_dots(*state.dots_operands(grad))
     head, count = state.ring[:2].tolist()
     assert torch.equal(state.history[head, 1, :n], y)
     assert not state.history[:, :, n:].any(), "the padding stays zero"
@@ -133,24 +122,15 @@ def test_opcheck_passes(iterations: int, dtype: torch.dtype, history_dtype: torc
     loss = torch.zeros((), device=DEVICE)
     torch.library.opcheck(
         torch.ops.stylekernels.lbfgs_dots.default,
-        (grad, state.previous, state.history, state.ring, state.partials),
+        state.dots_operands(grad),
     )
     torch.library.opcheck(
         torch.ops.stylekernels.lbfgs_recursion.default,
-        (state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients),
+        state.recursion_operands(loss),
     )
     torch.library.opcheck(
         torch.ops.stylekernels.lbfgs_apply.default,
-        (
-            grad,
-            state.coefficients,
-            state.ring,
-            state.scalars,
-            x,
-            state.best,
-            state.previous,
-            state.history,
-        ),
+        state.apply_operands(grad, x),
     )
 
 

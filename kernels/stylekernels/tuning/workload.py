@@ -123,22 +123,9 @@ def optimizer(case: Case) -> list[Launch]:
     for history in HISTORIES:
         state = lbfgs_state(x, history, 1.0, case.dtype)
         launches += [
-            *triton_passes.dots_launches(
-                x, state.previous, state.history, state.ring, state.partials
-            ),
-            *triton_recursion.recursion_launches(
-                state.partials, loss, state.gram, state.ring, state.scalars, state.coefficients
-            ),
-            *triton_passes.apply_launches(
-                x,
-                state.coefficients,
-                state.ring,
-                state.scalars,
-                x,
-                state.best,
-                state.previous,
-                state.history,
-            ),
+            *triton_passes.dots_launches(*state.dots_operands(x)),
+            *triton_recursion.recursion_launches(*state.recursion_operands(loss)),
+            *triton_passes.apply_launches(*state.apply_operands(x, x)),
         ]
     return launches
 

@@ -140,7 +140,7 @@ class Bench:
 
     def common(self) -> dict[str, Value]:
         """Parameters that every case has."""
-        return {**weights_parameters(self.weights), "threads": torch.get_num_threads()}
+        return {**self.weights.identity, "threads": torch.get_num_threads()}
 
     def _picture_names(self) -> dict[str, Value]:
         """Parameters of every case that has pictures: their names."""
@@ -182,11 +182,6 @@ class Suite:
 
     name: str
     jobs: Callable[[Bench], Iterable[Job]]
-
-
-def weights_parameters(weights: Weights) -> dict[str, Value]:
-    """Parameters of a case that say which weights it has."""
-    return {"weights": weights.name, "weights_sha256": weights.sha256}
 
 
 def failed_case(name: str, parameters: Parameters, error: Exception) -> Case:

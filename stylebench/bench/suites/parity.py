@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stylebench.bench.machine.probe import slug
 from stylebench.bench.records.record import Case, Parity, RecordedCheck
-from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each, weights_parameters
+from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each
 from stylebench.bench.workloads.parity_gate import ORACLE
 from stylebench.bench.workloads.precisions import chosen
 from stylebench.image.load import fit, resize
@@ -61,7 +61,7 @@ def _job(
     cases: dict[str, Parameters] = {
         f"{engine} {precision} {preset} {label}": bench.parameters(
             size, engine=engine, precision=precision, preset=preset, iterations=iterations,
-            **weights_parameters(used),
+            **used.identity,
         )
         for engine, precision in runs
     }  # fmt: skip

@@ -74,6 +74,19 @@ class LBFGSState:
         """Bytes in all buffers."""
         return sum(t.nbytes for t in vars(self).values())
 
+    def dots_operands(self, grad: Tensor) -> tuple[Tensor, ...]:
+        """The operands of `lbfgs_dots` at the gradient [n], in its order."""
+        return grad, self.previous, self.history, self.ring, self.partials
+
+    def recursion_operands(self, loss: Tensor) -> tuple[Tensor, ...]:
+        """The operands of `lbfgs_recursion` at the loss [], in its order."""
+        return self.partials, loss, self.gram, self.ring, self.scalars, self.coefficients
+
+    def apply_operands(self, grad: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+        """The operands of `lbfgs_apply` at the gradient [n] and the image [n], in its order."""
+        coefficients, ring, scalars = self.coefficients, self.ring, self.scalars
+        return grad, coefficients, ring, scalars, image, self.best, self.previous, self.history
+
 
 def lbfgs_state(
     image: Tensor,
