@@ -143,7 +143,7 @@ def stylize(
 def demo(
     output: Annotated[Path, option("Folder for the pictures.", "--output", "-o")] = Path("out"),
     size: Annotated[int, option("Longest side, px.")] = 256,
-    iterations: Annotated[int, option("Function evaluations.")] = 80,
+    iterations: Annotated[int, option("Function evaluations.")] = 64,
     weights: options.Weights = "original",
 ) -> None:
     """Paint two pictures, transfer the style of one to the other, show how the loss fell."""

@@ -91,7 +91,7 @@ def test_time_to_loss_runs_every_engine_and_its_scales_from_either_start():
         assert sum("coarse to fine" in name for name in names) == 1
 
 
-@pytest.mark.parametrize("start", ["content", "noise"])
+@pytest.mark.parametrize("start", ["content", pytest.param("noise", marks=pytest.mark.slow)])
 def test_time_to_loss_counts_the_smaller_scales_too(smallest, start):
     (case,) = smallest("time-to-loss", size=128, pattern=f"*coarse to fine*{start}").cases
     assert case.status == "ok", case.note

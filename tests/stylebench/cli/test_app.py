@@ -78,6 +78,7 @@ def test_stylize_writes_the_picture_the_losses_and_the_previews(folder):
     assert re.search(r"out.png: loss \S+ -> \S+ in 4 iterations, \S+ s, \S+ it/s", done.stderr)
 
 
+@pytest.mark.slow
 def test_quiet_prints_nothing(folder):
     done = shell("stylize", "photo.png", "painting.png", *QUICK, "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -123,6 +124,7 @@ def test_each_mistake_is_named_in_one_line(folder, call, arguments, message):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_missing_compiler_is_named_in_one_line(folder):
     missing = {"CXX": str(folder / "g++"), "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache")}
     arguments = ["stylize", "photo.png", "painting.png", *QUICK[2:], "--engine", "compiled", "-q"]

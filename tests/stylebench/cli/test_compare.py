@@ -74,6 +74,7 @@ def broken(arguments):
     return run
 
 
+@pytest.mark.slow
 def test_nan_is_exit_code_1_with_a_table_and_json(broken, tmp_path):
     done = broken("original(self, image) * float('nan')")
     assert done.returncode == 1, done.stderr

@@ -124,6 +124,7 @@ def test_other_channels_or_another_table_would_be_seen(pictures, change):
     assert gradient > 1e-3
 
 
+@pytest.mark.slow
 def test_twenty_iterations_are_the_notebooks():
     # In fp64: the second step overshoots, and what fp32 rounds differently is a third of the loss.
     pictures = landscape(64, 48), painting(64, 56)

@@ -46,7 +46,10 @@ def failures(comparison):
     return [check.what for check in comparison.checks if not check.passed]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    "precision",
+    ["fp32", *(pytest.param(half, marks=pytest.mark.slow) for half in ("bf16", "fp16"))],
+)
 def test_fused_is_within_tolerance(inputs, base, precision):
     comparison = compare(inputs, replace(QUICK, precision=precision), base)
     assert failures(comparison) == []

@@ -10,7 +10,7 @@ from stylebench.model.presets import PRESETS
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.settings import Settings
 
-QUICK = [("gatys-pytorch", "flat"), ("pytorch-tutorial", "content"), ("paper", "content")]
+QUICK = [("pytorch-tutorial", "content")]
 ALL = [(preset, start) for preset in PRESETS for start in ("content", "noise", "flat")]
 
 

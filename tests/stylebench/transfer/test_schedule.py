@@ -142,6 +142,7 @@ def test_the_last_iterations_are_polished_in_fp32(photo, painting):
     assert result.parameters["best_iteration"] >= 10
 
 
+@pytest.mark.slow
 def test_a_polish_keeps_the_curvature(photo, painting):
     """A descent begun anew would take a first step of a hair's length."""
     settings = half(iterations=30, polish=8, pooling="average")
