@@ -42,6 +42,7 @@ def call(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_smoke_prints_a_record_that_validates(tmp_path, call):
     options = ("--json", "--size", "32", "--device", "cpu", "--filter", "fused")
     code, text, said = call("smoke", *options)

@@ -276,6 +276,7 @@ def test_help_shows_every_option_and_its_default(folder):
     assert "[default: (preset's)]" in out
 
 
+@pytest.mark.slow
 def test_importing_takes_no_more_than_torch_and_torchvision():
     """Everything that ``import stylize`` loads besides them is ours, or pillow and numpy."""
     script = (

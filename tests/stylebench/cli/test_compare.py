@@ -139,6 +139,7 @@ def test_quick_gives_way_to_what_is_given(compared, words, expected):
     assert settings.precision == "auto"
 
 
+@pytest.mark.slow
 def test_precisions_are_compared_side_by_side_with_several_styles(photo, painting, tmp_path):
     paths = [tmp_path / "photo.png", tmp_path / "painting.png"]
     for path, picture in zip(paths, (photo, painting), strict=True):

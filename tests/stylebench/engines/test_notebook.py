@@ -109,6 +109,7 @@ def test_loss_and_gradient_are_the_notebooks(pictures):
     assert gradient < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -34,7 +34,9 @@ def put_down(photo, painting, settings, path, at):
         pytest.param(
             {"precision": "bf16", "polish": 4}, 8, id="in its polish", marks=pytest.mark.slow
         ),
-        pytest.param({"precision": "bf16", "polish": 4}, 5, id="before its polish"),
+        pytest.param(
+            {"precision": "bf16", "polish": 4}, 5, id="before its polish", marks=pytest.mark.slow
+        ),
         pytest.param({"scales": {24: 3, 32: 3}, "size": 48}, 5, id="in a scale"),
         pytest.param({"scales": {24: 3, 32: 3}, "size": 48, "init": "noise"}, 9, id="in the last"),
     ],

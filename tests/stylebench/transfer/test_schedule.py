@@ -91,6 +91,7 @@ def test_a_run_over_scales_is_one_run(photo, painting, engine):
     assert seconds.is_monotonic_increasing
 
 
+@pytest.mark.slow
 def test_starting_small_starts_lower(photo, painting):
     settings = {**QUICK, "size": 96, "iterations": 1}
     alone = style_transfer(photo, painting, Settings(**settings))
@@ -128,6 +129,7 @@ def half(**more):
     return Settings(**QUICK | {"engine": "fused", "precision": "bf16", **more})
 
 
+@pytest.mark.slow
 def test_the_last_iterations_are_polished_in_fp32(photo, painting):
     steps, problems = [], []
     settings = half(iterations=12, polish=5, scales={24: 2})

@@ -166,7 +166,7 @@ def test_transparency_is_carried_to_the_output(photo, painting):
     assert stylize(photo, content, **QUICK).mode == "RGB"
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("optimizer", ["lbfgs", pytest.param("adam", marks=pytest.mark.slow)])
 def test_fused_follows_the_reference(photo, painting, optimizer):
     """The same losses at first, and as low at the end; rounding parts the trajectories between."""
     settings = QUICK | {"iterations": 40, "optimizer": optimizer, "pooling": "average"}
@@ -259,6 +259,7 @@ def test_divergence_gives_the_last_good_image_and_names_the_term(photo, painting
     assert result.parameters["best_iteration"] >= 1
 
 
+@pytest.mark.slow
 def test_a_divergence_in_fp16_names_precisions_that_reach_further(photo, painting):
     given = QUICK | {"engine": "fused", "precision": "fp16"}
     with pytest.raises(Diverged, match="or take precision bf16 or fp32"):
