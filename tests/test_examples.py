@@ -24,6 +24,7 @@ def test_gatys_on_one_screen_is_the_reference_engine(photo, painting, weights):
     assert torch.equal(rgb, reference.rgb)
 
 
+@pytest.mark.slow
 def test_gatys_on_one_screen_runs_from_the_shell(photo, painting, tmp_path):
     photo.save(tmp_path / "photo.png")
     painting.save(tmp_path / "painting.png")

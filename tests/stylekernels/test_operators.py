@@ -179,6 +179,7 @@ def test_inference_tensors_may_be_changed(activation):
         assert x.min() >= 0
 
 
+@pytest.mark.slow
 def test_import_leaves_triton_alone_and_eager_calls_the_compiler():
     script = """
 import sys, torch, stylekernels
@@ -191,6 +192,7 @@ sys.exit("torch._dynamo" in sys.modules)
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_everything_works_where_triton_is_absent():
     script = """
 import sys

@@ -20,7 +20,10 @@ SMALL = "--size 32 --iterations 2 --weights random --device cpu"
 @pytest.mark.parametrize(
     ("commands", "written"),
     [
-        (["presets", "doctor", f"stylize a.png b.png --quiet {SMALL}"], "out.png"),
+        pytest.param(
+            ["presets", "doctor", f"stylize a.png b.png --quiet {SMALL}"], "out.png",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             [f"compare a.png b.png --engines eager {SMALL}"], "out/compare/compare.json",
             marks=pytest.mark.slow,

@@ -239,6 +239,7 @@ def test_demo_writes_its_pictures_and_prints_the_curve(folder, call):
     assert "it/s" in out
 
 
+@pytest.mark.slow
 def test_an_interrupted_demo_keeps_its_pictures(folder, call, monkeypatch):
     import stylebench.cli.demo
 
