@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from stylebench.version import __version__
 
 if TYPE_CHECKING:
+    from stylebench.files.paths import FileError
     from stylebench.image.load import ImageError
     from stylebench.model.presets import PRESETS, Preset
     from stylebench.model.weights import WeightsError, load_weights
@@ -28,6 +29,7 @@ _HOMES = {
     "CheckpointConfig": "transfer.checkpoint",
     "CheckpointError": "transfer.checkpoint",
     "Diverged": "transfer.result",
+    "FileError": "files.paths",
     "ImageError": "image.load",
     "Interrupted": "transfer.result",
     "Keep": "transfer.checkpoint",
@@ -46,6 +48,7 @@ __all__ = [
     "CheckpointConfig",
     "CheckpointError",
     "Diverged",
+    "FileError",
     "ImageError",
     "Interrupted",
     "Keep",

@@ -112,7 +112,7 @@ def stylize(
     quiet: Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")] = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
-    from stylebench.image.files import check_writable
+    from stylebench.files.writing import check_writable
     from stylebench.image.save import check_output
     from stylebench.transfer.checkpoint import CheckpointConfig
     from stylebench.transfer.settings import Settings

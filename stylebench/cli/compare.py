@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from stylebench.files.writing import atomic_path
 from stylebench.image.examples import example, example_name
-from stylebench.image.files import atomic_path
 from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture, to_pil
 from stylebench.parity.harness import Baseline, Comparison, baseline, compare

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
+from stylebench.files.paths import FileError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -26,7 +28,7 @@ _ORIENTATION_TAG, _BITS_PER_SAMPLE_TAG = 0x0112, 0x0102
 _SMALLEST_SIDE = 2  # px; a single row or column has neither texture nor shape
 
 
-class ImageError(ValueError):
+class ImageError(FileError):
     """An image cannot be read, used or written; the message names it and the reason."""
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from stylebench.image.files import atomic_path, check_writable
+from stylebench.files.writing import atomic_path, check_writable
 from stylebench.image.load import ImageError
 
 FORMATS = {
@@ -36,8 +36,8 @@ def check_output(path: str | Path, bit_depth: int = 8) -> Path:
     Called before a run, so that an hour's work is not lost for a misspelled folder.
 
     Raises:
-        ImageError: unknown extension, missing folder, a folder in the file's place, no permission,
-            or a bit depth that the format does not have.
+        FileError: missing folder, a folder in the file's place, no permission.
+        ImageError: unknown extension, or a bit depth that the format does not have.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() not in FORMATS:
@@ -78,7 +78,7 @@ def save_image(
         The path, with ``~`` expanded.
 
     Raises:
-        ImageError: as ``check_output``.
+        FileError: as ``check_output``.
     """
     path = check_output(path, bit_depth)
     kind = FORMATS[path.suffix.lower()]

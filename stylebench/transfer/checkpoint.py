@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stylebench.image.files import atomic_path
+from stylebench.files.writing import atomic_path
 from stylebench.transfer.problem import Problem
 
 _VERSION = 4

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from torch import Tensor
 
-from stylebench.image.files import atomic_path, check_writable
+from stylebench.files.writing import atomic_path, check_writable
 from stylebench.image.save import save_image, to_pil
 from stylebench.transfer.trace import NonFinite
 

@@ -7,7 +7,18 @@ import pytest
 
 import stylebench
 
-ROOMS = ("version", "image", "model", "engines", "optim", "transfer", "parity", "bench", "cli")
+ROOMS = (
+    "version",
+    "files",
+    "image",
+    "model",
+    "engines",
+    "optim",
+    "transfer",
+    "parity",
+    "bench",
+    "cli",
+)
 PACKAGE = Path(stylebench.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

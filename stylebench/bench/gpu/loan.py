@@ -26,7 +26,7 @@ import torch
 from stylebench.bench.gpu.stages import Stage, run_stage, stages
 from stylebench.bench.records.show import summary
 from stylebench.bench.records.store import read_or_none
-from stylebench.image.files import atomic_path
+from stylebench.files.writing import atomic_path
 
 _ARCHIVE, _STATE, _SUMMARY = "records.tar.gz", "state.json", "summary.txt"
 _LINES = 100  # of the summary

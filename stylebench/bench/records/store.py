@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stylebench.bench.records.from_dict import FieldError, from_dict
 from stylebench.bench.records.record import VERSION, Record
-from stylebench.image.files import atomic_path
+from stylebench.files.writing import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stylebench.bench.records.store import Stored, load_records
-from stylebench.image.files import atomic_path
+from stylebench.files.writing import atomic_path
 
 _TEMPLATE = Path(__file__).with_name("template")
 _SCRIPTS = ("theme.js", "charts.js", "tables.js", "gallery.js", "records.js")

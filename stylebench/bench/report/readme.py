@@ -16,7 +16,7 @@ from stylebench.bench.records.store import PEERS, load_records
 from stylebench.bench.report.frame import page_frame, renamed
 from stylebench.bench.report.headline import headlines
 from stylebench.bench.report.numbers import TIMES, figure, ratio
-from stylebench.image.files import atomic_path
+from stylebench.files.writing import atomic_path
 
 BEGIN = "<!-- results: written by `make report` from results/, not by hand -->"
 END = "<!-- end of results -->"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stylebench.files.paths import FileError
 from stylebench.image.load import ImageError, load_image
 from stylebench.image.save import check_output, read_parameters, save_image, to_pil
 
@@ -101,19 +102,19 @@ def test_foreign_files_have_no_parameters(tmp_path, photo):
 def test_impossible_outputs_are_refused_before_the_run(tmp_path):
     with pytest.raises(ImageError, match=r"unknown image extension '.bmp'; expected .png, .jpg"):
         check_output(tmp_path / "a.bmp")
-    with pytest.raises(ImageError, match=r"the folder .* does not exist"):
+    with pytest.raises(FileError, match=r"the folder .* does not exist"):
         check_output(tmp_path / "absent" / "a.png")
     with pytest.raises(ImageError, match=r"a.jpg: .jpg has no 16 bits; use .png or .tiff"):
         check_output(tmp_path / "a.jpg", 16)
     with pytest.raises(ImageError, match="a bit depth of 12: expected 8 or 16"):
         check_output(tmp_path / "a.png", 12)
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(ImageError, match="is a folder, expected a file name"):
+    with pytest.raises(FileError, match="is a folder, expected a file name"):
         check_output(tmp_path / "folder.png")
 
 
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     # Denied by hand: root, as which containers run, may write anywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    with pytest.raises(ImageError, match="cannot be written to"):
+    with pytest.raises(FileError, match="cannot be written to"):
         check_output(tmp_path / "a.png")

@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stylebench.image.load import ImageError
+from stylebench.files.paths import FileError
 
 
 def check_writable(path: Path) -> Path:
     """Return ``path`` if a file can be written there.
 
     Raises:
-        ImageError: ``path`` is a folder, or its own folder is missing or not writable.
+        FileError: ``path`` is a folder, or its own folder is missing or not writable.
     """
     if path.is_dir():
-        raise ImageError(f"{path}: is a folder, expected a file name")
+        raise FileError(f"{path}: is a folder, expected a file name")
     if not path.parent.is_dir():
-        raise ImageError(f"{path}: the folder {path.parent} does not exist; make it first")
+        raise FileError(f"{path}: the folder {path.parent} does not exist; make it first")
     if not os.access(path.parent, os.W_OK):
-        raise ImageError(f"{path}: the folder {path.parent} cannot be written to")
+        raise FileError(f"{path}: the folder {path.parent} cannot be written to")
     return path
 
 

@@ -1,0 +1,1 @@
+"""Files in and out: what a path names, whole reads of ordinary files, whole writes or none."""

@@ -1,0 +1,47 @@
+"""Paths as people type them, and the kinds of things that they name."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class FileError(ValueError):
+    """A file cannot be read or written; the message names it and the reason."""
+
+
+def expand(path: str | Path) -> Path:
+    """``path`` with its ``~`` expanded, unless a file has that very name.
+
+    Raises:
+        FileError: ``~name`` of a user that this machine does not have.
+    """
+    path = Path(path)
+    if not str(path).startswith("~") or path.exists():
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise FileError(
+            f"{path}: this machine has no user {path.parts[0][1:]!r}; write ./{path} for a file of "
+            "that name"
+        ) from error
+
+
+def special_kind(path: Path) -> str | None:
+    """``a folder``, ``a named pipe``, ``a device`` or ``a socket``; None for all else.
+
+    Links are followed. A path that names nothing, or cannot be asked, is None too.
+    """
+    try:
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):  # a name with a null byte is a ValueError
+        return None

@@ -1,0 +1,56 @@
+"""Input files, read whole: ordinary ones alone, of a size that is known before they are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stylebench.files.paths import FileError, special_kind
+
+_MIB = 2**20
+
+
+def read_file(path: Path, limit: int, expected: str) -> bytes:
+    """The bytes of an ordinary file.
+
+    Args:
+        path: the file.
+        limit: bytes that it may have at most.
+        expected: what it should be, for messages: ``an image file``.
+
+    Raises:
+        FileError: missing, no ordinary file, empty, larger than ``limit``, or unreadable.
+    """
+    check_file(path, limit, expected)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def check_file(path: Path, limit: int, expected: str) -> None:
+    """Refuse what ``read_file`` would refuse, for readers that open the file themselves.
+
+    A pipe without a writer would be waited for, and a device be read until memory ends.
+
+    Raises:
+        FileError: as ``read_file``.
+    """
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"{str(path)!r}: cannot be read ({reason})") from error
+    if kind := special_kind(path):
+        raise FileError(f"{path}: is {kind}, expected {expected}")
+    if not size:
+        raise FileError(f"{path}: is empty, expected {expected}")
+    if size > limit:
+        raise FileError(
+            f"{path}: has {size / _MIB:.0f} MiB, more than the {limit / _MIB:.0f} MiB that "
+            f"{expected} may have"
+        )
+    if not os.access(path, os.R_OK):
+        raise FileError(f"{path}: cannot be read (permission denied)")
