@@ -18,6 +18,14 @@ def weights() -> Weights:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep machine code and measurements of tests apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STYLEBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def drawn_once() -> Iterator[None]:
     """Draw ``weights="random"`` once a process: it takes longer than most tests."""
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,7 @@ from pathlib import Path
 import stylekernels
 
 ROOT = Path(stylekernels.__file__).parent
-ORDER = ("runtime", "ops", "tuning")
+ORDER = ("native", "runtime", "ops", "tuning")
 
 
 def imports():

@@ -21,6 +21,7 @@ from stylebench.engines.fused.convolution import Convolution
 from stylebench.engines.fused.tiling import convolved, row_source, row_tiles
 from stylebench.model.precision import PRECISIONS, arithmetic
 from stylebench.model.vgg import LAYERS, Weights
+from stylekernels.ops.conv.op import Workspace
 
 _COPY_BYTES = {"cuda": 2**30, "cpu": 2**28}  # several times the last level of cache
 _SQUARES = {"cuda": (4096, 8192), "cpu": (1024, 2048)}
@@ -212,7 +213,8 @@ _Pair = tuple[Callable[[Tensor], object], Callable[[Tensor], object]]
 def _prepared(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
     """The fused engine's convolution, tile by tile of rows."""
     height, width = x.shape[2:]
-    convolution = Convolution(weight, bias, (height, width))
+    workspace = Workspace() if weight.dtype == torch.float32 else None
+    convolution = Convolution(weight, bias, (height, width), workspace)
 
     def forward(operand: Tensor) -> None:
         for start, stop in row_tiles(height, width, convolution.outputs, operand):

@@ -19,12 +19,11 @@ from stylebench.engines.fused.conv_autotune import (
     forward_algorithms,
     select_fastest,
 )
-from stylebench.engines.fused.tiling import tile_size
+from stylebench.engines.fused.cpu_convolution import choose
+from stylekernels.ops.conv.op import Workspace
 
-_ONES = (1, 1)
 _LARGEST_SAMPLE = 1024  # px; larger images rank the algorithms alike, and memory would be short
-_Padding = tuple[int, int]  # rows, columns
-_Pass = Callable[[Tensor, _Padding], Tensor]
+_Pass = Callable[[Tensor, bool, bool, bool], Tensor]  # (x, above, below, relu) -> output
 
 
 class Convolution:
@@ -33,16 +32,23 @@ class Convolution:
     Args:
         weight: [N_out, N_in, 3, 3] in the precision to compute in, on its device.
         bias: [N_out].
-        size: (height, width) in pixels of its usual input, for which the algorithm or, on a CPU,
+        size: (height, width) in pixels of its usual input, for which the algorithm and, on a CPU,
             the layout of the weights is chosen; CPUs take it in tiles.
+        workspace: the memory of Winograd convolutions, which this one may then be.
 
     Attributes:
         outputs: N_out.
         inputs: N_in.
-        chosen: "forward" and "backward" -> name of the fastest algorithm; empty except on CUDA.
+        chosen: "forward" and "backward" -> name of the fastest algorithm.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        size: tuple[int, int],
+        workspace: Workspace | None = None,
+    ) -> None:
         self.outputs, self.inputs = weight.shape[:2]
         self.chosen: dict[str, str] = {}
         weight = pad_channels(weight, _channel_multiple(weight))
@@ -50,38 +56,47 @@ class Convolution:
         flipped = _channels_last(weight.flip(2, 3).transpose(0, 1))  # [N_in, N_out, 3, 3]
         weight = _channels_last(weight)
         if weight.is_cuda:
-            forward = forward_algorithms(weight, bias)
-            backward = backward_algorithms(weight, flipped)
-            self._forward = _plain(weight, bias)
-            self._relu = self._fastest("forward", forward, self._channels, weight, size)
-            self._backward = self._fastest("backward", backward, len(bias), weight, size)
-        elif packable(weight):
-            packed, packed_flipped = _packed(weight, size), _packed(flipped, size)
-            self._forward = _pointwise(packed, bias, "none")
-            self._relu = _pointwise(packed, bias, "relu")
-            self._backward = _pointwise(packed_flipped, None, "none")
+            self._forward, self._backward = self._on_cuda(weight, bias, flipped, size)
         else:
-            self._forward = plain = _plain(weight, bias)
-            self._relu = lambda x, padding: plain(x, padding).relu_()
-            self._backward = _plain(flipped, None)
+            self.chosen["forward"], self._forward = choose(weight, bias, size, workspace)
+            self.chosen["backward"], self._backward = choose(flipped, None, size, workspace)
 
-    def __call__(self, x: Tensor, padding: _Padding = _ONES) -> Tensor:
+    def __call__(self, x: Tensor, above: bool = False, below: bool = False) -> Tensor:
         """[B, N_in, H, W] -> [B, N_out, H, W], before ReLU.
 
         Args:
             x: channels-last.
-            padding: rows and columns. Other than (1, 1) on CPUs only, where ``x`` has rows beyond
-                those of the output.
+            above: whether ``x`` has a row more above those of the output, in place of the padding;
+                on CPUs only.
+            below: likewise below.
         """
-        return self._forward(pad_channels(x, self._channels), padding)
+        return self._forward(pad_channels(x, self._channels), above, below, False)
 
-    def relu(self, x: Tensor, padding: _Padding = _ONES) -> Tensor:
+    def relu(self, x: Tensor, above: bool = False, below: bool = False) -> Tensor:
         """[B, N_in, H, W] -> [B, N_out, H, W], after ReLU."""
-        return self._relu(pad_channels(x, self._channels), padding)
+        return self._forward(pad_channels(x, self._channels), above, below, True)
 
-    def backward(self, gradient: Tensor, padding: _Padding = _ONES) -> Tensor:
+    def backward(self, gradient: Tensor, above: bool = False, below: bool = False) -> Tensor:
         """Gradient of the output [B, N_out, H, W] -> gradient of the input [B, N_in, H, W]."""
-        return self._backward(gradient, padding)[:, : self.inputs]
+        return self._backward(gradient, above, below, False)[:, : self.inputs]
+
+    def _on_cuda(
+        self, weight: Tensor, bias: Tensor, flipped: Tensor, size: tuple[int, int]
+    ) -> tuple[_Pass, _Pass]:
+        """Forward and backward; all of their algorithms pad by one."""
+        forward, backward = forward_algorithms(weight, bias), backward_algorithms(weight, flipped)
+        with_relu = self._fastest("forward", forward, self._channels, weight, size)
+        of_gradient = self._fastest("backward", backward, len(bias), weight, size)
+
+        def forward_pass(x: Tensor, above: bool, below: bool, relu: bool) -> Tensor:
+            del above, below
+            return with_relu(x) if relu else F.conv2d(x, weight, bias, padding=1)
+
+        def backward_pass(gradient: Tensor, above: bool, below: bool, relu: bool) -> Tensor:
+            del above, below, relu
+            return of_gradient(gradient)
+
+        return forward_pass, backward_pass
 
     def _fastest(
         self,
@@ -90,14 +105,13 @@ class Convolution:
         channels: int,
         like: Tensor,
         size: tuple[int, int],
-    ) -> _Pass:
+    ) -> ConvAlgorithm:
         # A generator of its own leaves the caller's random numbers alone.
         generator = torch.Generator(like.device).manual_seed(0)
         shape = (1, channels, *(min(side, _LARGEST_SAMPLE) for side in size))
         x = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
         self.chosen[direction] = select_fastest(algorithms, _channels_last(x))
-        algorithm = algorithms[self.chosen[direction]]
-        return lambda x, _: algorithm(x)  # all of them pad by one
+        return algorithms[self.chosen[direction]]
 
 
 def pad_channels(x: Tensor, multiple: int) -> Tensor:
@@ -122,35 +136,3 @@ def _channel_multiple(weight: Tensor) -> int:
 
 def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
-
-
-def packable(weight: Tensor) -> bool:
-    """Whether oneDNN can take these weights in its own layout and fuse bias and ReLU."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    operators = torch.ops.mkldnn
-    if not hasattr(operators, "_convolution_pointwise"):
-        return False
-    if weight.dtype == torch.bfloat16:  # some processors do not even emulate it
-        return operators._is_mkldnn_bf16_supported()  # noqa: SLF001
-    return weight.dtype == torch.float32
-
-
-def _packed(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """The weights as oneDNN lays them out for tiles of an image of ``size``."""
-    outputs, inputs = weight.shape[:2]
-    shape = [1, inputs, *tile_size(*size, outputs, weight)]
-    return torch.ops.mkldnn._reorder_convolution_weight(weight, _ONES, _ONES, _ONES, 1, shape)  # noqa: SLF001
-
-
-def _pointwise(packed: Tensor, bias: Tensor | None, after: str) -> _Pass:
-    """A convolution with bias and ``after`` ("none" or "relu") fused.
-
-    It is the operator that torch.compile lowers convolutions to on a CPU.
-    """
-    operator = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001
-    return lambda x, padding: operator(x, packed, bias, padding, _ONES, _ONES, 1, after, [], "")
-
-
-def _plain(weight: Tensor, bias: Tensor | None) -> _Pass:
-    return lambda x, padding: F.conv2d(x, weight, bias, padding=padding)

@@ -25,6 +25,7 @@ from stylebench.engines.heap import malloc_trim
 from stylebench.model.objective import Objective
 from stylebench.model.precision import PRECISIONS, Precision, arithmetic
 from stylebench.model.vgg import VGG19
+from stylekernels.ops.conv.op import Workspace
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -47,7 +48,7 @@ class Fused:
     """
 
     name: ClassVar[str] = "fused"
-    precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "bf16", "fp16", "fp64")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp32-direct", "tf32", "bf16", "fp16", "fp64")
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Fused:
             layer: self.rescaling.channel_scale(layer, content) for layer in objective.taps
         }
         with arithmetic(precision):  # algorithms are timed as they will be used
-            self._stages = _stages(network, precision.dtype, content)
+            self._stages = _stages(network, precision, content)
         malloc_trim()  # the converted weights, before larger blocks are allocated behind them
         self.targets = self._capture(content, styles, style_weights)
         malloc_trim()  # the maps between the taps
@@ -183,14 +184,15 @@ class Fused:
                 height, width = height // 2, width // 2
 
 
-def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[Stage]:
-    """Stages with weights in ``dtype``, from the layers of ``network``, which are removed from it.
+def _stages(network: VGG19, precision: Precision, content: Tensor) -> list[Stage]:
+    """Stages in ``precision``, from the layers of ``network``, which are removed from it.
 
     In half precision the first convolution takes the image rounded and its rounding errors, as 6
     channels with the same weights: near the optimum the rounding of the image is half of the
     gradient's error, and a tensor core multiplies 8 channels in the time of 3.
     """
     stages: list[Stage] = []
+    dtype, workspace = precision.dtype, Workspace() if precision.winograd else None
     height, width = content.shape[-2:]
     for name in list(network.layers):
         layer = network.layers.pop(name)
@@ -198,7 +200,7 @@ def _stages(network: VGG19, dtype: torch.dtype, content: Tensor) -> list[Stage]:
             weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
             if not stages and dtype in HALF:
                 weight = torch.cat((weight, weight), dim=1)
-            convolution = Convolution(weight, bias, (height, width))
+            convolution = Convolution(weight, bias, (height, width), workspace)
             stages.append(Stage(name.removeprefix("conv"), convolution, network.pooling))
         elif name.startswith("pool"):
             stages[-1].pool = name

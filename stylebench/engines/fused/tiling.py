@@ -14,7 +14,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 RowSource = Callable[[int, int], Tensor]  # (start, stop) -> a map's rows [1, N, stop - start, W]
-Convolve = Callable[[Tensor, tuple[int, int]], Tensor]  # (input, padding) -> output
+Convolve = Callable[[Tensor, bool, bool], Tensor]
+"""(input, above, below) -> output: whether the input has a row more above and below the output's;
+where it has not, a row of zeros takes its place."""
 
 TILE_BYTES = 4 << 20  # a tile and what is computed from it fit into the caches of two cores
 MIN_ROWS = 32  # with fewer, oneDNN has too little work to spread over the cores
@@ -23,9 +25,9 @@ MIN_ROWS = 32  # with fewer, oneDNN has too little work to spread over the cores
 def row_tiles(height: int, width: int, channels: int, like: Tensor) -> list[tuple[int, int]]:
     """(start, stop) of the tiles of a map [1, channels, height, width].
 
-    Every tile starts at an even row, so that no pooling window is cut, and none is much smaller
-    than the others. A GPU gets one tile: its memory is equally far from all cores, which need the
-    work of a whole map.
+    Every tile starts at a multiple of four rows, so that no pooling window and no square of a
+    Winograd convolution is cut, and none is much smaller than the others. A GPU gets one tile: its
+    memory is equally far from all cores, which need the work of a whole map.
 
     Args:
         height: H.
@@ -33,13 +35,13 @@ def row_tiles(height: int, width: int, channels: int, like: Tensor) -> list[tupl
         channels: N.
         like: any tensor of the map's dtype and device.
     """
-    windows = max(1, height // 2)
+    squares = max(1, height // 4)
     count = 1
     if like.device.type == "cpu":
         row_bytes = max(1, channels * width * like.element_size())
         rows = max(MIN_ROWS, TILE_BYTES // row_bytes)
-        count = max(1, min(height // rows, windows))
-    starts = [2 * (windows * i // count) for i in range(count)]
+        count = max(1, min(height // rows, squares))
+    starts = [4 * (squares * i // count) for i in range(count)]
     return list(zip(starts, [*starts[1:], height], strict=True))
 
 
@@ -63,12 +65,8 @@ def convolved(convolve: Convolve, source: RowSource, start: int, stop: int, heig
         stop: the row after the last.
         height: H, of input and output.
     """
-    above, below = int(start > 0), int(stop < height)  # input rows that take the padding's place
-    x = source(start - above, stop + below)
-    if above and below:
-        return convolve(x, (0, 1))
-    y = convolve(x, (1, 1))
-    return y[:, :, above : y.shape[2] - below] if above or below else y
+    above, below = start > 0, stop < height
+    return convolve(source(start - above, stop + below), above, below)
 
 
 class TiledTensor:

@@ -1,0 +1,227 @@
+"""LLVM's IR with Python's operators: vectors of floats, integers, pointers and loops.
+
+Formulas are so written once, as Python functions of +, - and *, and serve tensors as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite import ir
+
+INT = ir.IntType(64)
+FLOAT = ir.FloatType()
+POINTER = ir.PointerType()
+
+
+class Int:
+    """A 64-bit integer."""
+
+    def __init__(self, builder: ir.IRBuilder, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def __add__(self, other: Int | int) -> Int:
+        return Int(self.builder, self.builder.add(self.value, _int(other)))
+
+    def __sub__(self, other: Int | int) -> Int:
+        return Int(self.builder, self.builder.sub(self.value, _int(other)))
+
+    def __mul__(self, other: Int | int) -> Int:
+        return Int(self.builder, self.builder.mul(self.value, _int(other)))
+
+    def __floordiv__(self, other: Int | int) -> Int:
+        return Int(self.builder, self.builder.sdiv(self.value, _int(other)))
+
+    def at_most(self, other: Int | int) -> Int:
+        """The smaller of the two."""
+        value = self.builder.select(self.less(other), self.value, _int(other))
+        return Int(self.builder, value)
+
+    def less(self, other: Int | int) -> Any:
+        """Whether it is below ``other``, as one bit."""
+        return self.builder.icmp_signed("<", self.value, _int(other))
+
+    def within(self, stop: Int | int) -> Any:
+        """Whether it is at least 0 and below ``stop``: a negative one is large unsigned."""
+        return self.builder.icmp_unsigned("<", self.value, _int(stop))
+
+
+class Vector:
+    """Some floats, of which a product and a sum after it are rounded once."""
+
+    def __init__(self, builder: ir.IRBuilder, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def __add__(self, other: Vector) -> Vector:
+        return self._of(self.builder.fadd(self.value, other.value, flags=("contract",)))
+
+    def __sub__(self, other: Vector) -> Vector:
+        return self._of(self.builder.fsub(self.value, other.value, flags=("contract",)))
+
+    def __mul__(self, other: Vector | float) -> Vector:
+        return self._of(self.builder.fmul(self.value, self._like(other), flags=("contract",)))
+
+    __rmul__ = __mul__
+
+    def relu(self) -> Vector:
+        """The vector with 0 in the place of what is below; NaN stays."""
+        zero = self._like(0.0)
+        negative = self.builder.fcmp_ordered("<", self.value, zero)
+        return self._of(self.builder.select(negative, zero, self.value))
+
+    def where_positive(self, mask: Vector) -> Vector:
+        """The vector with 0 where ``mask``, the output of a ReLU, is 0."""
+        zero = self._like(0.0)
+        off = self.builder.fcmp_ordered("==", mask.value, zero)
+        return self._of(self.builder.select(off, zero, self.value))
+
+    def _of(self, value: Any) -> Vector:
+        return Vector(self.builder, value)
+
+    def _like(self, other: Vector | float) -> Any:
+        if isinstance(other, Vector):
+            return other.value
+        return ir.Constant(self.value.type, [float(other)] * self.value.type.count)
+
+
+class Pointer:
+    """An address of floats."""
+
+    def __init__(self, builder: ir.IRBuilder, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def __add__(self, floats: Int | int) -> Pointer:
+        return Pointer(
+            self.builder, self.builder.gep(self.value, [_int(floats)], source_etype=FLOAT)
+        )
+
+    def or_else(self, condition: Any, other: Pointer) -> Pointer:
+        """This address where ``condition`` holds, else ``other``."""
+        return Pointer(self.builder, self.builder.select(condition, self.value, other.value))
+
+    def load(self, lanes: int) -> Vector:
+        """So many floats from here on."""
+        kind = ir.VectorType(FLOAT, lanes)
+        return Vector(self.builder, self.builder.load(self.value, align=4, typ=kind))
+
+    def splat(self, lanes: int) -> Vector:
+        """The one float here, in every lane."""
+        scalar = self.builder.load(self.value, align=4, typ=FLOAT)
+        kind = ir.VectorType(FLOAT, lanes)
+        first = self.builder.insert_element(
+            ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+        )
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        return Vector(
+            self.builder,
+            self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), mask),
+        )
+
+    def store(self, vector: Vector) -> None:
+        """Write a vector from here on."""
+        self.builder.store(vector.value, self.value, align=4)
+
+
+class Variable:
+    """A vector that changes."""
+
+    def __init__(self, builder: ir.IRBuilder, place: Any) -> None:
+        self.builder, self.place = builder, place
+
+    def get(self) -> Vector:
+        """The vector that was set last."""
+        kind = self.place.allocated_type
+        return Vector(self.builder, self.builder.load(self.place, typ=kind))
+
+    def set(self, vector: Vector) -> None:
+        """Replace it."""
+        self.builder.store(vector.value, self.place)
+
+
+class Function:
+    """One ``void function(int64 *arguments)`` under construction.
+
+    Args:
+        module: that it becomes part of.
+        name: of the function.
+    """
+
+    def __init__(self, module: ir.Module, name: str) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [POINTER])
+        self._function = ir.Function(module, kind, name)
+        self.builder = ir.IRBuilder(self._function.append_basic_block("entry"))
+
+    def argument(self, index: int) -> Int:
+        """The integer at ``index`` of the arguments."""
+        return Int(self.builder, self.builder.load(self._slot(index), align=8, typ=INT))
+
+    def pointer(self, index: int) -> Pointer:
+        """The address at ``index`` of the arguments."""
+        return Pointer(self.builder, self.builder.load(self._slot(index), align=8, typ=POINTER))
+
+    def count_up(self, index: int) -> Int:
+        """The integer at ``index``, which threads share, before 1 is added to it."""
+        one = ir.Constant(INT, 1)
+        before = self.builder.atomic_rmw("add", self._slot(index), one, "monotonic")
+        return Int(self.builder, before)
+
+    def constant(self, value: float, lanes: int) -> Vector:
+        """The same float in so many lanes."""
+        kind = ir.VectorType(FLOAT, lanes)
+        return Vector(self.builder, ir.Constant(kind, [value] * lanes))
+
+    def variable(self, lanes: int) -> Variable:
+        """A vector that changes; it becomes a register."""
+        return Variable(self.builder, self._place(ir.VectorType(FLOAT, lanes)))
+
+    @contextmanager
+    def loop(self, stop: Int | int, step: int = 1) -> Iterator[Int]:
+        """Do what is written within for 0, ``step``, 2 ``step`` and so on below ``stop``."""
+        index = self._place(INT)
+        self.builder.store(ir.Constant(INT, 0), index)
+        with self._while(lambda: Int(self.builder, self.builder.load(index, typ=INT)).less(stop)):
+            now = Int(self.builder, self.builder.load(index, typ=INT))
+            yield now
+            self.builder.store((now + step).value, index)
+
+    @contextmanager
+    def shared_loop(self, counter: int, stop: Int) -> Iterator[Int]:
+        """Do what is written within for numbers below ``stop``, each on one thread alone."""
+        index = self._place(INT)
+
+        def proceed() -> Any:
+            taken = self.count_up(counter)
+            self.builder.store(taken.value, index)
+            return taken.less(stop)
+
+        with self._while(proceed):
+            yield Int(self.builder, self.builder.load(index, typ=INT))
+
+    def finish(self) -> None:
+        """End the function."""
+        self.builder.ret_void()
+
+    @contextmanager
+    def _while(self, condition: Any) -> Iterator[None]:
+        check, body, after = (self._function.append_basic_block() for _ in range(3))
+        self.builder.branch(check)
+        self.builder.position_at_end(check)
+        self.builder.cbranch(condition(), body, after)
+        self.builder.position_at_end(body)
+        yield
+        self.builder.branch(check)
+        self.builder.position_at_end(after)
+
+    def _place(self, kind: Any) -> Any:
+        with self.builder.goto_entry_block():
+            return self.builder.alloca(kind)
+
+    def _slot(self, index: int) -> Any:
+        place = [ir.Constant(INT, index)]
+        return self.builder.gep(self._function.args[0], place, source_etype=INT)
+
+
+def _int(value: Int | int) -> Any:
+    return value.value if isinstance(value, Int) else ir.Constant(INT, value)

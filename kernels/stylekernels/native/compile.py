@@ -1,0 +1,74 @@
+"""Modules of LLVM's IR compiled for this processor, and kept on disk for the next start."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+from stylekernels.native.folder import cache_folder
+
+_DIGEST = 32  # bytes of SHA-256, before the code
+
+
+@cache
+def host() -> tuple[str, str]:
+    """Name and features of this processor, as LLVM has them."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def lanes() -> int:
+    """Floats of a vector that this processor multiplies at once."""
+    return 16 if "+avx512f" in host()[1].split(",") else 8
+
+
+def compiled(module: ir.Module) -> Any:
+    """An engine that gives the addresses of ``module``'s functions; they live as long as it does.
+
+    The machine code comes from the disk where this processor compiled the same module before.
+    """
+    name, features = host()
+    target = llvm.Target.from_default_triple()
+    machine = target.create_target_machine(name, features, opt=3)
+    text = str(module)
+    key = hashlib.sha256("\0".join((text, name, features, llvmlite.__version__)).encode())
+    file = cache_folder() / f"{key.hexdigest()[:32]}.o"
+    parsed = llvm.parse_assembly(text)
+    kept = _read(file)
+    if kept is None:
+        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+        passes = llvm.create_pass_builder(machine, tuning)
+        passes.getModulePassManager().run(parsed, passes)
+    engine = llvm.create_mcjit_compiler(parsed, machine)
+    engine.set_object_cache(lambda _, code: _write(file, code), lambda _: kept)
+    engine.finalize_object()
+    return engine
+
+
+def _read(file: Path) -> bytes | None:
+    """The machine code in ``file``, if it is whole: what is damaged would be run."""
+    try:
+        kept = file.read_bytes()
+    except OSError:
+        return None
+    digest, code = kept[:_DIGEST], kept[_DIGEST:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _write(file: Path, code: bytes) -> None:
+    with suppress(OSError):  # a cache that cannot be written costs the next start a second
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=file.parent)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(hashlib.sha256(code).digest() + code)
+        Path(partial).replace(file)

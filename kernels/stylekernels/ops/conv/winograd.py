@@ -1,0 +1,235 @@
+"""Winograd's convolution in native code: both transforms and the products while data is in cache.
+
+Every thread takes a block of tiles at a time and transforms their inputs. Then, for some outputs at
+a time, it transforms the kernels, multiplies point by point, and transforms the products back, with
+bias and ReLU. Transformed kernels would be four times the weights and come from memory; so they are
+made where they are used. No sum depends on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum, auto
+from typing import Any
+
+from llvmlite import ir
+
+from stylekernels.native.builder import Function, Int, Pointer
+from stylekernels.ops.conv.transforms import (
+    PATCH,
+    POINTS,
+    TILE,
+    both_ways,
+    input_transform,
+    kernel_transform,
+    output_transform,
+)
+
+_VECTORS = 2  # of outputs in a panel
+_PANELS = 2  # in a group, whose kernels are transformed at a time
+_TAPS = 9  # of a kernel
+_SPACE = 16  # floats, a line of the cache
+_SUM = 128  # products that are added up one by one
+
+
+class Argument(IntEnum):
+    """Places of the kernel's arguments."""
+
+    COUNTER = 0
+    SLOTS = auto()
+    BLOCKS = auto()
+    TILES = auto()  # in all
+    BLOCK_TILES = auto()  # in a block, a multiple of a product's rows
+    COLUMNS = auto()  # of tiles
+    IN_CHANNELS = auto()
+    OUT_CHANNELS = auto()
+    GROUPS = auto()  # of outputs
+    IN_HEIGHT = auto()
+    OUT_HEIGHT = auto()
+    WIDTH = auto()
+    IN_ROW = auto()  # floats from a row to the next
+    OUT_ROW = auto()
+    TOP = auto()  # rows of zeros above the input
+    X = auto()
+    KERNELS = auto()  # [groups, panels, C, 9, panel]
+    BIAS = auto()
+    Y = auto()
+    WORKSPACE = auto()
+    WORKSPACE_SIZE = auto()  # floats a thread
+
+
+def rows_of_product(lanes: int) -> int:
+    """Tiles that a product takes at a time: its sums fill the registers of the processor."""
+    return 12 if lanes == 16 else 6
+
+
+def panel(lanes: int) -> int:
+    """Outputs that a product takes at a time."""
+    return _VECTORS * lanes
+
+
+def group(lanes: int) -> int:
+    """Outputs whose kernels are transformed at a time; there are whole groups of them."""
+    return _PANELS * panel(lanes)
+
+
+def workspace(block: int, inputs: int, outputs: int, lanes: int) -> int:
+    """Floats that a thread needs: zeros, a place for what is left out, and transforms.
+
+    Args:
+        block: tiles.
+        inputs: C.
+        outputs: K.
+        lanes: floats of a vector.
+    """
+    wide = group(lanes)
+    transforms = _stride(block, inputs) + _stride(inputs, wide) + _stride(block, wide)
+    return inputs + outputs + POINTS * transforms
+
+
+def _stride(rows: Any, columns: Any) -> Any:
+    """Floats from a point to the next: no power of two, which caches have few places for."""
+    return rows * columns + _SPACE
+
+
+def build(lanes: int) -> ir.Module:
+    """The module of ``winograd`` and ``winograd_relu``, with vectors of so many floats."""
+    module = ir.Module(name="winograd")
+    for name, relu in (("winograd", False), ("winograd_relu", True)):
+        f = Function(module, name)
+        _Kernel(f, lanes, relu).write()
+        f.finish()
+    return module
+
+
+class _Kernel:
+    def __init__(self, f: Function, lanes: int, relu: bool) -> None:
+        self.f, self.lanes, self.relu = f, lanes, relu
+        self.tiles, self.block = f.argument(Argument.TILES), f.argument(Argument.BLOCK_TILES)
+        self.columns = f.argument(Argument.COLUMNS)
+        self.inputs, self.outputs = (
+            f.argument(Argument.IN_CHANNELS), f.argument(Argument.OUT_CHANNELS),
+        )  # fmt: skip
+        self.width = f.argument(Argument.WIDTH)
+        self.panel, self.group = panel(lanes), group(lanes)
+
+    def write(self) -> None:
+        f = self.f
+        size = f.argument(Argument.WORKSPACE_SIZE)
+        self.zeros = f.pointer(Argument.WORKSPACE) + f.count_up(Argument.SLOTS) * size
+        self.left_out = self.zeros + self.inputs
+        self.v = self.left_out + self.outputs
+        self.v_stride = _stride(self.block, self.inputs)
+        self.u = self.v + self.v_stride * POINTS
+        self.u_stride = _stride(self.inputs, self.group)
+        self.m = self.u + self.u_stride * POINTS
+        self.m_stride = _stride(self.block, self.group)
+        with f.loop(self.inputs, self.lanes) as c:
+            (self.zeros + c).store(f.constant(0.0, self.lanes))
+        with f.shared_loop(Argument.COUNTER, f.argument(Argument.BLOCKS)) as index:
+            first = index * self.block
+            self._each_tile(first, self._transform_input)
+            with f.loop(f.argument(Argument.GROUPS)) as index_of_group:
+                self.first_output = index_of_group * self.group
+                self._transform_kernels(index_of_group)
+                self._multiply()
+                self._each_tile(first, self._transform_output)
+
+    def _each_tile(self, first: Int, write: Callable[[Int, Int, Int], None]) -> None:
+        """Write ``write(tile, row, column)`` for every tile of the block that there is."""
+        with self.f.loop((self.tiles - first).at_most(self.block)) as tile:
+            row = (first + tile) // self.columns
+            write(tile, row, first + tile - row * self.columns)
+
+    def _transform_input(self, tile: Int, row: Int, column: Int) -> None:
+        f = self.f
+        top = row * TILE - f.argument(Argument.TOP)
+        left = column * TILE - 1
+        x, stride = f.pointer(Argument.X), f.argument(Argument.IN_ROW)
+        places = self._places(
+            x, PATCH, top, left, f.argument(Argument.IN_HEIGHT), stride, self.inputs, self.zeros
+        )
+        into = self.v + tile * self.inputs
+        with f.loop(self.inputs, self.lanes) as c:
+            d = [(place + c).load(self.lanes) for place in places]
+            for point, value in enumerate(both_ways(input_transform, d)):
+                (into + self.v_stride * point + c).store(value)
+
+    def _transform_output(self, tile: Int, row: Int, column: Int) -> None:
+        f = self.f
+        y, stride = f.pointer(Argument.Y), f.argument(Argument.OUT_ROW)
+        places = self._places(
+            y, TILE, row * TILE, column * TILE, f.argument(Argument.OUT_HEIGHT), stride,
+            self.outputs, self.left_out,
+        )  # fmt: skip
+        source = self.m + tile * self.group
+        bias = f.pointer(Argument.BIAS) + self.first_output
+        with f.loop((self.outputs - self.first_output).at_most(self.group), self.lanes) as k:
+            m = [(source + self.m_stride * point + k).load(self.lanes) for point in range(POINTS)]
+            for place, sum_ in zip(places, both_ways(output_transform, m), strict=True):
+                value = sum_ + (bias + k).load(self.lanes)
+                (place + self.first_output + k).store(value.relu() if self.relu else value)
+
+    def _transform_kernels(self, index_of_group: Int) -> None:
+        f, size = self.f, self.panel
+        kernels = f.pointer(Argument.KERNELS) + index_of_group * self.inputs * (_TAPS * self.group)
+        with f.loop(self.inputs * _PANELS) as row, f.loop(size, self.lanes) as k:
+            source = kernels + row * (_TAPS * size) + k
+            g = [(source + tap * size).load(self.lanes) for tap in range(_TAPS)]
+            for point, value in enumerate(both_ways(kernel_transform, g)):
+                (self.u + self.u_stride * point + row * size + k).store(value)
+
+    def _places(
+        self, map_: Pointer, side: int, top: Int, left: Int, height: Int, stride: Int,
+        channels: Int, outside: Pointer,
+    ) -> list[Pointer]:  # fmt: skip
+        """Addresses of a square of positions; ``outside`` for those that the map does not have."""
+        places = []
+        for i in range(side):
+            row = top + i
+            for j in range(side):
+                column = left + j
+                there = self.f.builder.and_(row.within(height), column.within(self.width))
+                place = map_ + row * stride + column * channels
+                places.append(place.or_else(there, outside))
+        return places
+
+    def _multiply(self) -> None:
+        f, rows = self.f, rows_of_product(self.lanes)
+        with f.loop(POINTS) as point:
+            v, m = self.v + self.v_stride * point, self.m + self.m_stride * point
+            of_point = self.u + self.u_stride * point
+            with f.loop(_PANELS) as index:
+                u, into = of_point + index * self.inputs * self.panel, m + index * self.panel
+                with f.loop(self.block, rows) as tile:
+                    self._product(v + tile * self.inputs, u, into + tile * self.group)
+
+    def _product(self, v: Pointer, u: Pointer, m: Pointer) -> None:
+        """Rows of V [rows, C] times a panel of U [C, wide].
+
+        Sums of so many products are added up, not all products one by one: half of the rounding
+        error with 512 channels.
+        """
+        f, rows, lanes = self.f, rows_of_product(self.lanes), self.lanes
+        results = [
+            [m + row * self.group + lanes * index for index in range(_VECTORS)]
+            for row in range(rows)
+        ]
+        for place in [place for row in results for place in row]:
+            place.store(f.constant(0.0, lanes))
+        sums = [[f.variable(lanes) for _ in range(_VECTORS)] for _ in range(rows)]
+        with f.loop(self.inputs, _SUM) as start:
+            for total in [total for row in sums for total in row]:
+                total.set(f.constant(0.0, lanes))
+            with f.loop((self.inputs - start).at_most(_SUM)) as offset:
+                c = start + offset
+                weights = [
+                    (u + c * self.panel + lanes * index).load(lanes) for index in range(_VECTORS)
+                ]
+                for index, totals in enumerate(sums):
+                    value = (v + self.inputs * index + c).splat(lanes)
+                    for total, weight in zip(totals, weights, strict=True):
+                        total.set(total.get() + value * weight)
+            for places, row in zip(results, sums, strict=True):
+                for place, total in zip(places, row, strict=True):
+                    place.store(place.load(lanes) + total.get())
