@@ -72,7 +72,9 @@ def stylize(
     ] = None,
     weights: options.Weights = "auto",
     engine: Annotated[str, option("auto, fused, compiled, eager or reference.")] = "auto",
-    precision: Annotated[str, option("auto, fp32, tf32, bf16, fp16 or fp64.")] = "auto",
+    precision: Annotated[
+        str, option("auto, fp32, fp32-direct, tf32, bf16, fp16 or fp64.")
+    ] = "auto",
     polish: Annotated[
         int | None, option("Iterations at the end in fp32.", show_default="what bf16 needs")
     ] = None,

@@ -38,7 +38,7 @@ class Eager:
     """
 
     name: ClassVar[str] = "eager"
-    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp32-direct", "tf32", "bf16", "fp16", "fp64")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "tf32", "bf16", "fp16", "fp64")
 
     def __init__(
         self,

@@ -38,6 +38,11 @@ class Precision:
     noisy: bool = False
 
     @property
+    def plain(self) -> str:
+        """The precision that plain PyTorch has in its place: Winograd is the fused engine's."""
+        return self.name.removesuffix("-direct")
+
+    @property
     def wide(self) -> torch.dtype:
         """The dtype of images, losses, Gram matrices and targets: ``dtype``, but at least fp32."""
         return torch.promote_types(self.dtype, torch.float32)

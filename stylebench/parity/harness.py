@@ -37,7 +37,7 @@ from statistics import mean, median, stdev
 from torch import Tensor
 
 from stylebench.image.metrics import WINDOW, psnr, ssim
-from stylebench.model.precision import in_fp64, with_fp64
+from stylebench.model.precision import PRECISIONS, in_fp64, with_fp64
 from stylebench.parity.comparison import Check, Comparison, Term
 from stylebench.parity.errors import Evaluation, deviation, errors, evaluate, perturbed
 from stylebench.parity.runs import run
@@ -61,7 +61,14 @@ FLOOR = 2e-6  # relative gradient error that is luck in fp32
 # A maximum of two inputs that differ by less than a rounding sends its gradient elsewhere, in every
 # implementation alike: a few such positions change the gradient by up to this much.
 MAX_POOLING_FLOOR = 1e-2
-LOSS_EXCESS = {"fp32": 0.005, "tf32": 0.002, "bf16": 0.005, "fp16": 0.002, "fp64": 0.005}
+LOSS_EXCESS = {
+    "fp32": 0.005,
+    "fp32-direct": 0.005,
+    "tf32": 0.002,
+    "bf16": 0.005,
+    "fp16": 0.002,
+    "fp64": 0.005,
+}
 UNINFORMATIVE = 0.1  # error of plain PyTorch's gradient, beyond which a limit says nothing
 _POINTS = ("start", "middle", "end")
 ROUNDED = 1e-6  # of an image's deviation: fp32 rounds otherwise, and nothing else
@@ -263,7 +270,7 @@ def _at_points(
     evaluations: Sequence[Evaluation], inputs: Inputs, settings: Settings, base: Baseline
 ) -> Checks:
     """Loss and gradient of an engine at the three images, beside plain PyTorch's there."""
-    eager = build_problem(inputs, replace(settings, engine="eager")).engine
+    eager = build_problem(inputs, _eager(settings)).engine
     points = zip(base.points, base.exact, strict=True)
     yardstick = [errors(eager, *point) for point in points]
     loss_limit = FACTOR * max(loss for loss, _ in yardstick) + FLOOR
@@ -287,7 +294,7 @@ def _averaged(inputs: Inputs, settings: Settings, base: Baseline) -> Checks:
     """
     settings = replace(settings, pooling="average")
     engine = build_problem(inputs, settings).engine
-    eager = build_problem(inputs, replace(settings, engine="eager")).engine
+    eager = build_problem(inputs, _eager(settings)).engine
     points = list(zip(base.points, base.averaged, strict=True))
     found, eagers = ([errors(one, *point)[1] for point in points] for one in (engine, eager))
     checks: Checks = [], []
@@ -296,6 +303,11 @@ def _averaged(inputs: Inputs, settings: Settings, base: Baseline) -> Checks:
         check = Check(label, min(error, median(found)), FACTOR * eager_error + FLOOR)
         checks[eager_error > UNINFORMATIVE].append(check)
     return checks
+
+
+def _eager(settings: Settings) -> Settings:
+    """Plain PyTorch at the precision of ``settings``."""
+    return replace(settings, engine="eager", precision=PRECISIONS[settings.precision].plain)
 
 
 def _terms(evaluations: Sequence[Evaluation], base: Baseline) -> list[Term]:

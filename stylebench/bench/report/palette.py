@@ -22,7 +22,8 @@ COLORS: Mapping[str, str] = {
     "stylekernels": RED,
 }
 _OF_PRECISION = {"bf16": ("dash", "diamond"), "fp16": ("dot", "square"),
-                 "tf32": ("dashdot", "triangle-up"), "fp64": ("dot", "x")}  # fmt: skip
+                 "tf32": ("dashdot", "triangle-up"), "fp32-direct": ("longdash", "x"),
+                 "fp64": ("dot", "x")}  # fmt: skip
 _IN_TURN = (
     ("solid", "circle"), ("dash", "diamond"), ("dot", "square"), ("dashdot", "triangle-up"),
     ("longdash", "x"), ("longdashdot", "circle"),

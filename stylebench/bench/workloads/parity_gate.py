@@ -12,7 +12,7 @@ from stylebench.bench.measure.memory import free_memory
 from stylebench.bench.records.record import RecordedCheck
 from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import Engine
-from stylebench.model.precision import with_fp64
+from stylebench.model.precision import PRECISIONS, with_fp64
 from stylebench.parity.errors import deviation, evaluate, loss_error, perturbed
 from stylebench.parity.harness import FACTOR, FLOOR, MAX_POOLING_FLOOR
 from stylebench.transfer.device import choose_device
@@ -104,7 +104,8 @@ class ParityGate:
 
     def _yardstick(self, precision: str) -> _Yardstick:
         if precision not in self._yardsticks:
-            settings = replace(self._settings, engine="eager", precision=precision)
+            plain = PRECISIONS[precision].plain
+            settings = replace(self._settings, engine="eager", precision=plain)
             engine = build_problem(self._inputs, settings).engine
             loss, gradient = self._errors(engine)
             nearby = zip(self._points[1:], self._exact_losses, strict=True)

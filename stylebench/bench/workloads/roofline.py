@@ -161,10 +161,11 @@ class _Chain:
         device: torch.device,
         kind: str,
     ) -> None:
-        make = _prepared if kind == "prepared" else _plain
         self._device = device
         self._graph: torch.cuda.CUDAGraph | None = None
         self._precision = PRECISIONS[precision]
+        workspace = Workspace() if self._precision.winograd else None
+        make = partial(_prepared, workspace) if kind == "prepared" else _plain
         dtype = self._precision.dtype
         self._steps: list[tuple[Callable[[Tensor], object], Tensor]] = []
         back: list[tuple[Callable[[Tensor], object], Tensor]] = []
@@ -210,10 +211,9 @@ class _Chain:
 _Pair = tuple[Callable[[Tensor], object], Callable[[Tensor], object]]
 
 
-def _prepared(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
+def _prepared(workspace: Workspace | None, weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
     """The fused engine's convolution, tile by tile of rows."""
     height, width = x.shape[2:]
-    workspace = Workspace() if weight.dtype == torch.float32 else None
     convolution = Convolution(weight, bias, (height, width), workspace)
 
     def forward(operand: Tensor) -> None:
