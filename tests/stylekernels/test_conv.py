@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stylekernels.native import cache_folder
+from stylekernels.native import cache_folder, has_native_code
 from stylekernels.ops.conv import op
 from stylekernels.ops.conv.naive import winograd as naive
 from stylekernels.ops.conv.op import Winograd, Workspace, supports
@@ -139,11 +139,11 @@ def test_other_layers_are_refused():
 
 def test_without_llvmlite_there_is_no_native_code(monkeypatch):
     monkeypatch.setitem(sys.modules, "llvmlite", None)
-    op._has_native_code.cache_clear()
+    has_native_code.cache_clear()
     try:
         assert not supports(torch.empty(16, 16, 3, 3))
     finally:
-        op._has_native_code.cache_clear()
+        has_native_code.cache_clear()
 
 
 @native
@@ -153,12 +153,12 @@ def test_sixteen_lanes_compute_the_same(monkeypatch):
         pytest.skip("the other tests are of sixteen lanes")
     x, weight, bias = layer(32, 64, 13, 9)
     monkeypatch.setattr(op, "_lanes", lambda: 16)
-    for cached in (op._engine, op._panel, op._group):
+    for cached in (op._library, op._panel, op._group):
         cached.cache_clear()
     try:
         result = Winograd(weight, bias, Workspace())(x)
     finally:
-        for cached in (op._engine, op._panel, op._group):
+        for cached in (op._library, op._panel, op._group):
             cached.cache_clear()
     assert error(result, exactly(x, weight, bias)) <= 2e-6
 

@@ -14,6 +14,8 @@ from llvmlite import ir
 INT = ir.IntType(64)
 FLOAT = ir.FloatType()
 POINTER = ir.PointerType()
+_CODE = ir.IntType(32)  # as wide as a float, so that masks fit both
+_BYTE = ir.IntType(8)
 
 
 class Int:
@@ -71,11 +73,15 @@ class Vector:
         negative = self.builder.fcmp_ordered("<", self.value, zero)
         return self._of(self.builder.select(negative, zero, self.value))
 
-    def where_positive(self, mask: Vector) -> Vector:
-        """The vector with 0 where ``mask``, the output of a ReLU, is 0."""
-        zero = self._like(0.0)
-        off = self.builder.fcmp_ordered("==", mask.value, zero)
-        return self._of(self.builder.select(off, zero, self.value))
+    def above(self, other: Vector) -> Mask:
+        """Where it is above ``other``, or not a number itself."""
+        higher = self.builder.fcmp_ordered(">", self.value, other.value)
+        no_number = self.builder.fcmp_unordered("uno", self.value, self.value)
+        return Mask(self.builder, self.builder.or_(higher, no_number))
+
+    def nonzero(self) -> Mask:
+        """Where it is not 0; NaN is not."""
+        return Mask(self.builder, self.builder.fcmp_unordered("!=", self.value, self._like(0.0)))
 
     def _of(self, value: Any) -> Vector:
         return Vector(self.builder, value)
@@ -84,6 +90,48 @@ class Vector:
         if isinstance(other, Vector):
             return other.value
         return ir.Constant(self.value.type, [float(other)] * self.value.type.count)
+
+
+class Mask:
+    """Some bits, one a lane."""
+
+    def __init__(self, builder: ir.IRBuilder, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def choose(self, yes: Vector, no: Vector) -> Vector:
+        """Lanes of ``yes`` where it is set, of ``no`` elsewhere."""
+        return Vector(self.builder, self.builder.select(self.value, yes.value, no.value))
+
+    def codes(self, yes: Codes | int, no: Codes | int) -> Codes:
+        """Likewise of small integers."""
+        lanes = self.value.type.count
+        values = [Codes.of(self.builder, one, lanes).value for one in (yes, no)]
+        return Codes(self.builder, self.builder.select(self.value, *values))
+
+
+class Codes:
+    """Some small integers, one a lane; a byte each in memory."""
+
+    def __init__(self, builder: ir.IRBuilder, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    @classmethod
+    def of(cls, builder: ir.IRBuilder, value: Codes | int, lanes: int) -> Codes:
+        """``value`` itself, or the same integer in every lane."""
+        if isinstance(value, Codes):
+            return value
+        return cls(builder, ir.Constant(ir.VectorType(_CODE, lanes), [value] * lanes))
+
+    def __or__(self, other: Codes) -> Codes:
+        return Codes(self.builder, self.builder.or_(self.value, other.value))
+
+    def has(self, bit: int) -> Mask:
+        """Where ``bit`` is set."""
+        wanted = Codes.of(self.builder, bit, self.value.type.count).value
+        return Mask(
+            self.builder,
+            self.builder.icmp_unsigned("==", self.builder.and_(self.value, wanted), wanted),
+        )
 
 
 class Pointer:
@@ -122,6 +170,20 @@ class Pointer:
     def store(self, vector: Vector) -> None:
         """Write a vector from here on."""
         self.builder.store(vector.value, self.value, align=4)
+
+    def load_codes(self, place: Int, lanes: int) -> Codes:
+        """So many bytes from ``place`` on, counted in bytes."""
+        kind = ir.VectorType(_BYTE, lanes)
+        narrow = self.builder.load(self._byte(place), align=1, typ=kind)
+        return Codes(self.builder, self.builder.zext(narrow, ir.VectorType(_CODE, lanes)))
+
+    def store_codes(self, place: Int, codes: Codes) -> None:
+        """Write a byte for each lane from ``place`` on, counted in bytes."""
+        kind = ir.VectorType(_BYTE, codes.value.type.count)
+        self.builder.store(self.builder.trunc(codes.value, kind), self._byte(place), align=1)
+
+    def _byte(self, place: Int) -> Any:
+        return self.builder.gep(self.value, [place.value], source_etype=_BYTE)
 
 
 class Variable:

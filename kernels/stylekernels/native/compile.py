@@ -32,8 +32,19 @@ def lanes() -> int:
     return 16 if "+avx512f" in host()[1].split(",") else 8
 
 
-def compiled(module: ir.Module) -> Any:
-    """An engine that gives the addresses of ``module``'s functions; they live as long as it does.
+class Library:
+    """Functions in machine code, which live as long as it does."""
+
+    def __init__(self, module: ir.Module) -> None:
+        self._engine = _compiled(module)
+
+    def address(self, function: str) -> int:
+        """The address of a function by its name in the module."""
+        return int(self._engine.get_function_address(function))
+
+
+def _compiled(module: ir.Module) -> Any:
+    """LLVM's engine for ``module``.
 
     The machine code comes from the disk where this processor compiled the same module before.
     """

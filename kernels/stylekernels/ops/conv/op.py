@@ -7,13 +7,17 @@ A quarter of the products of a direct convolution, at two to five times its roun
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylekernels.native import has_native_code
 from stylekernels.ops.conv.transforms import TILE
+
+if TYPE_CHECKING:
+    from stylekernels.native.compile import Library
 
 _SMALL_BLOCK, _LARGE_BLOCK = 48, 96  # tiles
 _SMALL_KERNELS = 128 * 128  # whose transforms stay in a core's cache
@@ -29,7 +33,7 @@ def processor() -> str:
 
 def supports(weight: Tensor) -> bool:
     """Whether there is native code here for convolutions with ``weight`` [K, C, 3, 3]."""
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not _has_native_code():
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not has_native_code():
         return False
     return weight.shape[1] % _lanes() == 0 and weight.shape[0] % _lanes() == 0
 
@@ -120,7 +124,7 @@ class Winograd:
             Argument.WORKSPACE_SIZE: size,
         }
         values = [arguments.get(place, 0) for place in Argument]
-        parallel(_address("winograd_relu" if relu else "winograd"), values, threads)
+        parallel(_library().address("winograd_relu" if relu else "winograd"), values, threads)
 
     def _block(self, tiles: int, threads: int) -> int:
         """Tiles that a thread takes at a time, so that all have as much to do."""
@@ -131,17 +135,6 @@ class Winograd:
         most = _SMALL_BLOCK if small else _LARGE_BLOCK
         rounds = -(-tiles // (most * threads))
         return rows * -(-tiles // (rounds * threads * rows))
-
-
-@cache
-def _has_native_code() -> bool:
-    try:
-        import llvmlite  # noqa: F401
-    except ImportError:
-        return False
-    from stylekernels.native.parallel import has_threads
-
-    return has_threads()
 
 
 @cache
@@ -166,12 +159,8 @@ def _group() -> int:
 
 
 @cache
-def _engine() -> Any:
-    from stylekernels.native.compile import compiled
+def _library() -> Library:
+    from stylekernels.native.compile import Library
     from stylekernels.ops.conv.winograd import build
 
-    return compiled(build(_lanes()))
-
-
-def _address(function: str) -> int:
-    return int(_engine().get_function_address(function))
+    return Library(build(_lanes()))

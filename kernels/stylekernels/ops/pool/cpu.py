@@ -1,12 +1,14 @@
-"""ReLU and pooling in plain torch, as fast as a CPU can be made to do them.
+"""ReLU and pooling on CPUs: native code for fp32, plain torch for the rest.
 
-Band by band, and by integer operations on the bits of floats: comparisons of floats are slow here.
+Plain torch goes band by band, and by integer operations on the bits of floats: comparisons of
+floats are slow there.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylekernels.ops.pool import native
 from stylekernels.runtime.layout import CHUNK, INTEGERS, bands
 
 
@@ -17,6 +19,9 @@ def _bands(code: Tensor, like: Tensor) -> list[slice]:
 
 def pool(x: Tensor, y: Tensor, code: Tensor, maximum: bool) -> None:
     """Write the pooling of relu(x) to `y`, and where its gradient goes to `code`."""
+    if native.supports(x, y, code):
+        native.pool(x, y, code, maximum)
+        return
     pool_band = _max_pool if maximum else _average_pool
     for band in _bands(code, x):
         rows = x[:, :, 2 * band.start : 2 * band.stop, : 2 * y.shape[3]]
@@ -59,6 +64,9 @@ def pool_backward(grad: Tensor, code: Tensor, output: Tensor, maximum: bool) -> 
     height, width = grad.shape[2:]
     output[:, :, 2 * height :].zero_()
     output[:, :, :, 2 * width :].zero_()
+    if native.supports(output, grad, code):
+        native.pool_backward(grad, code, output, maximum)
+        return
     kind = INTEGERS[output.element_size()]
     for band in _bands(code, output):
         share = grad[:, :, band] if maximum else grad[:, :, band] * 0.25

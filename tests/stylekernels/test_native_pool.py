@@ -1,0 +1,65 @@
+"""Pooling in native code: the bits of plain torch, whatever it is given."""
+
+import pytest
+import torch
+
+from stylekernels.ops.pool import cpu, native
+
+WIDTH = 16  # channels, that every processor's vectors divide
+
+pytestmark = pytest.mark.skipif(
+    not native.supports(*[torch.empty(1, 2, 2, WIDTH).permute(0, 3, 1, 2)] * 3),
+    reason="no native code on this platform",
+)
+
+
+def channels_last(*shape, dtype=torch.float32):
+    batch, channels, height, width = shape
+    return torch.empty(batch, height, width, channels, dtype=dtype).permute(0, 3, 1, 2)
+
+
+def random_map(*shape):
+    generator = torch.Generator().manual_seed(7)
+    values = torch.randint(-3, 4, shape, generator=generator)  # many zeros and equal maxima
+    return channels_last(*shape).copy_(values)
+
+
+def run(x, maximum):
+    """Pooling, code and gradient."""
+    batch, channels, height, width = x.shape
+    pooled = (batch, channels, height // 2, width // 2)
+    y, code = channels_last(*pooled), channels_last(*pooled, dtype=torch.uint8)
+    cpu.pool(x, y, code, maximum)
+    gradient = channels_last(*x.shape).fill_(torch.nan)  # so that an unwritten element shows
+    cpu.pool_backward(random_map(*pooled) + 0.5, code, gradient, maximum)
+    return y, code, gradient
+
+
+@pytest.mark.parametrize("maximum", [False, True])
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (8, 6), (21, 10)], ids=str)
+def test_the_bits_are_those_of_plain_torch(monkeypatch, size, maximum):
+    x = random_map(2, 2 * WIDTH, *size)
+    found = run(x, maximum)
+    monkeypatch.setattr(native, "supports", lambda *maps: False)
+    for result, expected in zip(found, run(x, maximum), strict=True):
+        assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("maximum", [False, True])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("corner", range(4))
+def test_what_is_not_finite_goes_where_plain_torch_sends_it(monkeypatch, maximum, value, corner):
+    x = random_map(1, WIDTH, 4, 4)
+    x[:, :, 2 + corner // 2, corner % 2] = value
+    found = run(x, maximum)
+    monkeypatch.setattr(native, "supports", lambda *maps: False)
+    for result, expected in zip(found, run(x, maximum), strict=True):
+        torch.testing.assert_close(result, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_only_what_its_vectors_divide_is_native():
+    maps = [channels_last(1, WIDTH, 4, 4)] * 3
+    assert native.supports(*maps)
+    assert not native.supports(*[channels_last(1, 3, 4, 4)] * 3)
+    assert not native.supports(*[x.contiguous() for x in maps])
+    assert not native.supports(*[x.double() for x in maps])
