@@ -7,6 +7,7 @@ import torch
 from stylebench.engines import ENGINES
 from stylebench.model.precision import multiplies_fp64
 from stylebench.transfer.settings import HISTORY, Settings
+from stylekernels.native import has_native_code
 
 _BYTES_A_PAIR = 24  # a pixel: two vectors of three fp32 values
 _HISTORY_BYTES, _LEAST_HISTORY = 2_500_000_000, 20
@@ -40,8 +41,9 @@ def choose_engine(settings: Settings, device: torch.device) -> str:
 def choose_precision(settings: Settings, engine: str, device: torch.device) -> str:
     """The precision asked for, if the engine and the device have it.
 
-    ``auto`` is fp16 on GPUs with tensor cores and bf16 on CPUs that multiply it, fp32 elsewhere:
-    both are as fast, but fp16 has eight times the resolution, and rescaling gives it the range.
+    ``auto`` is fp16 on GPUs with tensor cores and bf16 on CPUs that multiply it faster than
+    Winograd's convolutions go, fp32 elsewhere. On GPUs fp16 is as fast as bf16, but has eight times
+    the resolution, and rescaling gives it the range.
 
     Raises:
         ValueError: the engine does not offer the precision, or the device does not multiply it.
@@ -49,7 +51,9 @@ def choose_precision(settings: Settings, engine: str, device: torch.device) -> s
     offered = ENGINES[engine].precisions
     wanted = settings.precision
     if wanted == "auto":
-        wanted = "fp16" if multiplies_fp16(device) else "bf16" if multiplies_bf16(device) else ""
+        wanted = (
+            "fp16" if multiplies_fp16(device) else "bf16" if prefers_bf16(device, engine) else ""
+        )
         return wanted if wanted in offered else offered[0]
     if wanted not in offered:
         raise ValueError(
@@ -105,6 +109,17 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Whether ``device`` is a CPU that multiplies bf16 itself; else bf16 only slows down."""
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def prefers_bf16(device: torch.device, engine: str) -> bool:
+    """Whether ``engine`` is faster in bf16 than in fp32 on a CPU.
+
+    AVX512-BF16 multiplies twice as many numbers at once, AMX many more; Winograd, which the fused
+    engine has for fp32, needs a quarter of the products.
+    """
+    if engine != "fused" or not has_native_code():
+        return multiplies_bf16(device)
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def resolve_precision(settings: Settings) -> str:

@@ -48,7 +48,7 @@ class Settings:
             ``compiled``, ``fused``, or ``auto``, the fastest that is right.
         precision: of features and weights: ``fp32``, ``fp32-direct`` (no Winograd convolutions on a
             CPU), ``tf32`` (CUDA alone), ``bf16``, ``fp16``, ``fp64``, or ``auto``: fp16 on GPUs
-            with tensor cores, bf16 on CPUs that multiply it, else fp32. Losses and the image are at
+            with tensor cores, bf16 on CPUs with AMX, else fp32. Losses and the image are at
             least fp32.
         polish: iterations at the end that are in fp32, of those there are; None: half of them
             in bf16, three tenths after smaller scales, and none in the other precisions.
