@@ -62,7 +62,7 @@ def choose(
     if name not in makers:
         name = _fastest(makers, weight, bias, size)
         _keep(layer, name)
-        _log.info("convolution %s: %s is the faster", layer, name)
+        _log.debug("convolution %s: %s is the faster", layer, name)
     return name, makers[name]()
 
 

@@ -15,6 +15,7 @@ from stylebench.image.save import read_parameters
 from stylebench.model.normalize import normalized
 from stylebench.model.presets import PRESETS
 from stylebench.model.weights import random_weights
+from stylekernels.native import has_native_code
 
 from .problems import problem_of
 
