@@ -52,7 +52,7 @@ def on(monkeypatch, capability=None, **cpu):
 
 @pytest.mark.parametrize("engine", ["fused", "compiled", "eager"])
 def test_auto_is_what_the_device_is_fast_in(monkeypatch, engine):
-    on(monkeypatch, (9, 0), avx512_bf16=True)
+    on(monkeypatch, (9, 0), avx512_bf16=True, amx_bf16=True)
     assert choose_precision(Settings(), engine, GPU) == "fp16"
     assert choose_precision(Settings(), engine, CPU) == "bf16"
     on(monkeypatch, (7, 0), amx_bf16=False)
@@ -60,6 +60,16 @@ def test_auto_is_what_the_device_is_fast_in(monkeypatch, engine):
     assert choose_precision(Settings(), engine, CPU) == "fp32"
     on(monkeypatch, (6, 1))
     assert choose_precision(Settings(), engine, GPU) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("engine", "native", "precision"),
+    [("fused", True, "fp32"), ("fused", False, "bf16"), ("eager", True, "bf16")],
+)
+def test_bf16_without_amx_is_slower_than_winograd(monkeypatch, engine, native, precision):
+    on(monkeypatch, avx512_bf16=True)
+    monkeypatch.setattr("stylebench.transfer.device.has_native_code", lambda: native)
+    assert choose_precision(Settings(), engine, CPU) == precision
 
 
 def test_the_reference_stays_wide(monkeypatch):
