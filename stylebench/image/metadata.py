@@ -17,7 +17,7 @@ ARTIST_TAG, COPYRIGHT_TAG = 0x013B, 0x8298
 X_RESOLUTION_TAG, Y_RESOLUTION_TAG, RESOLUTION_UNIT_TAG = 0x011A, 0x011B, 0x0128
 INCH, _CENTIMETER = 2, 3  # values of the unit of a resolution
 _PER_INCH = {INCH: 1.0, _CENTIMETER: 2.54}
-_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP")  # the ones that carry them
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # the ones that carry them
 
 
 @dataclass(frozen=True)

@@ -198,9 +198,14 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path, monkeypa
 def test_whatever_stops_a_write_leaves_the_old_file_alone(tmp_path, stop):
     path = tmp_path / "a.csv"
     path.write_text("old")
-    with pytest.raises(stop), atomic_path(path) as partial:
-        partial.write_text("half")
-        raise stop
+
+    def half():
+        with atomic_path(path) as partial:
+            partial.write_text("half")
+            raise stop
+
+    with pytest.raises(stop):
+        half()
     assert (path.read_text(), names(tmp_path)) == ("old", ["a.csv"])
 
 
