@@ -18,7 +18,8 @@ from PIL import Image
 from stylebench.cli.app import main
 from stylebench.image.save import read_parameters
 from stylebench.model.original import SHA256, original_file
-from stylebench.transfer.api import Interrupted, style_transfer
+from stylebench.transfer.api import style_transfer
+from stylebench.transfer.result import Interrupted
 
 QUICK = [
     "--engine", "reference", "--weights", "random", "--size", "32", "--iterations", "4",
@@ -97,7 +98,10 @@ def test_an_error_is_one_line_and_exit_code_2(folder):
     [
         (["stylize", "photo.png"], "Missing argument"),
         (["stylize", "photo.png", "painting.png", "--sise", "3"], "No such option"),
-        (["stylize", "photo.png", "painting.png", "--size", "big"], "Invalid value for '--size'"),
+        (
+            ["stylize", "photo.png", "painting.png", "--size", "big"],
+            "--size/-s is 'big': expected a valid integer",
+        ),
         (["stylize", "photo.png", "painting.png", "-o", "a.bmp"], "unknown image extension '.bmp'"),
         (
             ["stylize", "photo.png", "painting.png", "-o", "no/a.png"],
@@ -171,10 +175,12 @@ def test_divergence_saves_the_last_good_image_and_fails(folder, call):
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_a_warning_is_one_line(folder, call, photo):
     photo.save("photo.png", icc_profile=b"no profile")
-    code, _, err = call("stylize", "photo.png", "painting.png", *QUICK, "-q")
+    code, _, err = call("stylize", "photo.png", "painting.png", *QUICK)
     assert code == 0
-    assert err.startswith("stylebench: warning: photo.png: its ICC profile cannot be used")
-    assert len(err.splitlines()) == 1
+    (line,) = [line for line in err.splitlines() if "warning" in line]
+    assert line.startswith("stylebench: warning: photo.png: its ICC profile cannot be used")
+    os.remove("out.png")
+    assert call("stylize", "photo.png", "painting.png", *QUICK, "-q") == (0, "", "")
 
 
 def test_without_options_the_original_network_is_used_and_nothing_is_said(
