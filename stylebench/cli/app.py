@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +33,16 @@ _EXIT_CODES = (
 
 
 class _Commands(TyperGroup):
-    """Tells which command takes pictures to one who has typed none."""
+    """Tells which command takes pictures to one who has typed none, and which signal came."""
+
+    # typer would end with 130 and no word, whatever the signal
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _telling_of_signals():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _telling_of_signals():
+            return super().invoke(ctx)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -302,15 +313,23 @@ def _no_warning(*_: object, **__: object) -> None:
     """Say nothing."""
 
 
-def main() -> None:
-    """Run the command line; errors are one line on stderr and exit code 2."""
-    warnings.showwarning = _warn
+@contextmanager
+def _telling_of_signals() -> Iterator[None]:
+    """End a command that had nothing to save."""
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        yield
     except (KeyboardInterrupt, typer.Abort) as error:
         runs = sys.argv[1:2] in (["stylize"], ["demo"])
         tell("interrupted before the first iteration" if runs else "interrupted")
         leave(error)
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr and exit code 2."""
+    warnings.showwarning = _warn
+    try:
+        with _telling_of_signals():
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except Exception as error:
         leave(error)
     sys.exit(code if isinstance(code, int) else 0)

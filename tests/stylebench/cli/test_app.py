@@ -179,7 +179,7 @@ def test_a_warning_is_one_line(folder, call, photo):
     assert code == 0
     (line,) = [line for line in err.splitlines() if "warning" in line]
     assert line.startswith("stylebench: warning: photo.png: its ICC profile cannot be used")
-    os.remove("out.png")
+    (folder / "out.png").unlink()
     assert call("stylize", "photo.png", "painting.png", *QUICK, "-q") == (0, "", "")
 
 

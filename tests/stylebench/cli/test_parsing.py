@@ -6,7 +6,8 @@ from stylebench.cli.parsing import parse_layers, parse_numbers, parse_scales
 
 
 def test_layers_have_weight_1_unless_one_is_given():
-    assert parse_layers("--style-layers", "relu1_1, relu2_1=0.5,") == {"relu1_1": 1.0, "relu2_1": 0.5}
+    layers = parse_layers("--style-layers", "relu1_1, relu2_1=0.5,")
+    assert layers == {"relu1_1": 1.0, "relu2_1": 0.5}
     with pytest.raises(ValueError, match="--style-layers relu1_1=a: 'a' is not a number"):
         parse_layers("--style-layers", "relu1_1=a")
 
