@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from stylebench.cli import options, signals
 from stylebench.cli.bench import app as bench
-from stylebench.cli.errors import leave, tell
+from stylebench.cli.errors import INTERRUPTED, leave, tell
 from stylebench.cli.options import option
 from stylebench.cli.parsing import naming_options, parse_layers, parse_numbers, parse_scales
 from stylebench.files.paths import expand
@@ -332,4 +332,6 @@ def main() -> None:
             code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except Exception as error:
         leave(error)
+    if code == INTERRUPTED:  # a command that has kept what it had done, whichever signal it was
+        code = signals.exit_code()
     sys.exit(code if isinstance(code, int) else 0)

@@ -24,6 +24,7 @@ from stylebench.transfer.result import Result, result_of
 from stylebench.transfer.settings import Settings
 
 _CURVE_ROWS = 12
+_RESULT = "result.png"
 
 
 def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
@@ -58,9 +59,9 @@ def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
         if kept is None:
             raise
         place = _show(console, folder, content, style, kept)
-        leave(error, None if place.parent == folder else ELSEWHERE)
+        leave(error, None if place == folder / _RESULT else ELSEWHERE)
     place = _show(console, folder, content, style, result)
-    if place.parent != folder:
+    if place != folder / _RESULT:
         sys.exit(ELSEWHERE)
     if signals.received():
         sys.exit(signals.exit_code())
@@ -75,17 +76,18 @@ def _show(
         path.parent.mkdir(parents=True, exist_ok=True)
         result.save(path)
 
-    place = write_or_rescue(write, folder / "result.png", "the picture")
+    place = write_or_rescue(write, folder / _RESULT, "the picture")
+    pictures = [place]
     if place.parent == folder:
-        save_picture(folder / "content.png", content)
-        save_picture(folder / "style.png", style)
+        others = {
+            "content": content,
+            "style": style,
+            "strip": side_by_side([content, style, result.image], height=result.image.height),
+        }
+        for name, picture in others.items():
+            save_picture(folder / f"{name}.png", picture)
+            pictures.append(folder / f"{name}.png")
         result.save_losses(folder / "losses.csv")
-        montage = side_by_side([content, style, result.image], height=result.image.height)
-        save_picture(folder / "strip.png", montage)
-        names = ("content", "style", "result", "strip")
-        pictures = [folder / f"{name}.png" for name in names]
-    else:
-        pictures = [place]
     console.print(loss_curve(result, "#" if ascii_only(console.file) else "█"))
     console.print(summary(result))
     console.print(f"pictures: {', '.join(map(str, pictures))}")
