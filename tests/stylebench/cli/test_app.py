@@ -90,7 +90,25 @@ def test_an_error_is_one_line_and_exit_code_2(folder):
             ["stylize", "photo.png", "painting.png", "-o", "a.jpg", "--bit-depth", "16"],
             "no 16 bits",
         ),
+        (
+            ["stylize", "photo.png", "painting.png", "--tv-weight", "x"],
+            "--tv-weight is 'x': expected a valid number",
+        ),
+        (
+            ["stylize", "photo.png", "painting.png", "--preview-every", "-1"],
+            "--preview-every is '-1': expected greater than or equal to 0",
+        ),
+        (["stylize", "photo.png", "painting.png", "--size", "0"], "--size is 0: expected a whole"),
+        (
+            ["stylize", "photo.png", "painting.png", "--style-scale", "0"],
+            "--style-scale is 0.0: ex",
+        ),
+        (["bench", "iteration", "--size", "big"], "--size/-s is 'big': expected a valid integer"),
         (["paint"], "No such command"),
+        (
+            ["photo.png", "painting.png"],
+            "No such command 'photo.png': for pictures it is 'stylebench stylize photo.png paint",
+        ),
     ],
 )
 def test_each_mistake_is_named_in_one_line(folder, call, arguments, message):
