@@ -4,11 +4,19 @@ import errno
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from stylebench import FileError, Interrupted, Keep, Settings, result_of, style_transfer
+from stylebench import (
+    CheckpointError,
+    FileError,
+    Interrupted,
+    Keep,
+    Settings,
+    result_of,
+    style_transfer,
+)
 from stylebench.transfer import api
 from stylebench.transfer.problem import build_problem
-from stylebench.transfer.state import RunState
 
 QUICK = {"weights": "random", "size": 32, "iterations": 6, "device": "cpu", "precision": "fp32"}
 
@@ -101,12 +109,15 @@ def test_the_first_iteration_of_a_phase_that_fails_leaves_the_phase_before(photo
     assert result_of(raised.value).image.size == (24, 16)
 
 
-def test_a_checkpoint_that_cannot_be_written_loses_no_image(photo, painting, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [OSError, SafetensorError])
+def test_a_checkpoint_that_cannot_be_written_loses_no_image(
+    photo, painting, tmp_path, monkeypatch, kind
+):
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise kind("No space left on device")
 
-    monkeypatch.setattr(RunState, "save", full)
-    with pytest.raises(OSError, match="No space left") as raised:
+    monkeypatch.setattr("stylebench.transfer.checkpoint.save_file", full)
+    with pytest.raises(CheckpointError, match=r"run.*: cannot be written: No space left") as raised:
         run(photo, painting, keep=Keep(tmp_path / "run.safetensors", 4), engine="fused")
     assert result_of(raised.value).parameters["iterations_done"] == 4
 
