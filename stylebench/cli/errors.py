@@ -1,6 +1,6 @@
 """Errors as a person sees them: one line on stderr, and an exit code.
 
-2: an error; 3: the loss hardly fell; 4: the picture could not be written where it was asked for,
+2: an error; 3: the loss hardly fell; 4: a file could not be written where it was asked for,
 and a line says where it is; 128 and a signal's number: interrupted.
 """
 

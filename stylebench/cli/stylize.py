@@ -71,15 +71,15 @@ def stylize_files(
         kept = result_of(error) or result
         if kept is None:
             raise
-        place = _save(kept, to)
+        place, elsewhere = _save(kept, to)
         console.print(f"{_ending(error)} is in {place}: {summary(kept)}")
         if to.checkpoint and _is_own(to.checkpoint, version, resume):
             hint = f"the same with --resume {shlex.quote(str(to.checkpoint))}"
             console.print(f"to go on from the last checkpoint: {hint}")
-        leave(error, None if place == to.output else ELSEWHERE)
-    place = _save(result, to)
+        leave(error, ELSEWHERE if elsewhere else None)
+    place, elsewhere = _save(result, to)
     console.print(f"{place}: {summary(result)}")
-    if place != to.output:
+    if elsewhere:
         sys.exit(ELSEWHERE)
     if signals.received():
         sys.exit(signals.exit_code())
@@ -87,18 +87,19 @@ def stylize_files(
         sys.exit(STUCK)
 
 
-def _save(result: Result, to: Destinations) -> Path:
-    """Save the picture and the losses; return where the picture is."""
+def _save(result: Result, to: Destinations) -> tuple[Path, bool]:
+    """Save the picture and the losses; return the picture's place, and whether one is elsewhere."""
     try:
         place = write_or_rescue(
             lambda path: result.save(path, to.bit_depth), to.output, "the picture"
         )
-        if to.losses:
-            write_or_rescue(result.save_losses, to.losses, "the loss history", ".csv")
+        losses = to.losses and write_or_rescue(
+            result.save_losses, to.losses, "the loss history", ".csv"
+        )
     except KeyboardInterrupt:
         tell(f"interrupted while {to.output} was saved: it is whole, the old file or the new one")
         sys.exit(signals.exit_code())
-    return place
+    return place, (place, losses) != (to.output, to.losses)
 
 
 def _ending(error: BaseException) -> str:

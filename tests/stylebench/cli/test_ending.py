@@ -116,6 +116,21 @@ def test_a_picture_whose_folder_is_gone_is_in_the_temporary_folder(
     assert read_parameters(temporary / "out-rescued.png")["iterations_done"] == 4
 
 
+def test_a_loss_history_is_rescued_as_well(folder, call, monkeypatch):
+    save = Result.save_losses
+
+    def full(self, path):
+        if path.name == "a.csv":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(self, path)
+
+    monkeypatch.setattr(Result, "save_losses", full)
+    code, _, err = call(*STYLIZE, "--losses", "a.csv")
+    assert code == 4
+    assert "the loss history is in a-rescued.csv" in err
+    assert read_parameters("out.png")["iterations_done"] == 4
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
 def test_a_run_that_ends_early_is_rescued_too(folder, call, monkeypatch, error):
     at_third(monkeypatch, raising(error))
