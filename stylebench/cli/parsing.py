@@ -5,19 +5,34 @@ Nothing heavy is imported here, so that the command line can answer at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-def parse_layers(text: str | None) -> dict[str, float] | None:
+
+@contextmanager
+def naming_options(choices: Iterable[str]) -> Iterator[None]:
+    """Let errors that begin with the name of a setting name its option: ``--style-scale is 0``."""
+    try:
+        yield
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        if name not in choices:
+            raise
+        raise ValueError(f"--{name.replace('_', '-')} {rest}") from error
+
+
+def parse_layers(where: str, text: str | None) -> dict[str, float] | None:
     """``relu1_1,relu2_1=0.5`` -> layer -> weight, 1 where none is given.
 
     Raises:
-        ValueError: a weight is not a number.
+        ValueError: a weight is not a number; it names ``where`` it was typed.
     """
     if text is None:
         return None
     weights = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, weight = part.partition("=")
-        weights[name.strip()] = parse_number(part, weight) if weight else 1.0
+        weights[name.strip()] = parse_number(f"{where} {part}", weight) if weight else 1.0
     return weights
 
 
@@ -51,4 +66,4 @@ def parse_number(where: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{where}: {text!r} is not a number") from None
+        raise ValueError(f"{where}: {text!r} is not a number: expected one as 0.5") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
 from stylebench.files.paths import FileError
+from stylebench.image.metadata import NO_METADATA, Metadata, read_metadata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,11 +41,13 @@ class Picture:
         name: its file or kind, for messages.
         rgb: [3, H, W] fp32 sRGB in [0, 1]; transparent parts are composited over white.
         alpha: [1, H, W] fp32 in [0, 1], or None where the image is opaque.
+        metadata: its artist, copyright and resolution.
     """
 
     name: str
     rgb: Tensor
     alpha: Tensor | None = None
+    metadata: Metadata = NO_METADATA
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,7 +83,7 @@ def load_image(source: ImageSource) -> Picture:
         raise ImageError(
             f"{type(source).__name__} is no image: expected a path, PIL image, array or tensor"
         )
-    return _picture(name, array)
+    return replace(_picture(name, array), metadata=read_metadata(source))
 
 
 def fit(size: tuple[int, int], longest: int) -> tuple[int, int]:

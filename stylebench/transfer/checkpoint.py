@@ -74,7 +74,11 @@ class Checkpoint:
     identity: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file, atomically."""
+        """Write a safetensors file, atomically.
+
+        Raises:
+            CheckpointError: it cannot be written, as on a full disk.
+        """
         columns = list(self.rows[0])
         rows = [[row[name] for name in columns] for row in self.rows]
         tensors = {"start": self.start, "image": self.image}
@@ -86,8 +90,11 @@ class Checkpoint:
             "columns": columns, "best_loss": self.best_loss, "best_iteration": self.best_iteration,
             "identity": self.identity,
         }  # fmt: skip
-        with atomic_path(path) as partial:
-            save_file(tensors, partial, {"stylebench": json.dumps(header)})
+        try:
+            with atomic_path(path) as partial:
+                save_file(tensors, partial, {"stylebench": json.dumps(header)})
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:

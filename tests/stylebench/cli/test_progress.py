@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from stylebench.cli.console import PlainConsole
 from stylebench.cli.progress import progress
 from stylebench.transfer.observers import Step
 
@@ -37,6 +38,23 @@ def test_a_terminal_gets_a_live_bar():
     assert "20/20" in text
     assert "content 1  style 5" in text
     assert "2.00 it/s" in text
+
+
+def test_a_terminal_of_ascii_gets_bars_of_ascii(monkeypatch):
+    class Terminal(io.StringIO):
+        encoding = "ascii"
+
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    console = PlainConsole(Terminal())
+    with progress(console) as show:
+        for step in steps(20):
+            show(step)
+    text = console.file.getvalue()
+    assert "20/20" in text
+    assert text.isascii()
 
 
 @pytest.mark.parametrize("force_terminal", [True, False])
