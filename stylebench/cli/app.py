@@ -13,7 +13,7 @@ import typer
 from stylebench.cli import options
 from stylebench.cli.bench import app as bench
 from stylebench.cli.options import option
-from stylebench.cli.parsing import parse_layers, parse_numbers, parse_scales
+from stylebench.cli.parsing import parse_layers, parse_numbers, parse_scales, parse_size
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
 # --help and a mistyped option answer at once.
@@ -43,7 +43,9 @@ def stylize(
     style: StyleImages,
     output: Output = Path("out.png"),
     preset: options.Preset = "gatys-pytorch",
-    size: Annotated[int | None, option("Longest side, px.", "--size", "-s", by_preset=True)] = None,
+    size: Annotated[
+        str | None, option("Longest side, px, or content: its own.", "--size", "-s", by_preset=True)
+    ] = None,
     iterations: Annotated[
         int | None, option("Function evaluations.", "--iterations", "-n", by_preset=True)
     ] = None,
@@ -120,6 +122,7 @@ def stylize(
     choices = {name: value for name, value in locals().items() if name in vars(Settings())}
     choices["content_layers"] = parse_layers(content_layers)
     choices["style_layers"] = parse_layers(style_layers)
+    choices["size"] = parse_size(size)
     choices["scales"] = parse_scales(scales)
     choices["style_weights"] = parse_numbers("--style-weights", style_weights)
     settings = Settings(**choices)

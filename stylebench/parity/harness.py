@@ -44,6 +44,7 @@ from stylebench.parity.runs import run
 from stylebench.transfer.inputs import Inputs
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.settings import HISTORY, Settings
+from stylebench.transfer.torch_state import own_torch_state
 from stylebench.transfer.trace import NonFinite, Trace
 
 __all__ = [
@@ -137,6 +138,7 @@ class Baseline:
         return list(perturbed(self.problem.image, ROUNDED))
 
 
+@own_torch_state()
 def baseline(inputs: Inputs, settings: Settings) -> Baseline:
     """Run the reference in fp32 and evaluate the fp64 oracle along its way.
 
@@ -146,9 +148,10 @@ def baseline(inputs: Inputs, settings: Settings) -> Baseline:
     """
     # Both sides take the same optimizer: a run's distance is then the engine's alone.
     optimizer = "lbfgs" if settings.optimizer == "auto" else settings.optimizer
+    history = None if optimizer == "adam" else HISTORY
     single = replace(
-        settings, engine="reference", precision="fp32", optimizer=optimizer,
-        history=HISTORY,
+        settings, engine="reference", precision="fp32", optimizer=optimizer, history=history,
+        polish=None,
     )  # fmt: skip
     problem = build_problem(inputs, single)
     _check_size(problem.image)
@@ -176,6 +179,7 @@ def _exact(inputs: Inputs, settings: Settings, points: Sequence[Tensor]) -> list
     return [evaluate(oracle.engine, in_fp64(point).to(oracle.image)) for point in points]
 
 
+@own_torch_state()
 def compare(inputs: Inputs, settings: Settings, base: Baseline) -> Comparison:
     """Hold the engine and precision that ``settings`` name against ``base``."""
     optimizer = base.settings.optimizer

@@ -113,7 +113,7 @@ def test_compare_takes_what_stylize_takes(compared):
     styles, settings = compared(
         "photo.png", "painting.png", "photo.png", "--precision", "fp32", "--precision", "bf16",
         "--engines", "eager,fused", "--pooling", "average", "--init", "noise", "--seed", "7",
-        "--optimizer", "adam", "--history", "5",
+        "--optimizer", "torch-lbfgs", "--history", "5",
     )  # fmt: skip
     assert [str(style) for style in styles] == ["painting.png", "photo.png"]
     assert [(each.engine, each.precision) for each in settings] == [
@@ -121,7 +121,8 @@ def test_compare_takes_what_stylize_takes(compared):
     ]  # fmt: skip
     for each in settings:
         assert (each.pooling, each.init, each.seed) == ("average", "noise", 7)
-        assert (each.optimizer, each.history, each.size, each.iterations) == ("adam", 5, 256, 100)
+        assert (each.optimizer, each.history) == ("torch-lbfgs", 5)
+        assert (each.size, each.iterations) == (256, 100)
 
 
 @pytest.mark.parametrize(
