@@ -39,7 +39,8 @@ def optimize(
         sync_every: be sure to stop and tell at multiples of this; 0: no matter where.
 
     Raises:
-        NonFinite: naming the iteration and the term, which names its layer.
+        NonFinite: naming the iteration and the term, which names its layer; or every step was
+            rolled back (``Standstill``).
     """
     stepper = make_stepper(engine, optimizer, image)
     patience = _PATIENCE if isinstance(optimizer, DeviceOptimizer) else 0
@@ -59,6 +60,8 @@ def optimize(
             if fault is not None:
                 raise fault
             batch = 1 if stepper.syncs_every_step else _next_batch(count, seconds)
+        if fault := trace.standstill():
+            raise fault
     except KeyboardInterrupt:
         now = trace.seconds
         trace.record(stepper.read(), now, now, patience)

@@ -97,7 +97,10 @@ def test_an_error_is_one_line_and_exit_code_2(folder):
     [
         (["stylize", "photo.png"], "Missing argument"),
         (["stylize", "photo.png", "painting.png", "--sise", "3"], "No such option"),
-        (["stylize", "photo.png", "painting.png", "--size", "big"], "Invalid value for '--size'"),
+        (
+            ["stylize", "photo.png", "painting.png", "--size", "big"],
+            "--size: 'big' is not understood: expected a whole number of px, or content",
+        ),
         (["stylize", "photo.png", "painting.png", "-o", "a.bmp"], "unknown image extension '.bmp'"),
         (
             ["stylize", "photo.png", "painting.png", "-o", "no/a.png"],
