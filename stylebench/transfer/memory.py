@@ -58,24 +58,18 @@ def check_fits(settings: Settings, content: Size, styles: Sequence[Size]) -> Non
         return
     bound = _Bound.of(settings, device)
     there = f"{device} has {_gib(memory.free)} free of {_gib(memory.whole)}"
+    if not bound.fits(content, memory):
+        raise ValueError(
+            f"{content[1]} x {content[0]} px {bound.told(content)} need at least "
+            f"{_gib(bound.needed(content))}, and {there}: lower {bound.advice(content, memory)}"
+        )
     for style in styles:
         if (need := bound.style(style)) > memory.free:
-            scale = settings.style_scale * sqrt(memory.free / need)
+            scale = min(settings.style_scale, max(style) / max(content)) * sqrt(memory.free / need)
             raise ValueError(
                 f"a style image of {style[1]} x {style[0]} px needs at least {_gib(need)}, and "
                 f"{there}: lower the size, or style_scale to {scale:.2g} or less"
             )
-    if bound.fits(content, memory):
-        return
-    size = _largest(lambda side: bound.fits(fit(content, side), memory), below=max(content))
-    pairs = _largest(lambda count: bound.fits(content, memory, count), bound.pairs(content))
-    lower = f"lower the size to {size} px or less"
-    if bound.keeps_pairs and pairs:
-        lower += f", or history to {pairs} or less"
-    raise ValueError(
-        f"{content[1]} x {content[0]} px {bound.told(content)} need at least "
-        f"{_gib(bound.needed(content))}, and {there}: {lower}"
-    )
 
 
 @dataclass(frozen=True)
@@ -134,6 +128,17 @@ class _Bound:
     def told(self, content: Size) -> str:
         pairs = self.pairs(content)
         return f"with {pairs} pairs of L-BFGS" if pairs else "with Adam"
+
+    def advice(self, content: Size, memory: Memory) -> str:
+        """The largest size and history that would fit, each with the other as it is."""
+        sides = _largest(lambda side: self.fits(fit(content, side), memory), below=max(content))
+        pairs = _largest(lambda count: self.fits(content, memory, count), self.pairs(content))
+        advice = []
+        if sides >= self.settings.resolved_preset().smallest_side:
+            advice.append(f"the size to {sides} px or less")
+        if pairs:
+            advice.append(f"history to {pairs} or less")
+        return ", or ".join(advice) or "the size and history"
 
     def style(self, size: Size) -> int:
         """The picture, and the largest map of it while its targets are captured."""

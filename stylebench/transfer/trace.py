@@ -117,6 +117,6 @@ def _fault(step: LoggedStep, iteration: int) -> NonFinite:
     for name, value in step.terms.items():
         if not isfinite(value):
             # Nothing has moved the image before the first evaluation.
-            weight = f"{name.split()[0]}_weight is too large" if iteration == 1 else ""
+            weight = f"{name.split()[0]}_weight may be too large" if iteration == 1 else ""
             return NonFinite(f"the loss term {name!r}", iteration, weight)
     return NonFinite("the gradient", iteration)
