@@ -39,7 +39,7 @@ from torch import Tensor
 from stylebench.image.metrics import WINDOW, psnr, ssim
 from stylebench.model.precision import in_fp64, with_fp64
 from stylebench.parity.comparison import Check, Comparison, Term
-from stylebench.parity.errors import Evaluation, deviation, errors, evaluate, perturbed
+from stylebench.parity.errors import Evaluation, deviation, errors, evaluate, perturbed, relative
 from stylebench.parity.runs import run
 from stylebench.transfer.inputs import Inputs
 from stylebench.transfer.problem import Problem, build_problem
@@ -227,7 +227,7 @@ def _final_loss(
 ) -> Check:
     """The final loss beside the reference's; of three starts each, where one says too little."""
     limit = max(LOSS_EXCESS[settings.precision], gain_of_an_iteration(base.losses))
-    excess = ended.final_loss / base.final_loss - 1
+    excess = relative(ended.final_loss - base.final_loss, base.final_loss)
     if not excess > limit:
         return Check("final loss above", excess, limit)
     theirs = [base.final_loss, *(one.final_loss for one in base.again(2))]
@@ -238,7 +238,7 @@ def _final_loss(
         own.append(_judged(trace.best, base).final_loss)
     return Check(
         "final loss above, mean of three starts",
-        mean(own) / mean(theirs) - 1,
+        relative(mean(own) - mean(theirs), mean(theirs)),
         limit + allowance(theirs, len(own)),
     )
 
@@ -247,7 +247,9 @@ def gain_of_an_iteration(losses: Sequence[float]) -> float:
     """The share that one iteration takes off the loss, mean over the last tenth of a run."""
     lowest = list(accumulate(losses, min))
     count = min(max(1, len(losses) // 10), len(losses) - 1)
-    return 1 - (lowest[-1] / lowest[-1 - count]) ** (1 / count) if count else 0.0
+    if not count or not lowest[-1 - count]:
+        return 0.0
+    return 1 - (lowest[-1] / lowest[-1 - count]) ** (1 / count)
 
 
 def allowance(losses: Sequence[float], runs: int) -> float:
@@ -257,7 +259,7 @@ def allowance(losses: Sequence[float], runs: int) -> float:
         losses: final losses of the reference, from starts that are rounded otherwise.
         runs: the number of the engine's runs, whose spread is taken to be the reference's.
     """
-    return 2 * sqrt(1 / len(losses) + 1 / runs) * stdev(losses) / mean(losses)
+    return relative(2 * sqrt(1 / len(losses) + 1 / runs) * stdev(losses), mean(losses))
 
 
 Checks = tuple[list[Check], list[Check]]  # judged, and shown alone
@@ -306,8 +308,9 @@ def _terms(evaluations: Sequence[Evaluation], base: Baseline) -> list[Term]:
     names = base.problem.preset.objective(*base.problem.image.shape[-2:]).terms
     terms = []
     for point, (values, _), (exact, _) in zip(_POINTS, evaluations, base.exact, strict=True):
-        shares = (values - exact).abs() / exact.sum()
-        columns = names, values.tolist(), exact.tolist(), shares.tolist()
+        differences, whole = (values - exact).abs().tolist(), exact.sum().item()
+        shares = [relative(difference, whole) for difference in differences]
+        columns = names, values.tolist(), exact.tolist(), shares
         terms += [Term(point, *row) for row in zip(*columns, strict=True)]
     return terms
 

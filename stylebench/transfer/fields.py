@@ -118,7 +118,10 @@ def _exists(path: str | Path) -> bool:
 
 def source_name(source: Any) -> str:
     """A picture's file, or its kind, for messages and records."""
-    return str(source) if isinstance(source, str | Path) else f"a {type(source).__name__}"
+    if isinstance(source, str | Path):
+        return str(source)
+    kinds = {Image.Image: "PIL image", torch.Tensor: "tensor"}
+    return next((name for kind, name in kinds.items() if isinstance(source, kind)), "array")
 
 
 def _weights(name: str, value: Any) -> str | Path | Weights:
