@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stylebench.transfer.api import style_transfer, stylize
     from stylebench.transfer.checkpoint import CheckpointConfig, CheckpointError, Keep
     from stylebench.transfer.observers import Step
-    from stylebench.transfer.result import Diverged, Interrupted, Result
+    from stylebench.transfer.result import Diverged, Interrupted, Result, result_of
     from stylebench.transfer.settings import Settings
 
 # Names are fetched when first used, so that the command line answers without loading torch.
@@ -39,6 +39,7 @@ _HOMES = {
     "Step": "transfer.observers",
     "WeightsError": "model.weights",
     "load_weights": "model.weights",
+    "result_of": "transfer.result",
     "style_transfer": "transfer.api",
     "stylize": "transfer.api",
 }
@@ -59,6 +60,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "load_weights",
+    "result_of",
     "style_transfer",
     "stylize",
 ]

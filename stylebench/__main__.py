@@ -1,5 +1,5 @@
 """``python -m stylebench``."""
 
-from stylebench.cli.app import main
+from stylebench.cli import main
 
 main()

@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from stylebench.cli import options
+from stylebench.cli import options, signals
 from stylebench.cli.bench import app as bench
+from stylebench.cli.errors import INTERRUPTED, leave, tell
 from stylebench.cli.options import option
-from stylebench.cli.parsing import parse_layers, parse_numbers, parse_scales, parse_size
+from stylebench.cli.parsing import (
+    naming_options,
+    parse_layers,
+    parse_numbers,
+    parse_scales,
+    parse_size,
+)
+from stylebench.files.paths import expand
+from stylebench.files.writing import check_folder, check_writable
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
 # --help and a mistyped option answer at once.
-if TYPE_CHECKING:
-    from stylebench.transfer.result import Result
+
+_EXIT_CODES = (
+    "Exit codes: 0 done; 2 an error; 3 the loss hardly fell; 4 the picture could not be written "
+    "where it was asked for, and a line says where it is; 130, 143, 129 interrupted by SIGINT, "
+    "SIGTERM, SIGHUP. Whatever ends a run, its best image so far is saved."
+)
+
+
+class _Commands(TyperGroup):
+    """Tells which command takes pictures to one who has typed none, and which signal came."""
+
+    # typer would end with 130 and no word, whatever the signal
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _telling_of_signals():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _telling_of_signals():
+            return super().invoke(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and (Path(cmd_name).suffix or expand(cmd_name).exists()):
+            typed = shlex.join(sys.argv[1:])
+            raise ValueError(
+                f"No such command {cmd_name!r}: for pictures it is 'stylebench stylize {typed}'"
+            )
+        return command
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Neural style transfer by Gatys et al., verified and measured.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,7 +78,7 @@ Output = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=_EXIT_CODES)
 def stylize(
     content: Content,
     style: StyleImages,
@@ -111,35 +152,44 @@ def stylize(
             "Go on from a checkpoint of the same run, with no bit different.", show_default=False
         ),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        option(
+            "Let -o replace an input picture, and checkpoints and previews those of other runs.",
+            "--overwrite",
+        ),
+    ] = False,
     quiet: Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")] = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
-    from stylebench.files.writing import check_writable
-    from stylebench.image.save import check_output
-    from stylebench.transfer.checkpoint import CheckpointConfig
-    from stylebench.transfer.settings import Settings
+    with signals.importing():
+        from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.previews import Previews
+        from stylebench.cli.stylize import stylize_files
+        from stylebench.transfer.settings import INITS, Settings
 
+    if quiet:
+        warnings.showwarning = _no_warning
     choices = {name: value for name, value in locals().items() if name in vars(Settings())}
-    choices["content_layers"] = parse_layers(content_layers)
-    choices["style_layers"] = parse_layers(style_layers)
+    choices["content_layers"] = parse_layers("--content-layers", content_layers)
+    choices["style_layers"] = parse_layers("--style-layers", style_layers)
     choices["size"] = parse_size(size)
     choices["scales"] = parse_scales(scales)
     choices["style_weights"] = parse_numbers("--style-weights", style_weights)
-    settings = Settings(**choices)
-    check_output(output, bit_depth)
-    for file in (losses, checkpoint):
-        if file:
-            check_writable(file)
-    keep = CheckpointConfig(checkpoint, checkpoint_every) if checkpoint else None
-
-    def save(result: Result) -> None:
-        result.save(output, bit_depth)
-        if losses:
-            result.save_losses(losses)
-
-    from stylebench.cli.stylize import stylize_files
-
-    stylize_files(content, style, settings, output, save, preview_every, quiet, keep, resume)
+    with naming_options(choices):
+        settings = Settings(**choices)
+    output = expand(output)
+    inputs = {
+        "the content": [content],
+        "a style": style,
+        "the init": [] if init is None or init in INITS else [Path(init)],
+        "the weights": [Path(weights)],
+    }
+    previews = Previews(output, preview_every, overwrite)
+    wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
+    longest = None if size == "content" else settings.resolved_preset().size
+    to = check_destinations(wanted, inputs, resume, longest, overwrite)
+    stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
 
 
 @app.command()
@@ -150,7 +200,8 @@ def demo(
     weights: options.Weights = "original",
 ) -> None:
     """Paint two pictures, transfer the style of one to the other, show how the loss fell."""
-    from stylebench.cli.demo import run_demo
+    with signals.importing():
+        from stylebench.cli.demo import run_demo
 
     run_demo(output, size, iterations, weights)
 
@@ -227,8 +278,12 @@ def report(
 ) -> None:
     """Make one page of benchmark records: charts, tables, pictures, and where all come from."""
     from stylebench.bench.report.page import write_report
-    from stylebench.bench.report.readme import rewrite_readme
+    from stylebench.bench.report.readme import rewrite_readme, split_readme
 
+    output = check_folder(output)
+    if readme:
+        readme = check_writable(readme)
+        split_readme(readme)  # refuses what cannot be, before the page is made
     typer.echo(write_report(paths, output))
     if readme:
         typer.echo(rewrite_readme(readme, paths))
@@ -261,43 +316,32 @@ def _root(
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    typer.echo(f"stylebench: warning: {message}", err=True)
+    tell(f"warning: {message}")
+
+
+def _no_warning(*_: object, **__: object) -> None:
+    """Say nothing."""
+
+
+@contextmanager
+def _telling_of_signals() -> Iterator[None]:
+    """End a command that had nothing to save."""
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Abort) as error:
+        runs = sys.argv[1:2] in (["stylize"], ["demo"])
+        tell("interrupted before the first iteration" if runs else "interrupted")
+        leave(error)
 
 
 def main() -> None:
     """Run the command line; errors are one line on stderr and exit code 2."""
     warnings.showwarning = _warn
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stylebench: interrupted", err=True)
-        sys.exit(130)
+        with _telling_of_signals():
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except Exception as error:
-        message = _explain(error)
-        if message is None:
-            raise
-        _fail(message)
+        leave(error)
+    if code == INTERRUPTED:  # a command that has kept what it had done, whichever signal it was
+        code = signals.exit_code()
     sys.exit(code if isinstance(code, int) else 0)
-
-
-# Inductor's words on a CPU, and Triton's on a GPU, whose types are theirs and change.
-_NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
-
-
-def _explain(error: Exception) -> str | None:
-    """The line for an error that a person can mend; None for a fault of ours."""
-    if format_message := getattr(error, "format_message", None):
-        return str(format_message())  # typer's usage errors; older versions have click's
-    if isinstance(error, ValueError | ArithmeticError | OSError):
-        return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
-        return f"out of memory; lower --size or --history ({error})"
-    if any(text in str(error) for text in _NO_COMPILER):
-        reason = str(error).splitlines()[0]
-        return f"no compiler to compile with; install g++, or take --engine fused ({reason})"
-    return None
-
-
-def _fail(message: str) -> None:
-    typer.echo(f"stylebench: error: {' '.join(message.split())}", err=True)
-    sys.exit(2)

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from math import nan
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from stylebench.files.writing import atomic_path
+from stylebench.cli.console import stdout_console
+from stylebench.files.writing import atomic_path, check_folder
 from stylebench.image.examples import example, example_name
 from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture, to_pil
@@ -43,6 +44,7 @@ def compare_visibly(
     Raises:
         ValueError: a setting or image that cannot be, or a precision that an engine has not.
     """
+    folder = check_folder(folder)
     for settings in wanted:
         resolve_precision(settings)  # refuses what cannot be, before anything is computed
     pictures = {
@@ -52,8 +54,7 @@ def compare_visibly(
     inputs = load_inputs(
         content or example("content", *_ASPECT), styles or example("style", *_ASPECT), wanted[0]
     )
-    console = Console(highlight=False, soft_wrap=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    console = stdout_console()
     with console.status("reference"):
         base = baseline(inputs, wanted[0])
     comparisons = []
@@ -75,7 +76,7 @@ def _table(comparison: Comparison) -> Table:
     for heading in ("what", "relative error", "allowed", ""):
         table.add_column(heading, justify="left" if heading == "what" else "right")
     for check in comparison.checks:
-        verdict = "ok" if check.passed else "[bold red]FAIL[/]"
+        verdict = "ok" if check.passed else Text("FAIL", "bold red")
         table.add_row(check.what, f"{check.value:.2e}", f"{check.limit:.2e}", verdict)
     for check in comparison.unjudged:
         table.add_row(
@@ -124,6 +125,7 @@ def _write(
     names: Mapping[str, object],
     itself: Mapping[str, float],
 ) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     pictures = [base.picture]
     for comparison in comparisons:
         difference = (comparison.picture - base.picture).abs() * _AMPLIFIED

@@ -7,65 +7,95 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 
+from stylebench.cli import signals
+from stylebench.cli.console import PlainConsole, stdout_console
+from stylebench.cli.errors import ELSEWHERE, leave
 from stylebench.cli.progress import progress, summary
+from stylebench.cli.saving import write_or_rescue
+from stylebench.cli.streams import ascii_only
+from stylebench.files.writing import check_folder
 from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture
 from stylebench.image.synthetic import landscape, painting
 from stylebench.transfer.api import style_transfer
-from stylebench.transfer.result import Interrupted, Result
+from stylebench.transfer.observers import Step
+from stylebench.transfer.result import Result, result_of
 from stylebench.transfer.settings import Settings
 
 _CURVE_ROWS = 12
+_RESULT = "result.png"
 
 
 def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
     """Write content.png, style.png, result.png, losses.csv and strip.png into ``folder``.
 
-    Ctrl-C ends the run early, with the best image so far, and exits with 130.
+    Whatever ends the run early, the best image so far is shown and kept. The folder is made when
+    there is something to put into it. The exit codes are those of ``errors``.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    console = stdout_console()
+    folder = check_folder(folder)
     settings = Settings(size=size, iterations=iterations, weights=weights)
     content, style = landscape(), painting()
-    interrupted = False
+    result: Result | None = None
     try:
         with progress(console) as show:
+
+            def callback(step: Step) -> None:
+                signals.check()
+                show(step)
+
             result = style_transfer(
                 content,
                 style,
                 settings,
-                show,
+                callback,
                 on_start=lambda problem: console.print(problem.description),
             )
-    except Interrupted as stop:
-        result, interrupted = stop.result, True
-    _show(console, folder, content, style, result)
-    if interrupted:
-        sys.exit(130)
+            signals.hold()
+    except BaseException as error:
+        signals.hold()
+        kept = result_of(error) or result
+        if kept is None:
+            raise
+        place = _show(console, folder, content, style, kept)
+        leave(error, None if place == folder / _RESULT else ELSEWHERE)
+    place = _show(console, folder, content, style, result)
+    if place != folder / _RESULT:
+        sys.exit(ELSEWHERE)
+    if signals.received():
+        sys.exit(signals.exit_code())
 
 
 def _show(
-    console: Console, folder: Path, content: Image.Image, style: Image.Image, result: Result
-) -> None:
-    pictures = {"content": content, "style": style, "result": result.image}
-    save_picture(folder / "content.png", content)
-    save_picture(folder / "style.png", style)
-    result.save(folder / "result.png")
-    result.save_losses(folder / "losses.csv")
-    save_picture(
-        folder / "strip.png", side_by_side(list(pictures.values()), height=result.image.height)
-    )
-    console.print(loss_curve(result))
+    console: PlainConsole, folder: Path, content: Image.Image, style: Image.Image, result: Result
+) -> Path:
+    """Save and show everything; return where the result's picture is, the others beside it."""
+
+    def write(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result.save(path)
+
+    place = write_or_rescue(write, folder / _RESULT, "the picture")
+    pictures = [place]
+    if place.parent == folder:
+        others = {
+            "content": content,
+            "style": style,
+            "strip": side_by_side([content, style, result.image], height=result.image.height),
+        }
+        for name, picture in others.items():
+            save_picture(folder / f"{name}.png", picture)
+            pictures.append(folder / f"{name}.png")
+        result.save_losses(folder / "losses.csv")
+    console.print(loss_curve(result, "#" if ascii_only(console.file) else "█"))
     console.print(summary(result))
-    console.print(
-        f"pictures: {', '.join(str(folder / f'{name}.png') for name in [*pictures, 'strip'])}"
-    )
+    console.print(f"pictures: {', '.join(map(str, pictures))}")
+    return place
 
 
-def loss_curve(result: Result) -> str:
-    """The loss against iterations, on a logarithmic scale, for a terminal."""
+def loss_curve(result: Result, bar: str = "█") -> str:
+    """The loss against iterations, on a logarithmic scale, in bars of a character."""
     losses = result.losses["loss"]
     picked = losses.iloc[np.unique(np.linspace(0, len(losses) - 1, _CURVE_ROWS).astype(int))]
     logs = np.log10(picked)
@@ -73,5 +103,5 @@ def loss_curve(result: Result) -> str:
     lines = ["loss by iteration (logarithmic)"]
     for iteration, loss in picked.items():
         length = 1 + round(44 * float(np.log10(loss) - logs.min()) / span)
-        lines.append(f"{iteration:>6}  {loss:>10.4g}  {'█' * length}")
+        lines.append(f"{iteration:>6}  {loss:>10.4g}  {bar * length}")
     return "\n".join(lines)

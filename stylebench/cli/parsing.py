@@ -5,12 +5,28 @@ Nothing heavy is imported here, so that the command line can answer at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-def parse_layers(text: str | None) -> dict[str, float] | None:
+
+@contextmanager
+def naming_options(choices: Iterable[str]) -> Iterator[None]:
+    """Let errors that begin with the name of a setting name its option: ``--style-scale is 0``."""
+    try:
+        yield
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        if name not in choices:
+            raise
+        raise ValueError(f"--{name.replace('_', '-')} {rest}") from error
+
+
+def parse_layers(where: str, text: str | None) -> dict[str, float] | None:
     """``relu1_1,relu2_1=0.5`` -> layer -> weight, 1 where none is given.
 
     Raises:
-        ValueError: a weight is not a number, or a layer is named twice.
+        ValueError: a weight is not a number, or a layer is named twice; it names ``where`` it was
+            typed.
     """
     if text is None:
         return None
@@ -18,8 +34,8 @@ def parse_layers(text: str | None) -> dict[str, float] | None:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, weight = part.partition("=")
         if name.strip() in weights:
-            raise ValueError(f"{text!r} names {name.strip()} twice: expected each layer once")
-        weights[name.strip()] = parse_number(part, weight) if weight else 1.0
+            raise ValueError(f"{where} {text}: {name.strip()} is named twice, expected once")
+        weights[name.strip()] = parse_number(f"{where} {part}", weight) if weight else 1.0
     return weights
 
 
@@ -57,9 +73,7 @@ def parse_size(text: str | None) -> int | str | None:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(
-            f"--size: {text!r} is not understood: expected a whole number of px, or content"
-        ) from None
+        raise ValueError(f"--size is {text!r}: expected a whole number of px, or content") from None
 
 
 def parse_numbers(where: str, text: str | None) -> list[float] | None:
@@ -72,4 +86,4 @@ def parse_number(where: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{where}: {text!r} is not a number") from None
+        raise ValueError(f"{where}: {text!r} is not a number: expected one as 0.5") from None

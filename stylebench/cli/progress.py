@@ -26,10 +26,10 @@ def progress(console: Console) -> Iterator[Callable[[Step], None]]:
         return
     columns = (
         BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[losses]}"),
-        TextColumn("{task.fields[rate]:.2f} it/s"),
-        TextColumn("{task.fields[eta]}"),
+        TextColumn("{task.completed}/{task.total}", markup=False),
+        TextColumn("{task.fields[losses]}", markup=False),
+        TextColumn("{task.fields[rate]:.2f} it/s", markup=False),
+        TextColumn("{task.fields[eta]}", markup=False),
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("loading", total=None, losses="", rate=0.0, eta="")

@@ -2,61 +2,58 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from stylebench.cli import signals
+from stylebench.cli.console import stderr_console
+from stylebench.cli.destinations import Destinations
+from stylebench.cli.errors import ELSEWHERE, STUCK, leave, tell
 from stylebench.cli.progress import progress, summary
-from stylebench.image.save import save_picture
+from stylebench.cli.saving import write_or_rescue
+from stylebench.files.paths import same_file
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.checkpoint import CheckpointConfig
 from stylebench.transfer.observers import Step
-from stylebench.transfer.result import Diverged, Interrupted, Result
+from stylebench.transfer.result import Diverged, Result, result_of
 from stylebench.transfer.settings import Settings
-
-_STUCK = 3  # exit code: the picture is saved, and hardly differs from where it began
 
 
 def stylize_files(
     content: Path,
     styles: Sequence[Path],
     settings: Settings,
-    output: Path,
-    save: Callable[[Result], None],
-    preview_every: int = 0,
-    quiet: bool = False,
-    keep: CheckpointConfig | None = None,
+    to: Destinations,
+    checkpoint_every: int = 50,
     resume: Path | None = None,
+    quiet: bool = False,
 ) -> None:
     """Run ``stylize`` for the command line.
 
-    Whatever ends the run, the best image so far is saved. Exits with 130 after Ctrl-C, with 3 where
-    the loss hardly fell.
+    Whatever ends the run, the best image so far is saved. The exit codes are those of ``errors``.
 
     Args:
         content: an image file.
         styles: likewise.
         settings: of the run.
-        output: where the picture goes.
-        save: saves it.
-        preview_every: iterations between two pictures on the way; 0: none.
+        to: checked.
+        checkpoint_every: iterations between two checkpoints.
+        resume: as for ``style_transfer``.
         quiet: print nothing but errors.
-        keep: as for ``style_transfer``.
-        resume: likewise.
-
-    Raises:
-        Diverged: after saving the last good image, if there was one.
     """
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    console = stderr_console(quiet=quiet)
+    keep = CheckpointConfig(to.checkpoint, checkpoint_every) if to.checkpoint else None
+    version = _version(to.checkpoint)
+    result: Result | None = None
     try:
         with progress(console) as show:
 
             def callback(step: Step) -> None:
+                signals.check()
                 show(step)
-                if preview_every and step.iteration % preview_every == 0:
-                    save_preview(step, output)
+                to.previews.save(step)
 
             result = style_transfer(
                 content,
@@ -64,29 +61,62 @@ def stylize_files(
                 settings,
                 callback,
                 on_start=lambda problem: console.print(problem.description),
-                sync_every=preview_every,
+                sync_every=to.previews.every,
                 keep=keep,
                 resume=resume,
             )
-    except Interrupted as stop:
-        save(stop.result)
-        console.print(f"interrupted; the best image so far is in {output}: {summary(stop.result)}")
-        if keep and keep.path.exists():
-            console.print(f"to go on from the last checkpoint: the same with --resume {keep.path}")
-        sys.exit(130)
-    except Diverged as stop:
-        if stop.result:
-            save(stop.result)
-            console.print(f"the last good image is in {output}: {summary(stop.result)}")
-        raise
-    save(result)
-    console.print(f"{output}: {summary(result)}")
+            signals.hold()
+    except BaseException as error:
+        signals.hold()
+        kept = result_of(error) or result
+        if kept is None:
+            raise
+        place = _save(kept, to)
+        console.print(f"{_ending(error)} is in {place}: {summary(kept)}")
+        if to.checkpoint and _is_own(to.checkpoint, version, resume):
+            hint = f"the same with --resume {shlex.quote(str(to.checkpoint))}"
+            console.print(f"to go on from the last checkpoint: {hint}")
+        leave(error, None if place == to.output else ELSEWHERE)
+    place = _save(result, to)
+    console.print(f"{place}: {summary(result)}")
+    if place != to.output:
+        sys.exit(ELSEWHERE)
+    if signals.received():
+        sys.exit(signals.exit_code())
     if result.stuck:
-        sys.exit(_STUCK)
+        sys.exit(STUCK)
 
 
-def save_preview(step: Step, output: Path) -> Path:
-    """Write the current image beside ``output``, numbered by its iteration."""
-    path = output.with_name(f"{output.stem}-{step.iteration:05d}.png")
-    save_picture(path, step.picture())
-    return path
+def _save(result: Result, to: Destinations) -> Path:
+    """Save the picture and the losses; return where the picture is."""
+    try:
+        place = write_or_rescue(
+            lambda path: result.save(path, to.bit_depth), to.output, "the picture"
+        )
+        if to.losses:
+            write_or_rescue(result.save_losses, to.losses, "the loss history", ".csv")
+    except KeyboardInterrupt:
+        tell(f"interrupted while {to.output} was saved: it is whole, the old file or the new one")
+        sys.exit(signals.exit_code())
+    return place
+
+
+def _ending(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the best image so far"
+    return "the last good image" if isinstance(error, Diverged) else "the best image so far"
+
+
+def _version(path: Path | None) -> tuple[int, int] | None:
+    """A file's identity and time, which a new checkpoint changes; None where there is none."""
+    if path is None or not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def _is_own(path: Path, before: tuple[int, int] | None, resume: Path | None) -> bool:
+    """Whether the checkpoint at ``path`` is of this run."""
+    now = _version(path)
+    went_on = resume is not None and same_file(path, resume)
+    return now is not None and (went_on or now != before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def expand(path: str | Path) -> Path:
         FileError: ``~name`` of a user that this machine does not have.
     """
     path = Path(path)
-    if not str(path).startswith("~") or path.exists():
+    if not str(path).startswith("~") or os.path.lexists(path):
         return path
     try:
         return path.expanduser()
@@ -45,3 +46,13 @@ def special_kind(path: Path) -> str | None:
         return _KINDS.get(stat.S_IFMT(path.stat().st_mode))
     except (OSError, ValueError):  # a name with a null byte is a ValueError
         return None
+
+
+def same_file(first: Path, second: Path) -> bool:
+    """Whether two paths lead to one file, by links of either kind, or would once it is made."""
+    try:
+        if first.samefile(second):
+            return True
+    except (OSError, ValueError):
+        pass  # one of them is not there yet
+    return os.path.realpath(first) == os.path.realpath(second)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylebench.image.decode import ImageError, decode_file, decode_pil
+from stylebench.image.metadata import NO_METADATA, Metadata, read_metadata
 
 __all__ = ["ImageError", "ImageSource", "Picture", "fit", "load_image", "resize"]
 
@@ -39,11 +40,13 @@ class Picture:
         name: its file or kind, for messages.
         rgb: [3, H, W] fp32 sRGB in [0, 1]; transparent parts are composited over white.
         alpha: [1, H, W] fp32 in [0, 1], or None where the image is opaque.
+        metadata: its artist, copyright and resolution.
     """
 
     name: str
     rgb: Tensor
     alpha: Tensor | None = None
+    metadata: Metadata = NO_METADATA
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,7 +88,7 @@ def load_image(source: ImageSource) -> Picture:
         raise ImageError(
             f"{type(source).__name__} is no image: expected a path, PIL image, array or tensor"
         )
-    return _picture(name, array)
+    return replace(_picture(name, array), metadata=read_metadata(source))
 
 
 def fit(size: tuple[int, int], longest: int) -> tuple[int, int]:

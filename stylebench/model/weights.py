@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from math import sqrt
 from pathlib import Path
@@ -98,7 +99,7 @@ def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = 
         WeightsError: unknown source, missing, damaged or foreign file, or no network.
     """
     if isinstance(source, Weights):
-        return _checked(source)
+        return _trainable(_checked(source))
     if not isinstance(source, str | Path):
         raise WeightsError(f"weights is {source!r:.80}: expected {_EXPECTED}")
     if isinstance(source, Path) or _looks_like_a_file(source):
@@ -135,7 +136,8 @@ def random_weights(seed: int = 0) -> Weights:
         bound = sqrt(6 / (9 * inputs)) * (_ENTRY_GAIN if name == CONVOLUTIONS[0] else 1)
         draws = generator.integers(-(2**23), 2**23, size=(outputs, inputs, 3, 3), dtype=np.int32)
         weight = ((draws + 0.5) * (bound / 2**23)).astype(np.float32)
-        layers[name] = (torch.from_numpy(weight), torch.zeros(outputs))
+        bias = torch.zeros(outputs, dtype=torch.float32, device="cpu")  # whatever torch's defaults
+        layers[name] = (torch.from_numpy(weight), bias)
     return Weights(f"random:{seed}", layers, TORCHVISION)
 
 
@@ -287,6 +289,14 @@ def _checked(weights: Weights) -> Weights:
         if not all(_is_finite(tensor) for tensor in pair):
             raise WeightsError(f"{weights.name}: {layer} holds values that are not finite")
     return weights
+
+
+def _trainable(weights: Weights) -> Weights:
+    """Copies of tensors that were made in inference mode, through which autograd goes nowhere."""
+    if not any(tensor.is_inference() for pair in weights.layers.values() for tensor in pair):
+        return weights
+    layers = {name: (w.clone(), b.clone()) for name, (w, b) in weights.layers.items()}
+    return replace(weights, layers=layers)
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from stylebench.files.paths import expand
+from stylebench.files.writing import check_writable
 from stylebench.image.load import ImageSource
 from stylebench.model.vgg import Pooling, Weights
 from stylebench.transfer.checkpoint import Checkpoint, CheckpointConfig, CheckpointError
@@ -18,14 +20,14 @@ from stylebench.transfer.device import resolve_precision
 from stylebench.transfer.inputs import Styles, load_inputs
 from stylebench.transfer.observers import Callback, Observers
 from stylebench.transfer.problem import Problem, build_problem
-from stylebench.transfer.result import Interrupted, Result
+from stylebench.transfer.result import Result, keeping
 from stylebench.transfer.run import is_stuck, run_phase
 from stylebench.transfer.scales import with_scales
 from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
 from stylebench.transfer.state import RunState
 from stylebench.transfer.torch_state import own_torch_state
-from stylebench.transfer.values import check_callable
+from stylebench.transfer.values import check_callable, whole, wrong
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +87,8 @@ def stylize(
         ValueError: a setting, image (``ImageError``) or weights (``WeightsError``) that cannot be.
         Interrupted: on Ctrl-C, with the best image so far.
         Diverged: when a loss or gradient is not finite, with the best image before that.
+
+    Whatever else ends a run, the exception carries the best image so far; see ``result_of``.
     """
     keywords = locals()
     names = [*(field.name for field in fields(Settings)), "normalise"]
@@ -119,11 +123,13 @@ def style_transfer(
     Raises:
         CheckpointError: ``resume`` cannot be read or belongs to another run, or the optimizer is
             one of torch's own, which are not kept.
+        FileError: no file can be written where ``keep`` says.
     """
-    settings = settings or Settings()
-    for name, function in (("callback", callback), ("on_start", on_start)):
-        check_callable(name, function)
-    checkpoint = Checkpoint.load(Path(resume)) if resume else None
+    settings = _checked(settings, callback, on_start, resume)
+    sync_every = whole("sync_every", sync_every, least=0)
+    if keep:
+        keep = replace(keep, path=check_writable(keep.path))
+    checkpoint = Checkpoint.load(expand(resume)) if resume else None
     inputs = load_inputs(content, style, settings)
     settings = with_scales(settings.sized(inputs.content.size), inputs)
     polish = polish_iterations(settings)
@@ -131,37 +137,53 @@ def style_transfer(
     observers = Observers(callback, on_start, sync_every, keep)
     state: RunState | None = None
     result: Result | None = None
-    for phase in phases[checkpoint.phase if checkpoint else 0 :]:
-        try:
+    with keeping(lambda: result):
+        for phase in phases[checkpoint.phase if checkpoint else 0 :]:
             problem = build_problem(inputs, phase.settings, last=phase.last)
-        except KeyboardInterrupt as error:
-            if result is None:
-                raise
-            raise Interrupted(result) from error
-        if state is not None:
-            problem = state.enter(phase, problem)
-        elif checkpoint is not None:
-            state, problem = RunState.load(checkpoint, phase, problem)
-        else:
-            state = RunState.begin(phase, problem)
-        if keep:
-            state.checkpointable()  # now, not at the first checkpoint
-        _log.info(problem.description)
-        result = run_phase(problem, state, observers, before=result)
-        del problem  # and so its engine, whose memory the next one's can take
-    if result is None:
-        raise CheckpointError("the checkpoint is in a phase that this run does not have")
+            if state is not None:
+                problem = state.enter(phase, problem)
+            elif checkpoint is not None:
+                state, problem = RunState.load(checkpoint, phase, problem)
+            else:
+                state = RunState.begin(phase, problem)
+            if keep:
+                state.checkpointable()  # now, not at the first checkpoint
+            _log.info(problem.description)
+            result = run_phase(problem, state, observers, before=result)
+            del problem  # and so its engine, whose memory the next one's can take
+        if result is None:
+            raise CheckpointError("the checkpoint is in a phase that this run does not have")
+        result = _whole(result, settings, polish, phases[0].iterations)
+        if result.stuck:
+            warnings.warn(
+                "the loss fell by less than four fifths: the picture is not far from where it "
+                "began; raise style_weight, begin from init noise, or take another preset",
+                stacklevel=2,
+            )
+        return result
+
+
+def _checked(settings: object, callback: object, on_start: object, resume: object) -> Settings:
+    """The settings, once every argument is of a type that it can be of."""
+    for name, function in (("callback", callback), ("on_start", on_start)):
+        check_callable(name, function)
+    if resume is not None and not isinstance(resume, str | Path):
+        raise wrong("resume", resume, "the file of a checkpoint, or None")
+    if settings is None:
+        return Settings()
+    if not isinstance(settings, Settings):
+        raise wrong("settings", settings, "stylebench.Settings, or None")
+    return settings
+
+
+def _whole(result: Result, settings: Settings, polish: int, first: int) -> Result:
+    """The last phase's result as that of the whole run, whose first phase had ``first`` rows."""
+    schedule = settings.schedule()
     whole = {
         "precision": resolve_precision(settings),
         "polish": polish,
-        "schedule": settings.schedule(),
-        "iterations": sum(settings.schedule().values()),
+        "schedule": schedule,
+        "iterations": sum(schedule.values()),
     }
-    stuck = not settings.starts_from_file and is_stuck(result.history[: phases[0].iterations])
-    if stuck:
-        warnings.warn(
-            "the loss fell by less than four fifths: the picture is not far from where it began; "
-            "raise style_weight, begin from init noise, or take another preset",
-            stacklevel=2,
-        )
+    stuck = not settings.starts_from_file and is_stuck(result.history[:first])
     return replace(result, parameters={**result.parameters, **whole}, stuck=stuck)

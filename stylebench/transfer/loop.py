@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from torch import Tensor
 
@@ -58,14 +59,16 @@ def optimize(
                 for row in trace.rows[first:]:
                     on_row(row)
             if fault is not None:
-                raise fault
+                raise fault  # noqa: TRY301  # after which there is nothing more to read
             batch = 1 if stepper.syncs_every_step else _next_batch(count, seconds)
+    except BaseException:
+        with suppress(Exception):  # what ended the run may have broken the device as well
+            now = trace.seconds
+            trace.record(stepper.read(), now, now, patience)
+        raise
+    else:
         if fault := trace.standstill():
             raise fault
-    except KeyboardInterrupt:
-        now = trace.seconds
-        trace.record(stepper.read(), now, now, patience)
-        raise
     finally:
         trace.best.copy_(stepper.best_image)
 

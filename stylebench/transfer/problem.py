@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stylebench.engines import ENGINES, Engine
 from stylebench.image.load import Picture, resize
+from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.model.normalize import normalized
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset
@@ -39,6 +40,7 @@ class Problem:
         alpha: [1, H, W], the content's, or None.
         preset: the preset with the run's overrides.
         parameters: every choice as it was resolved, ready for JSON.
+        metadata: the content's, which the result keeps.
     """
 
     engine: Engine
@@ -47,6 +49,7 @@ class Problem:
     alpha: Tensor | None
     preset: Preset
     parameters: Mapping[str, Any]
+    metadata: Metadata = NO_METADATA
 
     @property
     def description(self) -> str:
@@ -114,6 +117,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         alpha=None if alpha is None else resize(alpha, sizes.content),
         preset=preset,
         parameters={**vars(settings), **vars(preset), **resolved},
+        metadata=inputs.content.metadata,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylebench.files.writing import atomic_path, check_writable
+from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.image.save import save_image, to_pil
 from stylebench.transfer.trace import NonFinite
 
@@ -29,6 +31,8 @@ class Result:
         parameters: the settings with every choice resolved, and what came of them.
         stuck: the loss never fell to a fifth of the first in the run's first phase, of 60 or more
             iterations: the picture is not far from where it began.
+        metadata: the content's artist, copyright and resolution, which the saved picture keeps.
+        metadata: the content image's artist, copyright and resolution, saved with the picture.
     """
 
     rgb: Tensor
@@ -36,6 +40,7 @@ class Result:
     history: Sequence[Mapping[str, float]]
     parameters: Mapping[str, Any]
     stuck: bool = False
+    metadata: Metadata = NO_METADATA
 
     @property
     def losses(self) -> pd.DataFrame:
@@ -50,12 +55,12 @@ class Result:
         return to_pil(self.rgb, self.alpha)
 
     def save(self, path: str | Path, bit_depth: int = 8) -> Path:
-        """Write the picture with its parameters inside; see ``output.save_image``."""
-        return save_image(path, self.rgb, self.alpha, self.parameters, bit_depth)
+        """Write the picture with its parameters inside; see ``image.save.save_image``."""
+        return save_image(path, self.rgb, self.alpha, self.parameters, bit_depth, self.metadata)
 
     def save_losses(self, path: str | Path) -> Path:
         """Write the loss history as CSV."""
-        path = check_writable(Path(path).expanduser())
+        path = check_writable(path)
         with atomic_path(path) as partial:
             self.losses.to_csv(partial)
         return path
@@ -80,3 +85,42 @@ class Diverged(ArithmeticError):
         super().__init__(f"{cause}; {kept}. {advice}")
         self.cause = cause
         self.result = result
+
+
+def result_of(error: BaseException) -> Result | None:
+    """The best image of the run that ``error`` ended, or None where there was none yet.
+
+    Any exception that leaves ``stylize`` or ``style_transfer`` once an iteration is done carries
+    it, whatever its class: memory that ran out, a full disk, a callback's own exception.
+
+        try:
+            image = stylize("photo.jpg", "painting.jpg", callback=callback)
+        except Exception as error:
+            if result := result_of(error):
+                result.save("so-far.png")
+            raise
+    """
+    result = getattr(error, "result", None)
+    return result if isinstance(result, Result) else None
+
+
+@contextmanager
+def keeping(best: Callable[[], Result | None]) -> Iterator[None]:
+    """Give every exception that leaves the block the best image so far, as ``result_of`` reads it.
+
+    An exception stays the one that was raised; Ctrl-C becomes ``Interrupted``.
+
+    Args:
+        best: makes the result. It is not asked where the exception has one.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if result_of(error) or isinstance(error, Diverged):
+            raise
+        result = best()
+        if isinstance(error, KeyboardInterrupt) and result:
+            raise Interrupted(result) from error
+        with suppress(AttributeError):  # of a class that has another ``result``, which is its own
+            error.result = result  # type: ignore[attr-defined]
+        raise

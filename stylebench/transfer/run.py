@@ -9,7 +9,7 @@ from stylebench.image.save import to_pil
 from stylebench.transfer.loop import optimize
 from stylebench.transfer.observers import Callback, Observers, Step
 from stylebench.transfer.problem import Problem
-from stylebench.transfer.result import Diverged, Interrupted, Result
+from stylebench.transfer.result import Diverged, Result, keeping
 from stylebench.transfer.schedule import make_schedule
 from stylebench.transfer.settings import Settings
 from stylebench.transfer.state import RunState
@@ -33,6 +33,8 @@ def run_phase(
     Raises:
         Interrupted: on Ctrl-C, with the best image so far.
         Diverged: when a loss or gradient is not finite, with the best image before that.
+
+    Any other exception stays as it is, and carries the best image too; see ``result_of``.
     """
 
     def on_row(row: dict[str, float]) -> None:
@@ -42,20 +44,19 @@ def run_phase(
         if observers.callback:
             observers.callback(_step(problem, state, row))
 
-    if observers.on_start:
-        observers.on_start(problem)
-    optimizer, last = state.optimizer, state.phase_ends
-    try:
-        optimize(problem.engine, state.image, optimizer, last, state.trace, on_row, observers.stops)
-    except KeyboardInterrupt as error:
-        best = _result(problem, state) if state.trace.best_iteration else before
-        if best is None:
-            raise
-        raise Interrupted(best) from error
-    except NonFinite as error:
-        best = _result(problem, state) if state.trace.best_iteration else before
-        raise Diverged(error, best, problem.parameters["precision"]) from error
-    return _result(problem, state)
+    def best() -> Result | None:
+        return _best(problem, state) or before
+
+    with keeping(best):
+        if observers.on_start:
+            observers.on_start(problem)
+        optimizer, last = state.optimizer, state.phase_ends
+        engine, trace = problem.engine, state.trace
+        try:
+            optimize(engine, state.image, optimizer, last, trace, on_row, observers.stops)
+        except NonFinite as error:
+            raise Diverged(error, best(), problem.parameters["precision"]) from error
+        return _result(problem, state)
 
 
 def run(problem: Problem, settings: Settings, callback: Callback | None = None) -> Result:
@@ -92,6 +93,16 @@ def _step(problem: Problem, state: RunState, row: dict[str, float]) -> Step:
     )
 
 
+def _best(problem: Problem, state: RunState) -> Result | None:
+    """The result so far; None before a first good image, and where the device is out of order."""
+    if not state.trace.best_iteration:
+        return None
+    try:
+        return _result(problem, state)
+    except Exception:
+        return None
+
+
 def _result(problem: Problem, state: RunState) -> Result:
     trace = state.trace
     outcome = {
@@ -101,4 +112,5 @@ def _result(problem: Problem, state: RunState) -> Result:
         "seconds": trace.rows[-1]["seconds"],
     }
     parameters = {"stylebench": __version__, **problem.parameters, **outcome}
-    return Result(problem.rgb(trace.best), problem.alpha, trace.rows, parameters)
+    picture = problem.rgb(trace.best)
+    return Result(picture, problem.alpha, trace.rows, parameters, metadata=problem.metadata)

@@ -12,12 +12,9 @@ from pathlib import Path
 import torch
 
 from stylebench.engines.heap import malloc_trim
+from stylebench.model.out_of_memory import out_of_memory as out_of_memory
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_OUT_OF_MEMORY = (  # in the messages of allocators and libraries
-    "out of memory", "not enough memory", "can't allocate", "cudnn_status_alloc_failed",
-    "cublas_status_alloc_failed",
-)  # fmt: skip
 _PEAK = "5"  # resets the peak of the resident set, see proc(5)
 
 
@@ -73,13 +70,6 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is an out-of-memory error of Python, an allocator or a library."""
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    text = str(error).lower()
-    return isinstance(error, kinds) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _reset() -> bool:

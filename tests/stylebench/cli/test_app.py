@@ -4,34 +4,23 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
-import warnings
 
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from stylebench.cli.app import main
 from stylebench.image.save import read_parameters
 from stylebench.model.original import SHA256, original_file
-from stylebench.transfer.api import Interrupted, style_transfer
+from stylebench.transfer.api import style_transfer
+from stylebench.transfer.result import Interrupted
 
 QUICK = [
     "--engine", "reference", "--weights", "random", "--size", "32", "--iterations", "4",
     "--device", "cpu",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def folder(tmp_path, photo, painting, monkeypatch):
-    photo.save(tmp_path / "photo.png")
-    painting.save(tmp_path / "painting.png")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def opened(path):
@@ -45,20 +34,6 @@ def shell(*arguments, **options):
     return subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, **options
     )
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main replaces it
-        monkeypatch.setattr(sys, "argv", ["stylebench", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return stop.value.code, *capsys.readouterr()
-
-    return run
 
 
 def test_stylize_writes_the_picture_the_losses_and_the_previews(folder):
@@ -99,7 +74,7 @@ def test_an_error_is_one_line_and_exit_code_2(folder):
         (["stylize", "photo.png", "painting.png", "--sise", "3"], "No such option"),
         (
             ["stylize", "photo.png", "painting.png", "--size", "big"],
-            "--size: 'big' is not understood: expected a whole number of px, or content",
+            "--size is 'big': expected a whole number of px, or content",
         ),
         (["stylize", "photo.png", "painting.png", "-o", "a.bmp"], "unknown image extension '.bmp'"),
         (
@@ -139,27 +114,6 @@ def test_a_missing_compiler_is_named_in_one_line(folder):
     assert done.stderr.count("\n") == 1
 
 
-def test_ctrl_c_saves_the_best_image_and_says_so(folder):
-    command = [sys.executable, "-m", "stylebench", "stylize", "photo.png", "painting.png"]
-    many = ["--weights", "random", "--size", "32", "--iterations", "100000", "--device", "cpu"]
-    process = subprocess.Popen(
-        [*command, *many, "--preview-every", "3"],
-        stderr=subprocess.PIPE,
-        text=True,
-        # what a shell starts with & is deaf to Ctrl-C, and so would be what it starts
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 90
-    while not (folder / "out-00003.png").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; the best image so far is in out.png" in err
-    assert "Traceback" not in err
-    assert read_parameters("out.png")["iterations_done"] >= 3
-
-
 def test_divergence_saves_the_last_good_image_and_fails(folder, call):
     code, _, err = call(
         "stylize", "photo.png", "painting.png", *QUICK[:-4], "--iterations", "50",
@@ -174,10 +128,12 @@ def test_divergence_saves_the_last_good_image_and_fails(folder, call):
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_a_warning_is_one_line(folder, call, photo):
     photo.save("photo.png", icc_profile=b"no profile")
-    code, _, err = call("stylize", "photo.png", "painting.png", *QUICK, "-q")
+    code, _, err = call("stylize", "photo.png", "painting.png", *QUICK)
     assert code == 0
-    assert err.startswith("stylebench: warning: photo.png: its ICC profile cannot be used")
-    assert len(err.splitlines()) == 1
+    (line,) = [line for line in err.splitlines() if "warning" in line]
+    assert line.startswith("stylebench: warning: photo.png: its ICC profile cannot be used")
+    (folder / "out.png").unlink()
+    assert call("stylize", "photo.png", "painting.png", *QUICK, "-q") == (0, "", "")
 
 
 def test_without_options_the_original_network_is_used_and_nothing_is_said(

@@ -6,9 +6,10 @@ from stylebench.cli.parsing import parse_layers, parse_numbers, parse_scales
 
 
 def test_layers_have_weight_1_unless_one_is_given():
-    assert parse_layers("relu1_1, relu2_1=0.5,") == {"relu1_1": 1.0, "relu2_1": 0.5}
-    with pytest.raises(ValueError, match="relu1_1=a: 'a' is not a number"):
-        parse_layers("relu1_1=a")
+    layers = parse_layers("--style-layers", "relu1_1, relu2_1=0.5,")
+    assert layers == {"relu1_1": 1.0, "relu2_1": 0.5}
+    with pytest.raises(ValueError, match="--style-layers relu1_1=a: 'a' is not a number"):
+        parse_layers("--style-layers", "relu1_1=a")
 
 
 def test_scales_are_sizes_or_sizes_with_iterations():
@@ -26,6 +27,6 @@ def test_numbers_name_the_option():
 
 
 def test_what_is_not_typed_stays_none():
-    assert parse_layers(None) is None
+    assert parse_layers("--style-layers", None) is None
     assert (parse_scales("auto"), parse_scales("none")) == ("auto", "none")
     assert parse_numbers("--style-weights", None) is None

@@ -10,6 +10,7 @@ from PIL import Image
 
 from stylebench.files.paths import FileError
 from stylebench.image.load import ImageError, load_image
+from stylebench.image.metadata import Metadata, read_metadata
 from stylebench.image.save import check_output, read_parameters, save_image, to_pil
 
 PARAMETERS = {"preset": "paper", "seed": 3, "note": "größer"}
@@ -118,3 +119,67 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     with pytest.raises(FileError, match="cannot be written to"):
         check_output(tmp_path / "a.png")
+
+
+METADATA = Metadata("Jane Größe", "© 2026 Jane", (300.0, 150.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "bit_depth"),
+    [("a.png", 8), ("a.jpg", 8), ("a.webp", 8), ("a.tiff", 8), ("a.png", 16), ("a.tiff", 16)],
+)
+def test_artist_copyright_and_resolution_are_kept(tmp_path, rgb, name, bit_depth):
+    path = save_image(tmp_path / name, rgb, None, PARAMETERS, bit_depth, METADATA)
+    found = load_image(path).metadata
+    assert (found.artist, found.copyright) == (METADATA.artist, METADATA.copyright)
+    assert found.dpi == pytest.approx(METADATA.dpi, rel=1e-4)
+    assert read_parameters(path) == PARAMETERS
+
+
+def test_a_pil_image_brings_its_metadata_and_an_array_has_none(tmp_path, rgb):
+    path = save_image(tmp_path / "a.jpg", rgb, None, None, 8, METADATA)
+    with Image.open(path) as image:
+        assert read_metadata(image).artist == METADATA.artist
+    assert read_metadata(rgb.numpy()) == Metadata()
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 1), (-1, 3), ("a", 1), (1e300, 1e300)])
+def test_a_broken_resolution_is_none(photo, dpi):
+    image = photo.copy()
+    image.info["dpi"] = dpi
+    assert read_metadata(image).dpi is None
+
+
+@pytest.mark.parametrize(
+    ("name", "longest", "message"),
+    [
+        ("a.webp", 16_384, r"a side of 16384 px, and .webp holds 16383; use .png or .tiff"),
+        ("a.jpg", 65_501, r"a side of 65501 px, and .jpg holds 65500; use .png or .tiff"),
+    ],
+)
+def test_a_format_that_is_too_small_is_refused(tmp_path, name, longest, message):
+    assert check_output(tmp_path / name, 8, longest - 1) == tmp_path / name
+    with pytest.raises(ImageError, match=message):
+        check_output(tmp_path / name, 8, longest)
+    with pytest.raises(ImageError, match=message):
+        save_image(tmp_path / name, torch.zeros(3, 1, longest))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_that_a_jpeg_cannot_hold_are_left_out_with_a_warning(tmp_path, rgb):
+    long = {"style_weights": [1 / 3] * 5000}
+    with pytest.warns(UserWarning, match=r"take \d+ bytes, and .jpg holds 65000"):
+        path = save_image(tmp_path / "a.jpg", rgb, None, long)
+    assert read_parameters(path) is None
+    assert read_parameters(save_image(tmp_path / "a.png", rgb, None, long)) == long
+
+
+def test_a_link_and_a_mode_stay(tmp_path, rgb):
+    path, link = tmp_path / "a.png", tmp_path / "link.png"
+    save_image(path, rgb)
+    path.chmod(0o600)
+    link.symlink_to(path)
+    save_image(link, 1 - rgb)
+    assert link.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (load_image(path).rgb - (1 - rgb)).abs().max() < 0.01

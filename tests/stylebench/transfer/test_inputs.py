@@ -167,10 +167,19 @@ def test_the_size_content_is_the_contents_own(photo, painting):
     assert result.parameters["size"] == 48
 
 
-@pytest.mark.parametrize("name", ["callback", "on_start"])
-def test_observers_are_functions(photo, painting, name):
-    with pytest.raises(ValueError, match=f"{name} is 3: expected a function, or None"):
-        style_transfer(photo, painting, Settings(**QUICK), **{name: 3})
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"callback": 3}, "callback is 3: expected a function, or None"),
+        ({"on_start": "print"}, "on_start is 'print': expected a function, or None"),
+        ({"resume": 3}, "resume is 3: expected the file of a checkpoint"),
+        ({"sync_every": -1}, "sync_every is -1: expected a whole number of 0 or more"),
+        ({"settings": {"size": 3}}, "settings is {'size': 3}: expected stylebench.Settings"),
+    ],
+)
+def test_arguments_of_other_types_are_named(photo, painting, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        style_transfer(photo, painting, **{"settings": Settings(**QUICK), **arguments})
 
 
 def test_the_last_phase_takes_the_weights_with_it(photo, painting, monkeypatch):

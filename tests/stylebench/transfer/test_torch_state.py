@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from stylebench.model.weights import load_weights, random_weights
 from stylebench.transfer.api import stylize
 from stylebench.transfer.torch_state import own_torch_state
 
@@ -87,6 +88,17 @@ def test_the_state_comes_back_after_an_error(state):
         with contextlib.suppress(KeyError), own_torch_state():
             raise KeyError
         assert told() == before
+
+
+@pytest.mark.parametrize("state", ["inference_mode", "default_dtype", "default_device"])
+def test_weights_and_pictures_made_in_the_callers_state_are_the_same(photo, painting, state):
+    array = np.asarray(photo)
+    usual = np.asarray(stylize(photo, painting, **QUICK | {"engine": "reference"}))
+    with STATES[state]():
+        own = load_weights(random_weights())
+        content = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    image = stylize(content, painting, **QUICK | {"engine": "reference", "weights": own})
+    np.testing.assert_array_equal(np.asarray(image), usual)
 
 
 def _stylize_in_child(photo, painting, queue):

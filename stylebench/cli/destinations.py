@@ -1,0 +1,115 @@
+"""The files that a run writes: checked before any work, and never one that it reads."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stylebench.cli.previews import Previews
+from stylebench.files.paths import FileError, expand, same_file
+from stylebench.files.writing import check_writable
+from stylebench.image.save import check_output
+
+
+@dataclass(frozen=True)
+class Destinations:
+    """The outputs of a run.
+
+    Attributes:
+        output: of the picture.
+        bit_depth: of the picture.
+        losses: of the loss history, or None.
+        checkpoint: of the checkpoints, or None.
+        previews: of the pictures on the way.
+    """
+
+    output: Path
+    bit_depth: int
+    losses: Path | None
+    checkpoint: Path | None
+    previews: Previews
+
+    @property
+    def named(self) -> dict[str, Path]:
+        """The files by their options."""
+        files = {"-o": self.output, "--losses": self.losses, "--checkpoint": self.checkpoint}
+        return {option: path for option, path in files.items() if path}
+
+
+def check_destinations(
+    wanted: Destinations,
+    inputs: Mapping[str, Sequence[Path]],
+    resume: Path | None,
+    longest: int | None,
+    overwrite: bool,
+) -> Destinations:
+    """Return ``wanted``, with ``~`` expanded, if all of it can be written and destroys nothing.
+
+    Args:
+        wanted: as typed.
+        inputs: the files that the run reads, by what they are: ``the content``.
+        resume: the checkpoint that the run goes on from, which its own may replace.
+        longest: the picture's longest side in pixels, where it is known.
+        overwrite: the picture may replace an input picture, and checkpoints and previews files of
+            other runs.
+
+    Raises:
+        FileError: naming the option, the file, and what is in the way.
+    """
+    checked = Destinations(
+        check_output(wanted.output, wanted.bit_depth, longest),
+        wanted.bit_depth,
+        wanted.losses and check_writable(wanted.losses),
+        wanted.checkpoint and check_writable(wanted.checkpoint),
+        wanted.previews,
+    )
+    read = {what: [expand(path) for path in paths] for what, paths in inputs.items()}
+    resumed = expand(resume) if resume else None
+    _check_each_has_its_own(checked)
+    _check_inputs_stay(checked, read, resumed, overwrite)
+    if checked.checkpoint and not overwrite:
+        _check_no_other_run(checked.checkpoint, resumed)
+    taken = [*checked.named.values(), *(path for paths in read.values() for path in paths)]
+    checked.previews.check(taken, goes_on=resumed is not None)
+    return checked
+
+
+def _check_each_has_its_own(checked: Destinations) -> None:
+    options = list(checked.named.items())
+    for index, (option, path) in enumerate(options):
+        for other, second in options[:index]:
+            if same_file(path, second):
+                raise FileError(f"{other} and {option} are one file, {path}: give each its own")
+
+
+def _check_inputs_stay(
+    checked: Destinations, read: Mapping[str, Sequence[Path]], resume: Path | None, overwrite: bool
+) -> None:
+    for option, path in checked.named.items():
+        for what in _same(path, read):
+            if option == "-o" and what in PICTURES:
+                if overwrite:
+                    continue
+                raise FileError(f"-o {path}: is {what}; take another name, or add --overwrite")
+            raise FileError(f"{option} {path}: is {what}; take another name")
+        if resume and option != "--checkpoint" and same_file(path, resume):
+            raise FileError(f"{option} {path}: is the file of --resume; take another name")
+
+
+PICTURES = ("the content", "a style", "the init")
+
+
+def _same(path: Path, read: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    return (what for what, paths in read.items() if any(same_file(path, one) for one in paths))
+
+
+def _check_no_other_run(path: Path, resume: Path | None) -> None:
+    mine = resume is not None and same_file(path, resume)
+    if not mine and path.exists() and path.stat().st_size:
+        raise FileError(
+            f"--checkpoint {path}: exists, and may be of another run; go on from it with --resume "
+            f"{shlex.quote(os.fspath(path))}, take another name, or add --overwrite"
+        )

@@ -1,0 +1,69 @@
+"""Errors as a person sees them: one line on stderr, and an exit code.
+
+2: an error; 3: the loss hardly fell; 4: the picture could not be written where it was asked for,
+and a line says where it is; 128 and a signal's number: interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from stylebench.cli import signals
+from stylebench.cli.streams import printable
+from stylebench.model.out_of_memory import out_of_memory
+
+ERROR, STUCK, ELSEWHERE, INTERRUPTED = 2, 3, 4, 130
+
+# Inductor's words on a CPU, and Triton's on a GPU, whose types are theirs and change.
+_NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
+
+
+def leave(error: BaseException, code: int | None = None) -> NoReturn:
+    """Say what ``error`` is, and exit.
+
+    Args:
+        error: whose traceback is shown if it is a fault of ours.
+        code: the exit code; None: the error's own.
+    """
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        sys.exit(code or signals.exit_code())
+    message = explain(error)
+    if message is None:
+        raise error
+    tell(f"error: {message}")
+    sys.exit(code or ERROR)
+
+
+def tell(line: str) -> None:
+    """Print one line on stderr."""
+    typer.echo(f"stylebench: {printable(' '.join(line.split()))}", err=True)
+
+
+def explain(error: BaseException) -> str | None:
+    """The line for an error that a person can mend; None for a fault of ours."""
+    if hasattr(error, "format_message"):  # typer's usage errors; older versions have click's
+        return _usage(error)
+    if isinstance(error, ValueError | ArithmeticError):
+        return str(error)
+    if out_of_memory(error):
+        reason = str(error).strip().splitlines()
+        return f"out of memory; lower --size or --history ({reason[0] if reason else 'no more'})"
+    if isinstance(error, OSError):
+        return str(error)
+    if any(text in str(error) for text in _NO_COMPILER):
+        reason = str(error).splitlines()
+        return f"no compiler to compile with; install g++, or take --engine fused ({reason[0]})"
+    return None
+
+
+def _usage(error: Any) -> str:
+    """A usage error; of a number: the option, the value, and what is expected."""
+    names, cause = "/".join(getattr(getattr(error, "param", None), "opts", ())), error.__cause__
+    if not names or not hasattr(cause, "errors"):
+        return str(error.format_message())
+    fault = cause.errors()[0]
+    expected = fault["msg"].removeprefix("Input should be ").split(",")[0]
+    return f"{names} is {fault['input']!r}: expected {expected}"

@@ -1,0 +1,57 @@
+"""Standard output and error: whatever becomes of them, the run goes on."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import IO, Any, TextIO
+
+_C_LOCALES = ("C", "POSIX")
+
+
+class _Unbroken(io.FileIO):
+    """A descriptor whose reader may go away, or whose disk may fill: the text is lost, no more."""
+
+    def write(self, data: Any, /) -> int:
+        written = None
+        with suppress(OSError):
+            written = super().write(data)
+        return len(data) if written is None else written
+
+
+def install() -> None:
+    """Make ``sys.stdout`` and ``sys.stderr`` streams that never fail, and that are there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # or the next file that is opened would take its place
+    sys.stdout, sys.stderr = _unbroken(1, sys.stdout), _unbroken(2, sys.stderr)
+    if ascii_only(sys.stdout):
+        os.environ.setdefault("TYPER_USE_RICH", "0")  # whose help has frames
+
+
+def ascii_only(stream: IO[str]) -> bool:
+    """Whether a stream, or the terminal behind it, shows no more than ASCII."""
+    if not (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf"):
+        return True
+    # Python takes the locale C for UTF-8, which its terminal need not.
+    asked = os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE") or os.environ.get("LANG")
+    coerced = asked == "C.UTF-8" and os.environ.get("LANG") in _C_LOCALES
+    return asked in _C_LOCALES or (coerced and not os.environ.get("LC_ALL"))
+
+
+def printable(text: str) -> str:
+    """``text`` with its control characters and undecodable bytes escaped, line ends aside."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+
+
+def _unbroken(descriptor: int, stream: TextIO | None) -> TextIO:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    lines = getattr(stream, "line_buffering", False)
+    raw = _Unbroken(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=lines
+    )

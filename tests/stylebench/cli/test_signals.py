@@ -1,0 +1,183 @@
+"""Signals: the run ends with its best image saved, and nothing is torn."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from stylebench.cli import signals
+from stylebench.image.save import read_parameters, save_image
+from stylebench.transfer.result import Result
+
+MANY = [
+    "--weights", "random", "--size", "32", "--iterations", "100000", "--device", "cpu",
+    "--precision", "fp32",
+]  # fmt: skip
+FEW = ["--iterations", "3"]
+
+
+@pytest.fixture
+def process(folder):
+    """Start the command line, as a process that hears Ctrl-C; it is killed in the end."""
+    started = []
+
+    def start(*arguments, before=None):
+        def prepare():
+            # what a shell starts with & is deaf to Ctrl-C, and so would be what it starts
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if before:
+                before()
+
+        command = [sys.executable, "-m", "stylebench", "stylize", "photo.png", "painting.png"]
+        started.append(
+            subprocess.Popen(
+                [*command, *MANY, *arguments],
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=prepare,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.poll() is None:
+            one.kill()
+        one.communicate()
+
+
+def wait_for(path, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert path.exists()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves_the_best_image_and_says_so(folder, process, number, code):
+    running = process("--preview-every", "3", "--checkpoint", "run.safetensors")
+    wait_for(folder / "out-00003.png")
+    running.send_signal(number)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert "interrupted; the best image so far is in out.png" in err
+    assert "Traceback" not in err
+    assert read_parameters("out.png")["iterations_done"] >= 3
+    assert not [name for name in names(folder) if name.startswith(".stylebench-")]
+    assert ("to go on" in err) == (folder / "run.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.4, 0.7, 1, 1.5, 2])
+def test_before_the_first_iteration_a_signal_is_one_line(folder, process, seconds):
+    running = process()
+    time.sleep(seconds)  # it imports, or loads
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=60)
+    before = "stylebench: interrupted before the first iteration\n"
+    assert running.returncode == 143
+    assert err == before or "the best image so far is in out.png" in err
+
+
+@pytest.mark.slow
+def test_a_signal_that_the_caller_ignores_is_ignored(folder, process):
+    running = process(
+        "--preview-every", "3", before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    )
+    wait_for(folder / "out-00003.png")
+    running.send_signal(signal.SIGHUP)
+    wait_for(folder / "out-00009.png")
+    assert running.poll() is None
+
+
+def while_saving(monkeypatch, numbers):
+    """Let signals come while the picture is written."""
+    save = Result.save
+
+    def interrupted(self, path, bit_depth=8):
+        for number in numbers:
+            signals._on_signal(number, None)
+        return save(self, path, bit_depth)
+
+    monkeypatch.setattr(Result, "save", interrupted)
+
+
+def test_a_signal_while_the_picture_is_saved_waits_for_the_end(folder, call, monkeypatch):
+    while_saving(monkeypatch, [signal.SIGTERM])
+    code, _, err = call("stylize", "photo.png", "painting.png", *MANY, *FEW)
+    assert code == 143
+    assert "out.png: loss" in err
+    assert read_parameters("out.png")["iterations_done"] == 3
+
+
+def test_a_second_signal_leaves_the_old_file_whole(folder, call, monkeypatch, photo):
+    photo.save("out.png")
+    old, before = Path("out.png").read_bytes(), names(folder)
+    while_saving(monkeypatch, [signal.SIGINT, signal.SIGINT])
+    code, _, err = call("stylize", "photo.png", "painting.png", *MANY, *FEW)
+    assert code == 130
+    assert "interrupted while out.png was saved: it is whole" in err
+    assert (Path("out.png").read_bytes(), names(folder)) == (old, before)
+
+
+def test_signals_one_after_another(monkeypatch):
+    monkeypatch.setattr(signals, "_state", signals._State())
+
+    def come(number):
+        try:
+            signals._on_signal(number, None)
+        except signals.Stop:
+            return "stops"
+        return "noted"
+
+    assert [come(15), come(2), come(2)] == ["stops", "noted", "stops"]
+    signals.hold()
+    assert [come(2), come(2)] == ["noted", "stops"]
+    assert signals.exit_code() == 143
+    with pytest.raises(signals.Stop):
+        signals.check()
+
+
+def test_handlers_are_taken_over_and_given_back():
+    before = {number: signal.getsignal(number) for number in signals._numbers()}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signals.install()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signals._on_signal
+        signals.release()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_write_that_is_broken_off_leaves_no_temporary_file(folder, photo, monkeypatch):
+    monkeypatch.setattr(signals, "_state", signals._State())
+    old = Path("photo.png").read_bytes()
+
+    def half(self, path, *_, **__):
+        Path(path).write_bytes(b"half")
+        signals._on_signal(signal.SIGTERM, None)
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    before = names(folder)
+    with pytest.raises(signals.Stop):
+        save_image("photo.png", torch.zeros(3, 4, 4))
+    assert (Path("photo.png").read_bytes(), names(folder)) == (old, before)
