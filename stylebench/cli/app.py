@@ -18,7 +18,13 @@ from stylebench.cli import options, signals
 from stylebench.cli.bench import app as bench
 from stylebench.cli.errors import INTERRUPTED, leave, tell
 from stylebench.cli.options import option
-from stylebench.cli.parsing import naming_options, parse_layers, parse_numbers, parse_scales
+from stylebench.cli.parsing import (
+    naming_options,
+    parse_layers,
+    parse_numbers,
+    parse_scales,
+    parse_size,
+)
 from stylebench.files.paths import expand
 from stylebench.files.writing import check_folder, check_writable
 
@@ -78,7 +84,9 @@ def stylize(
     style: StyleImages,
     output: Output = Path("out.png"),
     preset: options.Preset = "gatys-pytorch",
-    size: Annotated[int | None, option("Longest side, px.", "--size", "-s", by_preset=True)] = None,
+    size: Annotated[
+        str | None, option("Longest side, px, or content: its own.", "--size", "-s", by_preset=True)
+    ] = None,
     iterations: Annotated[
         int | None, option("Function evaluations.", "--iterations", "-n", by_preset=True)
     ] = None,
@@ -167,6 +175,7 @@ def stylize(
     choices = {name: value for name, value in locals().items() if name in vars(Settings())}
     choices["content_layers"] = parse_layers("--content-layers", content_layers)
     choices["style_layers"] = parse_layers("--style-layers", style_layers)
+    choices["size"] = parse_size(size)
     choices["scales"] = parse_scales(scales)
     choices["style_weights"] = parse_numbers("--style-weights", style_weights)
     with naming_options(choices):
@@ -180,7 +189,8 @@ def stylize(
     }
     previews = Previews(output, preview_every, overwrite)
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
-    to = check_destinations(wanted, inputs, resume, settings.resolved_preset().size, overwrite)
+    longest = None if size == "content" else settings.resolved_preset().size
+    to = check_destinations(wanted, inputs, resume, longest, overwrite)
     stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
 
 

@@ -15,6 +15,7 @@ from stylebench.files.writing import atomic_path, check_folder
 from stylebench.image.examples import example, example_name
 from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture, to_pil
+from stylebench.parity.comparison import without_nan
 from stylebench.parity.harness import Baseline, Comparison, baseline, compare
 from stylebench.transfer.device import resolve_precision
 from stylebench.transfer.inputs import load_inputs
@@ -136,7 +137,7 @@ def _write(
         "reference": {
             "losses": base.losses,
             "final_loss": base.final_loss,
-            "itself": itself,
+            "itself": without_nan(dict(itself)),  # of equal pictures PSNR is infinite
         },
         "comparisons": [comparison.as_json() for comparison in comparisons],
         "passed": all(comparison.passed for comparison in comparisons),

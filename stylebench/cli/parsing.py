@@ -25,13 +25,16 @@ def parse_layers(where: str, text: str | None) -> dict[str, float] | None:
     """``relu1_1,relu2_1=0.5`` -> layer -> weight, 1 where none is given.
 
     Raises:
-        ValueError: a weight is not a number; it names ``where`` it was typed.
+        ValueError: a weight is not a number, or a layer is named twice; it names ``where`` it was
+            typed.
     """
     if text is None:
         return None
     weights = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, weight = part.partition("=")
+        if name.strip() in weights:
+            raise ValueError(f"{where} {text}: {name.strip()} is named twice, expected once")
         weights[name.strip()] = parse_number(f"{where} {part}", weight) if weight else 1.0
     return weights
 
@@ -40,7 +43,7 @@ def parse_scales(text: str) -> str | list[int] | dict[int, int]:
     """``128,256`` -> sizes in px, ``128=300,256=100`` -> size -> iterations; names as they are.
 
     Raises:
-        ValueError: neither of the two, or a mixture.
+        ValueError: neither of the two, a mixture, or a size twice.
     """
     if text in ("auto", "none"):
         return text
@@ -48,12 +51,29 @@ def parse_scales(text: str) -> str | list[int] | dict[int, int]:
         parts = [[int(number) for number in part.split("=")] for part in text.split(",")]
         if all(len(part) == 1 for part in parts):
             return [size for (size,) in parts]
-        return dict(parts)  # type: ignore[arg-type]  # pairs, or a ValueError
+        scales: dict[int, int] = dict(parts)  # type: ignore[arg-type]  # pairs, or a ValueError
     except ValueError:
         raise ValueError(
             f"--scales: {text!r} is not understood: expected auto, none, sizes as 128,256, or "
             "sizes with iterations as 128=300,256=100"
         ) from None
+    if len(scales) < len(parts):
+        raise ValueError(f"--scales: {text!r} names a size twice: expected each once")
+    return scales
+
+
+def parse_size(text: str | None) -> int | str | None:
+    """``512`` -> px; ``content`` as it is.
+
+    Raises:
+        ValueError: neither.
+    """
+    if text is None or text == "content":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--size is {text!r}: expected a whole number of px, or content") from None
 
 
 def parse_numbers(where: str, text: str | None) -> list[float] | None:

@@ -23,9 +23,13 @@ def read_file(path: Path, limit: int, expected: str) -> bytes:
     """
     check_file(path, limit, expected)
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(limit + 1)  # it may have grown since it was measured
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) > limit:
+        raise FileError(f"{path}: grows while it is read, expected {expected}")
+    return data
 
 
 def check_file(path: Path, limit: int, expected: str) -> None:
@@ -49,8 +53,12 @@ def check_file(path: Path, limit: int, expected: str) -> None:
         raise FileError(f"{path}: is empty, expected {expected}")
     if size > limit:
         raise FileError(
-            f"{path}: has {size / _MIB:.0f} MiB, more than the {limit / _MIB:.0f} MiB that "
-            f"{expected} may have"
+            f"{path}: has {_size(size)}, more than the {_size(limit)} that {expected} may have"
         )
     if not os.access(path, os.R_OK):
         raise FileError(f"{path}: cannot be read (permission denied)")
+
+
+def _size(count: int) -> str:
+    """A number of bytes for a message."""
+    return f"{count / _MIB:.0f} MiB" if count >= _MIB else f"{count} bytes"

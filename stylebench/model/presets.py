@@ -6,7 +6,7 @@ row names its source.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -198,15 +198,3 @@ def preset(name: str) -> Preset:
         return PRESETS[name]
     except KeyError:
         raise ValueError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}") from None
-
-
-def layer_weights(layers: Iterable[str] | LayerWeights | str) -> dict[str, float]:
-    """A user's layers as a mapping layer -> weight; names without a mapping weigh 1.
-
-    Raises:
-        ValueError: VGG-19 has no such layer.
-    """
-    if isinstance(layers, str):
-        layers = [layers]
-    weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-    return {check_layer(name): float(weight) for name, weight in weights.items()}

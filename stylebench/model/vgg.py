@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
+import torch
 from torch import Tensor, nn
 
 Pooling = Literal["average", "max"]
@@ -116,6 +117,20 @@ class Weights:
     def identity(self) -> dict[str, str | None]:
         """Name and hash, as metadata and records tell them."""
         return {"weights": self.name, "weights_sha256": self.sha256}
+
+
+def is_dense(value: object) -> TypeGuard[Tensor]:
+    """Whether ``value`` is a tensor that has a number for each of its elements.
+
+    Sparse, nested and quantized tensors do not, nor do those on the device ``meta``.
+    """
+    return (
+        isinstance(value, Tensor)
+        and not value.is_nested
+        and not value.is_meta
+        and not value.is_quantized
+        and value.layout is torch.strided
+    )
 
 
 class VGG19(nn.Module):

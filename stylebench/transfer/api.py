@@ -26,6 +26,8 @@ from stylebench.transfer.scales import with_scales
 from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
 from stylebench.transfer.state import RunState
+from stylebench.transfer.torch_state import own_torch_state
+from stylebench.transfer.values import check_callable, whole, wrong
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def stylize(
     style: Styles,
     *,
     preset: str = "gatys-pytorch",
-    size: int | None = None,
+    size: int | str | None = None,
     iterations: int | None = None,
     style_weights: Sequence[float] | None = None,
     style_scale: float = 1.0,
@@ -58,7 +60,7 @@ def stylize(
     learning_rate: float | None = None,
     tolerance_grad: float = -1.0,
     tolerance_change: float = -1.0,
-    init: str | Path | None = None,
+    init: ImageSource | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     callback: Callback | None = None,
@@ -69,7 +71,7 @@ def stylize(
         image = stylize("photo.jpg", ["a.jpg", "b.jpg"], style_weights=[2, 1], callback=print)
 
     Args:
-        content: a path, PIL image, numpy array or tensor; see ``images.load_image``.
+        content: a path, PIL image, numpy array or tensor; see ``image.load.load_image``.
         style: the same, or a sequence of several.
         callback: called with a ``Step`` for every iteration; ``print`` will do. A GPU is asked some
             ten times a second how far it is, and the iterations since then are told at once.
@@ -94,6 +96,7 @@ def stylize(
     return style_transfer(content, style, settings, callback).image
 
 
+@own_torch_state()
 def style_transfer(
     content: ImageSource,
     style: Styles,
@@ -122,12 +125,13 @@ def style_transfer(
             one of torch's own, which are not kept.
         FileError: no file can be written where ``keep`` says.
     """
-    settings = settings or Settings()
+    settings = _checked(settings, callback, on_start, resume)
+    sync_every = whole("sync_every", sync_every, least=0)
     if keep:
         keep = replace(keep, path=check_writable(keep.path))
     checkpoint = Checkpoint.load(expand(resume)) if resume else None
     inputs = load_inputs(content, style, settings)
-    settings = with_scales(settings, inputs)
+    settings = with_scales(settings.sized(inputs.content.size), inputs)
     polish = polish_iterations(settings)
     phases = make_schedule(settings, polish)
     observers = Observers(callback, on_start, sync_every, keep)
@@ -157,6 +161,19 @@ def style_transfer(
                 stacklevel=2,
             )
         return result
+
+
+def _checked(settings: object, callback: object, on_start: object, resume: object) -> Settings:
+    """The settings, once every argument is of a type that it can be of."""
+    for name, function in (("callback", callback), ("on_start", on_start)):
+        check_callable(name, function)
+    if resume is not None and not isinstance(resume, str | Path):
+        raise wrong("resume", resume, "the file of a checkpoint, or None")
+    if settings is None:
+        return Settings()
+    if not isinstance(settings, Settings):
+        raise wrong("settings", settings, "stylebench.Settings, or None")
+    return settings
 
 
 def _whole(result: Result, settings: Settings, polish: int, first: int) -> Result:

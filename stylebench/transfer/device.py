@@ -9,6 +9,7 @@ from stylebench.model.precision import multiplies_fp64
 from stylebench.transfer.settings import HISTORY, Settings
 from stylekernels.native import has_native_code
 
+_DEVICES = ("cpu", "cuda", "mps")
 _BYTES_A_PAIR = 24  # a pixel: two vectors of three fp32 values
 _HISTORY_BYTES, _LEAST_HISTORY = 2_500_000_000, 20
 
@@ -21,14 +22,25 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = _reason_against(chosen)
+    except Exception as error:  # torch raises errors of many types
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if reason:
         raise ValueError(
-            f"device {str(device)!r} cannot be used here ({reason}); "
+            f"device {str(device)[:80]!r} cannot be used here ({reason}); "
             "expected cpu, cuda, cuda:N or mps, as 'stylebench doctor' lists them"
-        ) from error
+        )
     return chosen
+
+
+def _reason_against(device: torch.device) -> str:
+    """The reason that a device cannot be used; empty, or torch's own error, where it is tried."""
+    if device.type not in _DEVICES:
+        return "there is no code for it"
+    if device.type == "cpu" and device.index:
+        return "there is one cpu"
+    torch.empty(1, device=device)
+    return ""
 
 
 def choose_engine(settings: Settings, device: torch.device) -> str:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import sqrt
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from stylebench.image.load import ImageError, ImageSource, Picture, fit, load_image
+from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
+from stylebench.transfer.device import resolve_precision
+from stylebench.transfer.memory import check_fits
 from stylebench.transfer.settings import Settings
 
 Styles: TypeAlias = "ImageSource | Sequence[ImageSource]"
+
+_LARGEST_LENGTH = 2**62  # px, beyond all memory; floats may be infinite
+_SEVERAL = 4  # times the content's area, that a style which keeps its aspect may have
+_OPAQUE = 0.5  # alpha, from which a pixel counts as painted
 
 
 @dataclass
@@ -24,7 +34,7 @@ class Inputs:
     Attributes:
         content: the picture to repaint.
         styles: the pictures to take the style from, one or more.
-        init: the picture that ``Settings.init`` names as a file, or None.
+        init: the picture that ``Settings.init`` is or names as a file, or None.
         weights: VGG-19's; None once they were taken.
     """
 
@@ -62,17 +72,27 @@ def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inpu
         style: the same, or a sequence of several.
         settings: of the run, at any of its sizes.
 
+    Transparent parts of a style outside the box of its opaque ones are cut off.
+
     Raises:
         ImageError: a picture that cannot be read, or a size too small for the layers.
         WeightsError: weights that cannot be had.
-        ValueError: no style image, or style weights of another number.
+        ValueError: no style image, style weights of another number, a factor beyond the precision,
+            or a run that cannot fit in memory.
     """
-    photo, paintings = load_image(content), [load_image(source) for source in _listed(style)]
-    preset = settings.resolved_preset()
-    init = load_image(preset.init) if settings.starts_from_file else None
-    inputs = Inputs(photo, paintings, init, None)
+    photo = load_image(content)
+    paintings = [_opaque_part(load_image(source)) for source in _listed(style)]
+    settings = settings.sized(photo.size)
     settings.normalized_style_weights(len(paintings))
+    init = None
+    if settings.init is not None and settings.starts_from_file:
+        init = load_image(settings.init)
+    inputs = Inputs(photo, paintings, init, None)
     fit_pictures(inputs, settings, min(settings.schedule()))  # before weights are read
+    sizes = fit_pictures(inputs, settings, max(settings.schedule()))
+    _tell_of_bounded(inputs, sizes, settings)
+    _check_factors(settings, sizes.content)
+    check_fits(settings, sizes.content, sizes.styles)
     inputs.weights = load_weights(settings.weights)
     return inputs
 
@@ -108,10 +128,79 @@ def _listed(style: Styles) -> list[ImageSource]:
 def _style_size(
     picture: Picture, content: tuple[int, int], preset: Preset, scale: float
 ) -> tuple[int, int]:
+    """The size of a style image, which is bounded where it keeps its own aspect.
+
+    At the content's longest side a square would be far larger than a panorama beside it: where its
+    area is several times the content's, it gets the content's area.
+    """
+    height, width = (_scaled(side, scale) for side in content)
     if preset.style_fit == "content":
-        height, width = content
-        return max(1, round(height * scale)), max(1, round(width * scale))
-    return fit(picture.size, max(1, round(max(content) * scale)))
+        return height, width
+    size = fit(picture.size, max(height, width))
+    excess = size[0] * size[1] / (height * width)
+    if excess <= _SEVERAL:
+        return size
+    return fit(picture.size, max(1, round(max(size) / sqrt(excess))))
+
+
+def _scaled(side: int, scale: float) -> int:
+    return max(1, round(min(side * scale, _LARGEST_LENGTH)))
+
+
+def _tell_of_bounded(inputs: Inputs, sizes: Sizes, settings: Settings) -> None:
+    """Warn of style images that are not as long as the preset would have them."""
+    if settings.resolved_preset().style_fit == "content":
+        return
+    longest = _scaled(max(sizes.content), settings.style_scale)
+    for picture, size in zip(inputs.styles, sizes.styles, strict=True):
+        if size != fit(picture.size, longest):
+            warnings.warn(
+                f"style {picture.name}: taken at {size[1]} x {size[0]} px, the content's area, and "
+                f"not at its length of {longest} px; style_scale makes it larger",
+                stacklevel=2,
+            )
+
+
+def _opaque_part(picture: Picture) -> Picture:
+    """A style image without the transparent parts around the opaque one.
+
+    Raises:
+        ImageError: nothing of it can be seen.
+    """
+    if picture.alpha is None:
+        return picture
+    alpha = picture.alpha[0]
+    painted = alpha >= _OPAQUE if bool((alpha >= _OPAQUE).any()) else alpha > 0
+    rows, columns = (painted.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    if min(len(rows), len(columns)) < 2:  # less has no texture
+        raise ImageError(f"{picture.name}: hardly a pixel is opaque, expected a style to be seen")
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    if bool((alpha[box] < 1).any()):
+        warnings.warn(
+            f"style {picture.name}: its transparent parts are taken as white paint; crop or fill "
+            "them",
+            stacklevel=2,
+        )
+    return replace(picture, rgb=picture.rgb[:, *box].contiguous(), alpha=None)
+
+
+def _check_factors(settings: Settings, content: tuple[int, int]) -> None:
+    """Refuse loss weights whose products leave the range of losses, fp32 or fp64."""
+    preset = settings.resolved_preset()
+    dtype = PRECISIONS[resolve_precision(settings)].wide
+    largest = torch.finfo(dtype).max
+    objective = preset.objective(*content)
+    factors = {
+        "content_weight": objective.content, "style_weight": objective.style,
+        "tv_weight": {"the image": objective.tv},
+    }  # fmt: skip
+    for name, by_layer in factors.items():
+        for layer, factor in by_layer.items():
+            if not factor <= largest:
+                raise ValueError(
+                    f"{name} is {getattr(preset, name):g}: too large, the factor at {layer} is "
+                    f"{factor:g}, and losses end at {largest:.2g}; lower it"
+                )
 
 
 def _check_size(name: str, size: tuple[int, int], preset: Preset) -> None:
@@ -119,5 +208,6 @@ def _check_size(name: str, size: tuple[int, int], preset: Preset) -> None:
     if min(size) < smallest:
         raise ImageError(
             f"{name}: {size[1]} x {size[0]} px once resized is too small for "
-            f"{preset.deepest_layer}: every side needs {smallest} px or more; raise the size"
+            f"{preset.deepest_layer}: every side needs {smallest} px or more; raise the size "
+            "or style_scale"
         )

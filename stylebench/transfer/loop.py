@@ -40,7 +40,8 @@ def optimize(
         sync_every: be sure to stop and tell at multiples of this; 0: no matter where.
 
     Raises:
-        NonFinite: naming the iteration and the term, which names its layer.
+        NonFinite: naming the iteration and the term, which names its layer; or every step was
+            rolled back (``Standstill``).
     """
     stepper = make_stepper(engine, optimizer, image)
     patience = _PATIENCE if isinstance(optimizer, DeviceOptimizer) else 0
@@ -65,6 +66,9 @@ def optimize(
             now = trace.seconds
             trace.record(stepper.read(), now, now, patience)
         raise
+    else:
+        if fault := trace.standstill():
+            raise fault
     finally:
         trace.best.copy_(stepper.best_image)
 

@@ -8,8 +8,9 @@ from stylebench.optim.adam import Adam
 from stylebench.optim.base import DeviceOptimizer, Optimizer
 from stylebench.optim.lbfgs import LBFGS
 from stylebench.optim.torch_optimizers import TorchAdam, TorchLBFGS
+from stylebench.transfer.fields import HISTORY_DTYPES
 from stylebench.transfer.problem import Problem
-from stylebench.transfer.settings import HISTORY_DTYPES, Settings
+from stylebench.transfer.settings import Settings
 
 _ADAM_RATE = 0.02  # of the image's range, as crowsonkb/style-transfer-pytorch
 _GREY_LEVELS = 255  # from black to white

@@ -78,6 +78,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         ValueError: an engine, precision or device that cannot be had, or a size too small for the
             layers (``ImageError``).
     """
+    settings = settings.sized(inputs.content.size)
     preset = settings.resolved_preset()
     device = choose_device(settings.device)
     engine_name = choose_engine(settings, device)

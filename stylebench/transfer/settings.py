@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
-from stylebench.engines import ENGINES
+from stylebench.image.load import ImageSource
 from stylebench.model.precision import PRECISIONS
-from stylebench.model.presets import Preset, layer_weights, preset
+from stylebench.model.presets import Preset, preset
 from stylebench.model.vgg import Pooling, Weights
+from stylebench.transfer.fields import CHECKS, CONTENT_SIZE, INITS, Layers, Scales, source_name
 
-OPTIMIZERS = ("auto", "lbfgs", "torch-lbfgs", "adam")
-HISTORY_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+__all__ = ["HISTORY", "INITS", "Layers", "Scales", "Settings"]
+
+_OF_LBFGS = {"history": None, "history_dtype": None, "tolerance_grad": -1, "tolerance_change": -1}
 HISTORY = 100  # pairs of L-BFGS: torch's default, and the published implementations'
-
-INITS = ("content", "noise", "style")
-
-Layers = str | Iterable[str] | Mapping[str, float]
-Scales = str | Sequence[int] | Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -30,10 +27,11 @@ class Settings:
 
     Attributes:
         preset: a variant of the algorithm, a name of ``stylebench.PRESETS``.
-        size: longest side of the result in pixels.
+        size: longest side of the result in pixels; ``content`` is the content's own.
         iterations: function evaluations.
         style_weights: one blend weight a style image; equal by default. They are normalized.
-        style_scale: size of the style images relative to what the preset says.
+        style_scale: size of the style images relative to what the preset says. An image that
+            keeps its aspect gets at most four times the content's area, times the scale's square.
         content_layers: layer names, or layer -> weight; ``conv4_2`` is before ReLU,
             ``relu4_2`` after.
         style_layers: likewise.
@@ -66,14 +64,21 @@ class Settings:
         learning_rate: 1 for L-BFGS; 0.02 for Adam, in units of the [0, 1] range of the image.
         tolerance_grad: L-BFGS stops at a largest gradient component below this; negative: never.
         tolerance_change: L-BFGS stops at a change of the image or the loss below this.
-        init: ``content``, ``noise`` (white, as the paper), ``style``, or an image file.
+        init: ``content``, ``noise`` (white, as the paper), ``style``, or a picture: all that the
+            content may be.
         seed: of the noise.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None takes the best there is.
         normalise: another spelling of ``normalize``.
+
+    numpy's scalars are taken as Python's numbers.
+
+    Raises:
+        ValueError: a value of another type or range, or two that contradict each other; the message
+            names the field, the value and the choices.
     """
 
     preset: str = "gatys-pytorch"
-    size: int | None = None
+    size: int | str | None = None
     iterations: int | None = None
     style_weights: Sequence[float] | None = None
     style_scale: float = 1.0
@@ -95,32 +100,22 @@ class Settings:
     learning_rate: float | None = None
     tolerance_grad: float = -1.0
     tolerance_change: float = -1.0
-    init: str | Path | None = None
+    init: ImageSource | None = None
     seed: int = 0
     device: str | torch.device | None = None
     normalise: InitVar[bool | None] = None
 
     def __post_init__(self, normalise: bool | None) -> None:
         self._accept_former_names(normalise)
-        _choice("engine", self.engine, ("auto", *ENGINES))
-        _choice("precision", self.precision, ("auto", *PRECISIONS))
-        _choice("optimizer", self.optimizer, OPTIMIZERS)
-        if isinstance(self.scales, str):
-            _choice("scales", self.scales, ("auto", "none"))
-        if self.history_dtype is not None:
-            _choice("history_dtype", self.history_dtype, tuple(HISTORY_DTYPES))
-        for name in ("size", "iterations", "history"):
-            _whole(name, getattr(self, name))
-        if self.polish is not None and (not isinstance(self.polish, int) or self.polish < 0):
-            raise ValueError(f"polish is {self.polish!r}: expected a whole number of 0 or more")
-        _positive("style_scale", self.style_scale)
-        _positive("learning_rate", self.learning_rate)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed!r}: expected a whole number from 0 to 2^63 - 1")
-        self._check_init()
+        for name, checked in CHECKS.items():
+            value = getattr(self, name)
+            if value is not None or name in _NEVER_NONE:
+                object.__setattr__(self, name, checked(name, value))
+        self._check_contradictions()
         # These raise where the preset, an override of it, or a scale is wrong.
         self.resolved_preset()
-        self.schedule()
+        if self.size != CONTENT_SIZE:
+            self.schedule()
 
     def resolved_preset(self) -> Preset:
         """The preset with this run's numbers in place of its own."""
@@ -128,10 +123,15 @@ class Settings:
         overrides = {
             name: value for name, value in vars(self).items() if name in names and value is not None
         }
-        for name in ("content_layers", "style_layers"):
-            if name in overrides:
-                overrides[name] = layer_weights(overrides[name])
+        if self.starts_from_file:
+            overrides["init"] = source_name(self.init)
+        if self.size == CONTENT_SIZE:
+            del overrides["size"]
         return replace(preset(self.preset), **overrides)
+
+    def sized(self, content: tuple[int, int]) -> Settings:
+        """The settings with a number for the size ``content``, by the (height, width) of that."""
+        return replace(self, size=max(content)) if self.size == CONTENT_SIZE else self
 
     def schedule(self) -> dict[int, int]:
         """Size -> iterations of every scale, coarse to fine, the one asked for last.
@@ -142,9 +142,6 @@ class Settings:
         scales = () if self.scales is None or isinstance(self.scales, str) else self.scales
         if not isinstance(scales, Mapping):
             scales = dict.fromkeys(scales, final.iterations)
-        for size, iterations in scales.items():
-            _whole("a scale", size)
-            _whole(f"the number of iterations at scale {size}", iterations)
         sizes = [*scales, final.size]
         if any(a >= b for a, b in pairwise(sizes)):
             raise ValueError(
@@ -158,41 +155,33 @@ class Settings:
         weights = [1.0] * styles if self.style_weights is None else list(self.style_weights)
         if len(weights) != styles:
             raise ValueError(f"{len(weights)} style_weights for {styles} style images")
-        if not all(0 <= weight < float("inf") for weight in weights) or not sum(weights):
-            raise ValueError(
-                f"style_weights are {weights}: expected numbers >= 0, not all of them 0"
-            )
         return [weight / sum(weights) for weight in weights]
 
     @property
     def starts_from_file(self) -> bool:
-        """Whether ``init`` names an image file."""
-        return self.init is not None and self.init not in INITS
+        """Whether ``init`` is a picture, of a file or not."""
+        return self.init is not None and not (isinstance(self.init, str) and self.init in INITS)
 
     def _accept_former_names(self, normalise: bool | None) -> None:
         if normalise is not None:
             object.__setattr__(self, "normalize", normalise)
-        if self.engine == "plain":
+        if isinstance(self.engine, str) and self.engine == "plain":
             object.__setattr__(self, "engine", "eager")
 
-    def _check_init(self) -> None:
-        if not self.starts_from_file or Path(str(self.init)).is_file():
-            return
-        raise ValueError(
-            f"unknown init {str(self.init)!r}: expected {', '.join(INITS)} or an image file"
-        )
+    def _check_contradictions(self) -> None:
+        """Refuse an option that the choice of another leaves without effect."""
+        unused = [name for name in _OF_LBFGS if getattr(self, name) != _OF_LBFGS[name]]
+        if self.optimizer == "adam" and unused:
+            raise ValueError(
+                f"{unused[0]} is {getattr(self, unused[0])!r}, which optimizer 'adam' does not "
+                "have: drop it, or choose lbfgs or torch-lbfgs"
+            )
+        precision = PRECISIONS.get(self.precision)  # None for auto
+        if self.polish and precision and precision.dtype == precision.wide:
+            raise ValueError(
+                f"polish is {self.polish}, and precision {precision.name!r} is polished by nothing "
+                "finer: drop it, or choose precision bf16, fp16 or auto"
+            )
 
 
-def _choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(choices)}")
-
-
-def _whole(name: str, value: int | None) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"{name} is {value!r}: expected a whole number of 1 or more")
-
-
-def _positive(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < float("inf"):
-        raise ValueError(f"{name} is {value!r}: expected a number above 0")
+_NEVER_NONE = {field.name for field in fields(Settings) if field.default is not None} - {"scales"}

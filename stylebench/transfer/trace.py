@@ -30,6 +30,9 @@ class Trace:
     rows: list[dict[str, float]] = field(default_factory=list)
     started: float = field(default_factory=perf_counter)
     _failures: int = 0
+    _first_loss: float = inf
+    _steps: int = 0
+    _rollbacks: int = 0
 
     @property
     def done(self) -> int:
@@ -48,7 +51,7 @@ class Trace:
             image: [1, 3, H, W], that the next phase starts from.
         """
         self.best, self.best_loss, self.best_iteration = image.clone(), inf, 0
-        self._failures = 0
+        self._failures, self._first_loss, self._steps, self._rollbacks = 0, inf, 0, 0
 
     def record(
         self, steps: Sequence[LoggedStep], began: float, ended: float, patience: int
@@ -66,6 +69,10 @@ class Trace:
             iteration = self.done + 1
             fault = None if step.finite else _fault(step, iteration)
             self._failures = self._failures + 1 if fault else 0
+            self._rollbacks += bool(fault)
+            self._steps += 1
+            if self._steps == 1:
+                self._first_loss = step.loss
             if fault and (self._failures > patience or not self.best_iteration):
                 return fault
             if step.finite and step.loss <= self.best_loss:
@@ -75,18 +82,41 @@ class Trace:
             self.rows.append({**columns, **step.terms})
         return None
 
+    def standstill(self) -> Standstill | None:
+        """The fault of a phase whose every step was rolled back, so that no loss was lower.
+
+        After a rollback the image is evaluated where it was: half of the evaluations fail.
+        """
+        all_failed = self._rollbacks and 2 * self._rollbacks >= self._steps - 1
+        if all_failed and not self.best_loss < self._first_loss:
+            return Standstill(self._steps)
+        return None
+
 
 class NonFinite(FloatingPointError):
     """A loss term or gradient became NaN or infinite."""
 
-    def __init__(self, what: str, iteration: int) -> None:
-        super().__init__(f"{what} became NaN or infinite at iteration {iteration}")
+    def __init__(self, what: str, iteration: int, cause: str = "") -> None:
+        reason = f": {cause}" if cause else ""
+        super().__init__(f"{what} became NaN or infinite at iteration {iteration}{reason}")
         self.what = what
         self.iteration = iteration
+
+
+class Standstill(NonFinite):
+    """Every step was rolled back: the picture is where it began."""
+
+    def __init__(self, iterations: int) -> None:
+        FloatingPointError.__init__(
+            self, f"in {iterations} iterations no step lowered the loss: each was rolled back"
+        )
+        self.what, self.iteration = "the loss after every step", iterations
 
 
 def _fault(step: LoggedStep, iteration: int) -> NonFinite:
     for name, value in step.terms.items():
         if not isfinite(value):
-            return NonFinite(f"the loss term {name!r}", iteration)
+            # Nothing has moved the image before the first evaluation.
+            weight = f"{name.split()[0]}_weight may be too large" if iteration == 1 else ""
+            return NonFinite(f"the loss term {name!r}", iteration, weight)
     return NonFinite("the gradient", iteration)

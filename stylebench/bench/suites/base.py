@@ -109,6 +109,8 @@ class Bench:
     def settings(self, **choices: Any) -> Settings:
         """Settings with the run's device and weights, one scale and one optimizer for all."""
         common = {"device": str(self.device), "weights": self.weights}
+        if choices.get("optimizer") == "adam":
+            choices["history"] = None  # it has none
         return Settings(**{**common, "scales": None, "optimizer": "lbfgs", **choices})
 
     def sizes(self, *own: tuple[int, int]) -> list[tuple[int, int]]:

@@ -74,7 +74,7 @@ def test_an_error_is_one_line_and_exit_code_2(folder):
         (["stylize", "photo.png", "painting.png", "--sise", "3"], "No such option"),
         (
             ["stylize", "photo.png", "painting.png", "--size", "big"],
-            "--size/-s is 'big': expected a valid integer",
+            "--size is 'big': expected a whole number of px, or content",
         ),
         (["stylize", "photo.png", "painting.png", "-o", "a.bmp"], "unknown image extension '.bmp'"),
         (

@@ -56,6 +56,31 @@ def test_a_refused_precision_is_refused_before_the_reference_runs(
         compare_visibly(photo, painting, wanted, tmp_path)
 
 
+@pytest.mark.parametrize("color", [None, "white"])
+def test_one_picture_as_content_and_style_is_compared(photo, tmp_path, color):
+    """Its losses are 0, and a share of 0 is none; of one color, no noise moves its start."""
+    picture = Image.new("RGB", (32, 32), color) if color else photo
+    picture.save(tmp_path / "a.png")
+    files = tmp_path / "a.png", [tmp_path / "a.png"]
+    assert compare_visibly(*files, [replace(QUICK, iterations=3)], tmp_path)
+    record = json.loads((tmp_path / "compare.json").read_text())
+    assert record["reference"]["losses"] == [0, 0, 0]
+    assert record["comparisons"][0]["psnr"] is None
+
+
+def test_a_style_that_cannot_be_read_is_one_line_and_leaves_nothing(
+    arguments, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "painting.png").write_text("no picture")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr("sys.argv", ["stylebench", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("stylebench: error: painting.png: not an image")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.fixture
 def broken(arguments):
     """Runs the command with an engine whose gradient is an expression of ``original``'s."""
@@ -113,7 +138,7 @@ def test_compare_takes_what_stylize_takes(compared):
     styles, settings = compared(
         "photo.png", "painting.png", "photo.png", "--precision", "fp32", "--precision", "bf16",
         "--engines", "eager,fused", "--pooling", "average", "--init", "noise", "--seed", "7",
-        "--optimizer", "adam", "--history", "5",
+        "--optimizer", "torch-lbfgs", "--history", "5",
     )  # fmt: skip
     assert [str(style) for style in styles] == ["painting.png", "photo.png"]
     assert [(each.engine, each.precision) for each in settings] == [
@@ -121,7 +146,8 @@ def test_compare_takes_what_stylize_takes(compared):
     ]  # fmt: skip
     for each in settings:
         assert (each.pooling, each.init, each.seed) == ("average", "noise", 7)
-        assert (each.optimizer, each.history, each.size, each.iterations) == ("adam", 5, 256, 100)
+        assert (each.optimizer, each.history) == ("torch-lbfgs", 5)
+        assert (each.size, each.iterations) == (256, 100)
 
 
 @pytest.mark.parametrize(

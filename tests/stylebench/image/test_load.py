@@ -1,8 +1,12 @@
 """Every kind of image that can be loaded, and the errors of those that cannot."""
 
 import io
+import os
 import struct
+import subprocess
+import warnings
 import zlib
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -174,6 +178,25 @@ def test_a_broken_profile_is_read_as_srgb_with_a_warning(tmp_path, photo):
     np.testing.assert_allclose(pixels(picture), np.asarray(photo), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
+@pytest.mark.parametrize("profile", [b"no profile", wide_gamut_profile()[:200]])
+def test_a_broken_profile_is_read_as_srgb_with_a_warning_in_sixteen_bits(tmp_path, name, profile):
+    values = np.random.default_rng(0).integers(0, 65536, size=(6, 9, 3), dtype=np.uint16)
+    path = tmp_path / name
+    if name.endswith("png"):
+        path.write_bytes(with_profile(imagecodecs.png_encode(values), profile))
+    else:
+        tifffile.imwrite(path, values, photometric="rgb", iccprofile=profile)
+    with pytest.warns(UserWarning, match="ICC profile cannot be used"):
+        picture = load_image(path)
+    np.testing.assert_allclose(picture.rgb.permute(1, 2, 0).numpy(), values / 65535, atol=1e-6)
+
+
+def with_profile(png, profile):
+    """The bytes of a PNG with an ICC profile after its header."""
+    return png[:33] + chunk(b"iCCP", b"icc\0\0" + zlib.compress(profile)) + png[33:]
+
+
 def test_lab_is_converted(photo):
     lab = Image.new("LAB", (4, 4), (255, 128, 128))  # white: L = 100, a = b = 0
     np.testing.assert_allclose(pixels(load_image(lab)), 255, atol=2)
@@ -185,15 +208,14 @@ def test_first_frame_of_an_animation_is_used(tmp_path, photo, painting):
     np.testing.assert_allclose(pixels(load_image(path)), np.asarray(frames[0].convert("RGB")))
 
 
+def chunk(kind, data):
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def bomb():
     """A PNG that claims 40,000 x 40,000 pixels."""
     header = struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)
-
-    def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
@@ -202,8 +224,8 @@ def test_each_file_that_is_no_image_gets_its_own_message(tmp_path, photo):
     photo.save(whole, "PNG")
     files = {
         "empty.png": (b"", "is empty"),
-        "text.png": (b"hello", "not an image, or of a format that Pillow cannot read"),
-        "half.png": (whole.getvalue()[:-40], "corrupt or incomplete"),
+        "text.png": (b"hello", "not an image, or of a format that is not read"),
+        "half.png": (whole.getvalue()[:-40], "corrupt, incomplete or closed"),
         "bomb.png": (bomb(), "too many pixels to be a picture"),
     }
     for name, (data, message) in files.items():
@@ -219,6 +241,32 @@ def test_each_file_that_is_no_image_gets_its_own_message(tmp_path, photo):
         load_image(write(tmp_path, Image.new("RGB", (1, 1)), "one.png"))
 
 
+def quantized():
+    with warnings.catch_warnings(action="ignore"):  # deprecated, and some still have such
+        return torch.quantize_per_tensor(torch.zeros(3, 4, 4), 1.0, 0, torch.quint8)
+
+
+def nested(layout):
+    with warnings.catch_warnings(action="ignore"):  # a prototype
+        return torch.nested.nested_tensor([torch.zeros(4, 4)], layout=layout)
+
+
+def saved():
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 99).save(file, "JPEG")
+    return file.getvalue()
+
+
+def closed():
+    image = Image.open(io.BytesIO(saved()))
+    image.close()
+    return image
+
+
+def truncated():
+    return Image.open(io.BytesIO(saved()[:-100]))
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -231,11 +279,73 @@ def test_each_file_that_is_no_image_gets_its_own_message(tmp_path, photo):
         (torch.full((3, 4, 4), -0.1), "float values span -0.1 .. -0.1"),
         (Image.fromarray(np.full((4, 4), 70000, np.int32)), r"gray values span 70000 .. 70000"),
         (42, "int is no image: expected a path, PIL image, array or tensor"),
+        (["a.png", "b.png"], "a list of 2 is no image: expected one path.*only the style may be"),
+        (np.zeros((4, 4), complex), "dtype complex128; expected uint8, uint16 or float"),
+        (np.full((4, 4, 3), None), "dtype object; expected"),
+        (np.zeros((0, 5, 3), np.uint8), "5 x 0 px is too small"),
+        (torch.zeros(3, 4, 4, device="meta"), "is on the device meta, without values"),
+        (torch.zeros(3, 4, 4).to_sparse(), "is of the layout sparse_coo"),
+        (torch.zeros(3, 4, 4, dtype=torch.complex64), "is of the dtype complex64"),
+        (torch.zeros(3, 4, 4).to(torch.float8_e4m3fn), "is of the dtype float8_e4m3fn"),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), "is of the dtype int64; expected a dense tensor"),
+        (quantized(), "is of the dtype quint8"),
+        (nested(torch.strided), "is nested"),
+        (nested(torch.jagged), "is nested"),
+        (closed(), r"PIL image: corrupt, incomplete or closed \("),
+        (truncated(), r"PIL image: corrupt, incomplete or closed \(.*truncated"),
     ],
 )
 def test_arrays_that_are_no_image_are_refused_by_value(source, message):
     with pytest.raises(ImageError, match=message):
         load_image(source)
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", ">f8", "<f4", "f2", "?"])
+def test_arrays_of_either_byte_order_are_the_same_picture(photo, dtype):
+    gray = np.asarray(photo.convert("1" if dtype == "?" else "L")) * 1.0
+    gray /= gray.max()
+    array = (gray * (65535 if dtype == ">u2" else 1)).astype(dtype)
+    np.testing.assert_allclose(load_image(array).rgb[0].numpy(), gray, atol=1e-3)
+
+
+def test_postscript_starts_no_program_whatever_its_name(tmp_path, photo, monkeypatch):
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: started.append(args))
+    for kind in ("EPS", "PDF"):
+        photo.save(tmp_path / "photo.jpg", kind)
+        with pytest.raises(ImageError, match="of a format that is not read; expected one of PNG"):
+            load_image(tmp_path / "photo.jpg")
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF", "JPEG2000", "GIF", "BMP", "PPM", "TGA", "SGI"]
+)
+def test_ordinary_formats_are_read_whatever_their_name(tmp_path, photo, kind):
+    photo.save(tmp_path / "photo", kind)
+    assert load_image(tmp_path / "photo").size == (32, 48)
+
+
+def test_broken_exif_data_is_no_orientation(tmp_path, photo):
+    photo.save(tmp_path / "photo.png", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    np.testing.assert_allclose(pixels(load_image(tmp_path / "photo.png")), np.asarray(photo))
+
+
+def test_files_that_are_not_files_are_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(60 * 10**9)
+    names = {
+        tmp_path / "pipe.png": "is a named pipe, expected an image file",
+        Path("/dev/zero"): "is a device, expected an image file",
+        tmp_path / "sparse.png": "has 57220 MiB, more than the 2048 MiB that an image file may",
+        Path("~nosuchuser/photo.png"): "this machine has no user 'nosuchuser'",
+        tmp_path / "a\0b.png": "cannot be read",
+        tmp_path: "is a folder, expected an image file: a run takes one content",
+    }
+    for path, message in names.items():
+        with pytest.raises(ImageError, match=message):
+            load_image(path)
 
 
 def test_fit_keeps_the_aspect_and_the_longest_side():

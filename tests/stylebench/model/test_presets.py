@@ -7,7 +7,7 @@ import torch
 
 from stylebench.model.losses import content_loss, style_loss
 from stylebench.model.objective import Objective
-from stylebench.model.presets import PRESETS, Preset, layer_weights, preset
+from stylebench.model.presets import PRESETS, Preset, preset
 from stylebench.model.vgg import feature_shapes
 
 HEIGHT, WIDTH = 32, 48
@@ -125,12 +125,6 @@ def test_deepest_layer_follows_the_network_not_the_alphabet():
         PRESETS["gatys-pytorch"], style_layers={"relu3_4": 1.0}, content_layers={"pool3": 1.0}
     )
     assert chosen.deepest_layer == "pool3"
-
-
-def test_layer_weights_take_names_or_a_mapping():
-    assert layer_weights(["relu1_1", "conv2_2"]) == {"relu1_1": 1.0, "conv2_2": 1.0}
-    assert layer_weights({"relu1_1": 2}) == {"relu1_1": 2.0}
-    assert layer_weights("relu1_1") == {"relu1_1": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
 """Weights: every source, every file layout, every error."""
 
+import contextlib
 import hashlib
+import os
 import shutil
 import socket
 import sys
+import threading
+import warnings
+import zipfile
 from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
@@ -191,13 +197,58 @@ def test_a_failed_download_is_not_tried_again(hub, monkeypatch):
     assert len(tried) == 1
 
 
-def test_a_damaged_download_is_an_error(hub, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise RuntimeError("invalid hash value")
+@pytest.fixture
+def server():
+    """Serves one answer at a port of this machine; call it with the answer's bytes for an URL."""
+    with contextlib.ExitStack() as stack:
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(WeightsError, match=r"vgg19-dcbb9e9d.pth is damaged: invalid hash value"):
+        def serve(answer: bytes) -> str:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+            def run() -> None:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+            threading.Thread(target=run, daemon=True).start()
+            return f"http://127.0.0.1:{listener.getsockname()[1]}/vgg19-dcbb9e9d.pth"
+
+        yield serve
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "a network's login page"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP Error 404"),
+        (b"HTTP/1.1 511 Network Authentication Required\r\n\r\n", "HTTP Error 511"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n<html>", "invalid literal"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "login page"),
+        (b"HTTP/1.1 302 Found\r\nLocation: ftp:\n\r\n\r\n", "."),
+        (b"no HTTP at all\r\n\r\n", "no HTTP at all"),
+        (b"", "closed connection without response"),
+    ],
+)
+def test_whatever_a_network_answers_is_no_download(hub, server, monkeypatch, answer, reason):
+    published = SimpleNamespace(url=server(answer), meta={"_file_size": 548.0})
+    monkeypatch.setattr("stylebench.model.weights._torchvision_enum", lambda: published)
+    _assert_no_download(hub, reason)
+
+
+@pytest.mark.parametrize("proxy", [":::", "http://[", "nonsense", "http://127.0.0.1:port", "a b:1"])
+def test_a_malformed_proxy_is_no_download(hub, monkeypatch, proxy):
+    monkeypatch.setenv("https_proxy", proxy)
+    _assert_no_download(hub, ".")
+
+
+def _assert_no_download(hub, reason):
+    with pytest.raises(WeightsError, match=rf"cannot be downloaded \(.*{reason}") as error:
         load_weights("imagenet")
+    message = str(error.value)
+    assert "\n" not in message
+    assert "take --weights original, which needs no network" in message
+    assert list(hub.iterdir()) == []
 
 
 def test_imagenet_without_network_says_where_to_put_the_file(hub, offline):
@@ -222,8 +273,9 @@ def test_auto_is_gatys_where_it_is_in_the_cache(hub, no_sockets, weights):
 
 
 def test_a_download_would_be_seen_by_the_test_of_sockets(hub, no_sockets):
-    with pytest.raises(AssertionError, match="a socket was opened"):
+    with pytest.raises(WeightsError, match="a socket was opened"):
         load_weights("imagenet")
+    assert no_sockets
 
 
 def test_auto_does_not_hide_a_damaged_file(hub):
@@ -367,8 +419,115 @@ def test_wrong_shapes_and_values_are_named(tmp_path, weights):
         load_weights(tmp_path / "nan.pth")
 
 
+def changed(key, change):
+    """A state dict with one entry changed."""
+    return lambda state: state | {key: change(state[key])}
+
+
+def quantized(tensor):
+    with warnings.catch_warnings(action="ignore"):  # deprecated, and some still have such
+        return torch.quantize_per_tensor(tensor, 1.0, 0, torch.qint8)
+
+
+def nested(tensor):
+    with warnings.catch_warnings(action="ignore"):  # a prototype
+        return torch.nested.nested_tensor([tensor])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: {1: torch.zeros(1)}, "no weights for conv1_1; .* found none"),
+        (lambda state: {}, "no weights for conv1_1"),
+        (changed("conv3_1.weight", lambda w: "text"), "conv3_1 holds str, expected dense tensors"),
+        (changed("conv3_1.bias", lambda w: None), "conv3_1 holds NoneType"),
+        (changed("conv3_1.weight", torch.Tensor.to_sparse), "holds a tensor that is sparse_coo"),
+        (changed("conv3_1.weight", lambda w: w.to("meta")), "holds a tensor that is meta"),
+        (changed("conv3_1.weight", quantized), "holds a tensor that is quantized"),
+        (changed("conv3_1.weight", nested), "holds a tensor that is nested"),
+        (changed("conv3_1.weight", torch.Tensor.long), "conv3_1 is of torch.int64"),
+        (changed("conv3_1.bias", lambda b: b.to(torch.complex64)), "is of torch.complex64"),
+        (changed("conv3_1.bias", lambda b: b.to(torch.float8_e4m3fn)), "torch.float8_e4m3fn"),
+        (changed("conv3_1.bias", lambda b: b.sum()), r"shapes .*\(\)\), VGG-19 needs"),
+        (changed("conv3_1.bias", lambda b: b.half()[:1].expand(2**40)), "shapes"),
+        (changed("conv3_1.bias", lambda b: b.double() + 1e300), "not finite"),
+        (lambda state: {"state_dict": state}, "no weights for conv1_1; .* found state_dict"),
+    ],
+)
+def test_every_kind_of_wrong_entry_is_one_line(tmp_path, weights, change, message):
+    torch.save(change(caffe_layout(weights)), tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=message) as error:
+        load_weights(tmp_path / "net.pth")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_objects_are_checked_as_files_are(weights):
+    layers = dict(weights.layers)
+    layers["conv2_1"] = (layers["conv2_1"][0].to("meta"), layers["conv2_1"][1])
+    with pytest.raises(WeightsError, match="conv2_1 holds a tensor that is meta"):
+        load_weights(Weights("own", layers, CAFFE))
+    del layers["conv1_2"]
+    with pytest.raises(WeightsError, match="no weights for conv1_2"):
+        load_weights(Weights("own", layers, CAFFE))
+
+
+def deflated(path):
+    """Write a small zip file of four gigabytes of zeros."""
+    with zipfile.ZipFile(path, "w") as archive:
+        entry = zipfile.ZipInfo("archive/data/0")
+        archive.writestr(entry, b"0")
+        archive.filelist[0].file_size = 2**32 - 2
+
+
+def scripted(path):
+    with warnings.catch_warnings(action="ignore"):  # deprecated, and many have such
+        torch.jit.save(torch.jit.script(torch.nn.Conv2d(1, 1, 1)), str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("empty.pth", lambda path: path.touch(), "is empty, expected a weights file"),
+        ("page.pth", lambda path: path.write_text("<html>"), "cannot be read as weights"),
+        ("text.safetensors", lambda path: path.write_text("text text"), "cannot be read as weig"),
+        ("script.pth", scripted, "it is a TorchScript archive; save the state_dict"),
+        ("module.pth", lambda path: torch.save(torch.nn.Conv2d(1, 1, 1), path), "more than plain"),
+        ("bomb.pth", deflated, "it would unpack to 4096 MiB"),
+        ("pipe.pth", os.mkfifo, "is a named pipe, expected a weights file"),
+        ("folder.pth", lambda path: path.mkdir(), "is a folder, expected a weights file"),
+    ],
+)
+def test_files_that_are_no_weights_are_one_line_without_unsafe_advice(
+    tmp_path, name, make, message
+):
+    make(tmp_path / name)
+    with pytest.raises(WeightsError, match=message) as error:
+        load_weights(tmp_path / name)
+    assert "weights_only" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/dev/zero", "is a device, expected a weights file"),
+        ("~nosuchuser/net.pth", "has no user 'nosuchuser'"),
+        ("a\0b.pth", "cannot be read"),
+        ("random:9223372036854775808", r"a seed is at most 2\^63 - 1"),
+        ("random:" + "9" * 5000, r"a seed is at most 2\^63 - 1"),
+        ("random:-1", "unknown weights 'random:-1': expected auto"),
+        (None, "weights is None: expected auto, original"),
+        ([], r"weights is \[\]: expected"),
+        (b"net.pth", "weights is b'net.pth'"),
+    ],
+)
+def test_sources_that_are_none_are_one_line(source, message):
+    with pytest.raises(WeightsError, match=message):
+        load_weights(source)
+
+
 def test_missing_file_and_unknown_source_are_named(tmp_path):
-    with pytest.raises(WeightsError, match="no such weights file"):
+    with pytest.raises(WeightsError, match="no such file; --weights original needs none"):
         load_weights(str(tmp_path / "absent.pth"))
     with pytest.raises(WeightsError, match="unknown weights 'resnet': expected auto, original"):
         load_weights("resnet")

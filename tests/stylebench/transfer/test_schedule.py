@@ -160,7 +160,7 @@ def test_polish_is_for_half_precision_and_for_runs_where_it_shows():
     assert polish_iterations(half(iterations=4, polish=9)) == 4
     assert polish_iterations(half(iterations=300, precision="fp16")) == 0
     assert polish_iterations(half(iterations=300, precision="fp16", polish=7)) == 7
-    assert polish_iterations(half(iterations=300, precision="fp32", polish=7)) == 0
+    assert polish_iterations(half(iterations=300, precision="fp32")) == 0
     with pytest.raises(ValueError, match="polish is -1: expected a whole number of 0 or more"):
         half(polish=-1)
 

@@ -1,7 +1,8 @@
 """Settings: bad values are refused before anything is computed, by name and with the choices."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
 from stylebench.model.presets import PRESETS
@@ -18,7 +19,7 @@ from stylebench.transfer.settings import Settings
             {"optimizer": "sgd"},
             "unknown optimizer 'sgd': expected one of auto, lbfgs, torch-lbfgs, adam",
         ),
-        ({"pooling": "min"}, "unknown pooling 'min': expected 'average' or 'max'"),
+        ({"pooling": "min"}, "unknown pooling 'min': expected one of average, max"),
         (
             {"init": "blank"},
             "unknown init 'blank': expected content, noise, style or an image file",
@@ -31,15 +32,111 @@ from stylebench.transfer.settings import Settings
         ({"style_scale": 0}, "style_scale is 0: expected a number above 0"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0: expected a number above 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"seed": -1}, "seed is -1: expected a whole number from 0"),
+        ({"seed": -1}, "seed is -1: expected a whole number of 0 or more"),
         ({"seed": 1.5}, "seed is 1.5"),
         ({"content_weight": -1}, "content_weight is -1: expected a finite number >= 0"),
         ({"style_layers": ["relu9_9"]}, "unknown layer 'relu9_9': expected conv1_1"),
+        ({"preset": []}, r"unknown preset \[\]: expected one of paper"),
+        ({"size": "large"}, "unknown size 'large': expected one of content"),
+        ({"size": 10**30}, "size is 10+: expected a whole number below 2"),
+        ({"iterations": 10**5000}, "iterations is a int: expected a whole number below 2"),
+        ({"style_weights": [1e308, 1e308]}, "style_weights are .*with a finite sum"),
+        ({"style_weights": [0, 0]}, "style_weights are .*not all of them 0"),
+        ({"style_weights": [1e300, 1e-300]}, "the smallest would count as 0"),
+        ({"style_weights": [1, float("nan")]}, "an entry of style_weights is nan"),
+        ({"style_weights": "2,1"}, "style_weights is '2,1': expected one number a style image"),
+        ({"style_weights": 2}, "style_weights is 2: expected one number a style image"),
+        ({"style_weights": np.array(1.0)}, "style_weights is array"),
+        ({"style_scale": "1"}, "style_scale is '1': expected a number above 0"),
+        ({"style_scale": None}, "style_scale is None"),
+        ({"style_scale": float("inf")}, "style_scale is inf"),
+        ({"content_layers": {"relu4_2": float("nan")}}, "weight of relu4_2 in content_layers is n"),
+        ({"content_layers": {"relu4_2": "1"}}, "weight of relu4_2 in content_layers is '1'"),
+        ({"style_layers": ["relu1_1", "relu1_1"]}, "style_layers name 'relu1_1' twice"),
+        ({"style_layers": [[1]]}, r"a layer of style_layers is \[1\]"),
+        ({"style_layers": 3}, "style_layers is 3: expected names of layers"),
+        ({"style_weight": float("nan")}, "style_weight is nan"),
+        ({"tv_weight": 1j}, "tv_weight is 1j"),
+        ({"pooling": ["max"]}, "unknown pooling"),
+        ({"normalize": "no"}, "normalize is 'no': expected True or False"),
+        ({"normalise": "no"}, "normalize is 'no': expected True or False"),
+        ({"normalize": 1}, "normalize is 1"),
+        ({"weights": None}, "weights is None: expected auto, original, gatys"),
+        ({"engine": []}, r"unknown engine \[\]"),
+        ({"polish": -1}, "polish is -1: expected a whole number of 0 or more"),
+        ({"polish": 3, "precision": "fp32"}, "polish is 3, and precision 'fp32' is polished by no"),
+        ({"scales": [64, 64]}, "scales name 64 twice: expected each once"),
+        ({"scales": [64, 32]}, "scales are 64, 32 px, then 512 px: expected each smaller"),
+        ({"scales": 64}, "scales is 64: expected auto, none, sizes, or size -> iterations"),
+        ({"scales": {64: 0}}, "the number of iterations at scale 64 is 0"),
+        ({"optimizer": "adam", "history": 5}, "history is 5, which optimizer 'adam' does not have"),
+        (
+            {"optimizer": "adam", "history_dtype": "bf16"},
+            "history_dtype is 'bf16', which optimizer",
+        ),
+        ({"optimizer": "adam", "tolerance_grad": 0.0}, "tolerance_grad is 0.0, which optimizer"),
+        ({"history": 2**63}, "history is 9223372036854775808: expected a whole number below"),
+        ({"learning_rate": 10**400}, "learning_rate is 10+...: expected a number above 0"),
+        ({"tolerance_grad": float("nan")}, "tolerance_grad is nan: expected a finite number"),
+        ({"tolerance_change": None}, "tolerance_change is None: expected a finite number"),
+        ({"init": 3}, "init is 3: expected content, noise, style, an image file, PIL image"),
+        ({"init": ""}, "unknown init ''"),
+        ({"seed": True}, "seed is True"),
+        ({"seed": 2**63}, "seed is 9223372036854775808: expected a whole number below 2"),
+        ({"device": 0}, "device is 0: expected cpu, cuda, cuda:N or mps"),
     ],
 )
 def test_bad_values_are_refused_by_name(given, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         Settings(**given)
+    assert "\n" not in str(error.value)
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("no text of this")
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_no_field_takes_what_it_cannot_use_or_shows_a_traceback(name):
+    for value in (object(), Unprintable(), b"x", 1j, 10**5000, [[1]], {"x": "y"}, np.array(None)):
+        if name == "init" and isinstance(value, np.ndarray):
+            continue  # an array, which the loader refuses
+        with pytest.raises(ValueError, match="expected"):
+            Settings(**{name: value})
+
+
+def test_numbers_of_numpy_are_taken_as_pythons():
+    settings = Settings(
+        size=np.int64(64),
+        iterations=np.uint8(3),
+        style_scale=np.float32(1.5),
+        style_weights=np.array([3, 1]),
+        normalize=np.bool_(True),
+        scales=np.array([16, 32]),
+        seed=np.int32(7),
+    )
+    assert settings == Settings(
+        size=64, iterations=3, style_scale=1.5, style_weights=[3.0, 1.0], normalize=True,
+        scales=[16, 32], seed=7,
+    )  # fmt: skip
+    assert type(settings.size) is int
+    assert type(settings.style_scale) is float
+
+
+def test_a_generator_of_layers_is_used_up_once():
+    settings = Settings(style_layers=(name for name in ("relu1_1", "relu2_1")))
+    for _ in range(2):
+        assert settings.resolved_preset().style_layers == {"relu1_1": 1.0, "relu2_1": 1.0}
+    assert Settings(content_layers="relu1_1").content_layers == {"relu1_1": 1.0}
+
+
+def test_the_size_content_is_the_contents_longest_side():
+    settings = Settings(size="content", scales=[600])
+    assert settings.sized((700, 900)).size == 900
+    assert Settings(size=64).sized((700, 900)).size == 64
+    with pytest.raises(ValueError, match="scales are 600 px, then 300 px"):
+        settings.sized((300, 200))
 
 
 def test_none_means_what_the_preset_says():

@@ -268,7 +268,9 @@ def test_a_divergence_in_fp16_names_precisions_that_reach_further(photo, paintin
 
 
 def test_divergence_at_once_has_no_image(photo, painting):
-    with pytest.raises(Diverged, match="at iteration 1; there was no good image") as divergence:
+    with pytest.raises(
+        Diverged, match="at iteration 1: style_weight may be too large; there was no good image"
+    ) as divergence:
         stylize(photo, painting, **QUICK, style_weight=1e38)
     assert divergence.value.result is None
 
@@ -299,13 +301,15 @@ def test_wrong_styles_are_named(photo, painting):
         stylize(photo, [], **QUICK)
     with pytest.raises(ValueError, match="2 style_weights for 1 style images"):
         stylize(photo, painting, **QUICK, style_weights=[1, 2])
-    with pytest.raises(ValueError, match="expected numbers >= 0, not all of them 0"):
+    with pytest.raises(ValueError, match=r"expected numbers >= 0 .*not all of them 0"):
         stylize(photo, [painting, painting], **QUICK, style_weights=[0, 0])
     with pytest.raises(ImageError, match=r"absent.jpg: no such file"):
         stylize(photo, "absent.jpg", **QUICK)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta:x"])
+@pytest.mark.parametrize(
+    "device", ["cuda:99", "tpu", "meta:x", "meta", "hpu", "privateuseone", "cpu:7", "xla:0"]
+)
 def test_a_device_that_is_not_there_is_refused(photo, painting, device):
     with pytest.raises(ValueError, match=f"device '{device}' cannot be used here"):
         stylize(photo, painting, **QUICK | {"device": device})

@@ -1,0 +1,172 @@
+"""The fields of settings, each with its check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stylebench.engines import ENGINES
+from stylebench.files.paths import expand
+from stylebench.image.load import ImageSource
+from stylebench.model.precision import PRECISIONS
+from stylebench.model.presets import PRESETS
+from stylebench.model.vgg import Pooling, Weights, check_layer
+from stylebench.model.weights import SOURCES
+from stylebench.transfer.values import (
+    check_distinct,
+    choice,
+    flag,
+    listed,
+    number,
+    positive,
+    shown,
+    weight,
+    whole,
+    wrong,
+)
+
+OPTIMIZERS = ("auto", "lbfgs", "torch-lbfgs", "adam")
+HISTORY_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+INITS = ("content", "noise", "style")
+CONTENT_SIZE = "content"
+_SMALLEST_SHARE = 2.0**-126  # of a style: fp32 holds no smaller number whole
+
+Layers = str | Iterable[str] | Mapping[str, float]
+Scales = str | Sequence[int] | Mapping[int, int]
+
+
+def _size(name: str, value: Any) -> int | str:
+    if isinstance(value, str):
+        return choice(name, value, (CONTENT_SIZE,))
+    return whole(name, value)
+
+
+def _layers(name: str, value: Any) -> dict[str, float]:
+    """Layer -> weight, of any of the forms of ``Layers``."""
+    if isinstance(value, Mapping):
+        names, weights = list(value), list(value.values())
+    else:
+        names = [value] if isinstance(value, str) else listed(name, value, "names of layers")
+        weights = [1.0] * len(names)
+    for layer in names:
+        if not isinstance(layer, str):
+            raise wrong(f"a layer of {name}", layer, "a name as relu4_2")
+        check_layer(layer)
+    check_distinct(name, names)
+    return {
+        str(layer): weight(f"the weight of {layer} in {name}", share)
+        for layer, share in zip(names, weights, strict=True)
+    }
+
+
+def _style_weights(name: str, value: Any) -> list[float]:
+    weights = listed(name, value, "one number a style image")
+    weights = [weight(f"an entry of {name}", share) for share in weights]
+    total = sum(weights)
+    if not 0 < total < float("inf"):
+        raise ValueError(
+            f"{name} are {shown(weights)}: expected numbers >= 0 with a finite sum, not all of "
+            "them 0"
+        )
+    if any(share > 0 and share / total < _SMALLEST_SHARE for share in weights):
+        raise ValueError(
+            f"{name} are {shown(weights)}: the smallest would count as 0; expected 0, or numbers "
+            "nearer to each other"
+        )
+    return weights
+
+
+def _scales(name: str, value: Any) -> Scales:
+    """``auto``, ``none``, sizes, or size -> iterations."""
+    if isinstance(value, str):
+        return choice(name, value, ("auto", "none"))
+    if isinstance(value, Mapping):
+        return {
+            whole("a scale", size): whole(f"the number of iterations at scale {size}", iterations)
+            for size, iterations in value.items()
+        }
+    sizes = listed(name, value, "auto, none, sizes, or size -> iterations")
+    sizes = [whole("a scale", size) for size in sizes]
+    check_distinct(name, sizes)
+    return sizes
+
+
+def _source(name: str, value: Any) -> ImageSource:
+    """``init``: one of ``INITS``, a file that is there, or a picture as it is."""
+    if isinstance(value, Image.Image | np.ndarray | torch.Tensor):
+        return value
+    if not isinstance(value, str | Path):
+        raise wrong(name, value, f"{', '.join(INITS)}, an image file, PIL image, array or tensor")
+    if str(value) in INITS or _exists(value):
+        return value
+    raise ValueError(
+        f"unknown {name} {shown(str(value))}: expected {', '.join(INITS)} or an image file"
+    )
+
+
+def _exists(path: str | Path) -> bool:
+    try:
+        return bool(str(path)) and expand(path).exists()
+    except ValueError:  # a null byte, or a user that this machine does not have
+        return False
+
+
+def source_name(source: Any) -> str:
+    """A picture's file, or its kind, for messages and records."""
+    if isinstance(source, str | Path):
+        return str(source)
+    kinds = {Image.Image: "PIL image", torch.Tensor: "tensor"}
+    return next((name for kind, name in kinds.items() if isinstance(source, kind)), "array")
+
+
+def _weights(name: str, value: Any) -> str | Path | Weights:
+    if not isinstance(value, str | Path | Weights):
+        raise wrong(name, value, f"{', '.join(SOURCES)}, random:SEED or a file")
+    return value
+
+
+def _device(name: str, value: Any) -> str | torch.device:
+    if not isinstance(value, str | torch.device):
+        raise wrong(name, value, "cpu, cuda, cuda:N or mps")
+    return value
+
+
+def _one_of(*choices: str) -> Callable[[str, Any], str]:
+    return lambda name, value: choice(name, value, choices)
+
+
+#: Field -> its check, which returns the value in Python's own types. None, where it means "as the
+#: preset says", is not checked.
+CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "preset": _one_of(*PRESETS),
+    "size": _size,
+    "iterations": whole,
+    "style_weights": _style_weights,
+    "style_scale": positive,
+    "content_layers": _layers,
+    "style_layers": _layers,
+    "content_weight": weight,
+    "style_weight": weight,
+    "tv_weight": weight,
+    "pooling": _one_of(*get_args(Pooling)),
+    "normalize": flag,
+    "weights": _weights,
+    "engine": _one_of("auto", *ENGINES),
+    "precision": _one_of("auto", *PRECISIONS),
+    "polish": lambda name, value: whole(name, value, least=0),
+    "scales": _scales,
+    "optimizer": _one_of(*OPTIMIZERS),
+    "history": whole,
+    "history_dtype": _one_of(*HISTORY_DTYPES),
+    "learning_rate": positive,
+    "tolerance_grad": number,
+    "tolerance_change": number,
+    "init": _source,
+    "seed": lambda name, value: whole(name, value, least=0),
+    "device": _device,
+}
