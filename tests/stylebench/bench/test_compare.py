@@ -151,13 +151,6 @@ def test_other_weights_are_another_case(record, case):
     }  # fmt: skip
 
 
-def test_a_median_of_nothing_is_no_time(record, case):
-    one = case()
-    still = replace(one, timing=replace(one.timing, median=0.0))
-    (found,) = differences([record(one)], [record(still)])
-    assert found.verdict == "NO TIME"
-
-
 def test_what_failed_its_proof_has_no_time_to_a_loss(record):
     failed = Parity("x", [RecordedCheck("loss", 2.0, 1.0, False)])
     wrong = Case("a", {}, "parity failed", parity=failed)
