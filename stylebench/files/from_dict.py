@@ -15,7 +15,6 @@ from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-
 _LARGEST = 2**63 - 1  # of an integer: no field counts further, and arrays hold no larger one
 _LONGEST = 10_000  # characters of a text
 _WHOLE = "the whole"  # the path of what is in no field
