@@ -39,13 +39,44 @@ Filter = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", show_default="the best there is")
 ]
-Size = Annotated[int | None, typer.Option("--size", "-s", help="Longest side, px.")]
+
+
+def _number(kind: type[int] | type[float], expected: str) -> Callable[[str], Any]:
+    """A reader of an option's text, which refuses it with what was typed and what is expected."""
+
+    def read(text: str) -> int | float:
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{text!r}: expected {expected}") from error
+
+    return read
+
+
+Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size", "-s", help="Longest side, px.", metavar="INTEGER",
+        parser=_number(int, "a whole number of pixels, as 512"),
+    ),
+]  # fmt: skip
 Content = Annotated[Path | None, typer.Option(help="An image file.", show_default="an example")]
 Style = Annotated[Path | None, typer.Option(help="An image file.", show_default="an example")]
 Weights = Annotated[str, typer.Option(help="As for stylize.")]
 Seconds = Annotated[
-    float | None, typer.Option(help="Start no case after so long; the record is incomplete then.")
-]
+    float | None,
+    typer.Option(
+        help="Start no case after so long; the record is incomplete then.", metavar="FLOAT",
+        parser=_number(float, "a number of seconds, as 60"),
+    ),
+]  # fmt: skip
+Rounds = Annotated[
+    int,
+    typer.Option(
+        help="With --base: runs of each, in turn.", metavar="INTEGER",
+        parser=_number(int, "a whole number of 1 or more"),
+    ),
+]  # fmt: skip
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Folder of results: OUTPUT/MACHINE/DATE-SUITE.json."),
@@ -76,7 +107,7 @@ def _command(name: str) -> Callable[..., None]:
             quick=quick, device=device, size=size, content=content, style=style, weights=weights,
             pattern=pattern, seconds=seconds, command=_typed(),
         )  # fmt: skip
-        raise typer.Exit(run_suite_in_console(name, options, output, json, resume))
+        _exit_with(lambda: run_suite_in_console(name, options, output, json, resume))
 
     command.__doc__ = SUITES[name]
     return command
@@ -102,7 +133,7 @@ def compare(
         str | None, typer.Option(help="A git revision to measure against the working tree.")
     ] = None,
     suite: Annotated[str, typer.Option(help="With --base: what to measure.")] = "iteration",
-    rounds: Annotated[int, typer.Option(help="With --base: runs of each, in turn.", min=1)] = 2,
+    rounds: Rounds = 2,
     quick: Quick = False,
     pattern: Filter = None,
     device: Device = None,
@@ -115,20 +146,28 @@ def compare(
     from stylebench.bench.suites.base import Options
 
     limit = None if fail_slower is None else percentage(fail_slower)
-    if base is not None:
-        if before is not None:
-            raise ValueError(
-                f"--base {base} measures both sides itself: leave out {before} and what follows, "
-                "or --base"
-            )
-        options = Options(quick=quick, device=device, size=size, weights=weights, pattern=pattern)
-        records = measured_against(base, suite, options, rounds)
-    else:
-        records = _loaded(before), _loaded(after)
-    raise typer.Exit(0 if print_comparison(*records, limit, json) else 1)
+    if base is not None and before is not None:
+        raise ValueError(
+            f"--base {base} measures both sides itself: leave out {before} and what follows, "
+            "or --base"
+        )
+    if rounds < 1:
+        raise ValueError(f"--rounds {rounds}: expected a whole number of 1 or more")
+    options = Options(quick=quick, device=device, size=size, weights=weights, pattern=pattern)
+
+    def run() -> int:
+        if base is not None:
+            records, faults = measured_against(base, suite, options, rounds), list[str]()
+        else:
+            (old, lost), (new, more) = _loaded(before), _loaded(after)
+            records, faults = (old, new), [*lost, *more]
+        return 0 if print_comparison(*records, limit, json, faults) else 1
+
+    _exit_with(run)
 
 
-def _loaded(path: Path | None) -> list[Any]:
+def _loaded(path: Path | None) -> tuple[list[Any], list[str]]:
+    """The records below ``path``, and a line for each file that was left out."""
     from stylebench.bench.records.store import load_records
 
     if path is None:
@@ -138,7 +177,20 @@ def _loaded(path: Path | None) -> list[Any]:
         typer.echo(f"stylebench: left out: {fault}", err=True)
     if not stored:
         raise ValueError(f"{path}: holds no record")
-    return [one.record for one in stored]
+    return [one.record for one in stored], faults
+
+
+def _exit_with(run: Callable[[], int]) -> None:
+    """Exit with the code that ``run`` gives, or as SIGTERM and SIGHUP do after cleaning up."""
+    from stylebench.bench.suites.termination import Terminated, terminable
+
+    try:
+        with terminable():
+            code = run()
+    except Terminated as stop:
+        typer.echo("stylebench: interrupted", err=True)
+        code = 128 + stop.number
+    raise typer.Exit(code)
 
 
 def _typed() -> str:
