@@ -63,11 +63,11 @@ def child_process(command: Sequence[str], **options: Any) -> Iterator[subprocess
         command: its command line.
         options: of ``subprocess.Popen``.
     """
-    process = subprocess.Popen(command, start_new_session=True, **options)
-    try:
-        yield process
-    finally:
-        end_group(process, signal.SIGTERM, _MERCY)
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        try:
+            yield process
+        finally:
+            end_group(process, signal.SIGTERM, _MERCY)
 
 
 def end_group(process: subprocess.Popen[Any], number: int, mercy: float) -> None:
