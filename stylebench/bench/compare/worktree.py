@@ -44,7 +44,10 @@ def measured_against(
     options.check()
     current = Path(stylebench.__file__ or ".").resolve().parents[1]
     with checked_out(current, revision) as earlier, scratch_folder(_PREFIX) as folder:
-        hashes = {root: packages_hash(root) for root in (earlier, current)}
+        try:
+            hashes = {root: packages_hash(root) for root in (earlier, current)}
+        except ValueError as error:
+            raise ValueError(f"--base {revision}: {error}") from error
         for number in range(rounds):
             for name, root in (("before", earlier), ("after", current)):
                 output = folder / name / str(number)
@@ -103,7 +106,7 @@ def packages_hash(root: Path) -> str:
     for package in packages:
         if not (package / "__init__.py").is_file():
             name = package.relative_to(root).as_posix()
-            raise ValueError(f"--base: the revision has no package {name}, so nothing to measure")
+            raise ValueError(f"has no package {name}, so there is nothing to measure")
     return sources_hash(packages)
 
 
@@ -112,7 +115,7 @@ def _check_code(records: list[Record], expected: str, revision: str | None) -> N
     if any(record.code.sha256 != expected for record in records):
         where = f"revision {revision}" if revision else "the working tree"
         raise ValueError(
-            f"--base: the run of {where} measured other sources than those of {where}; "
+            f"--base: a run of {where} measured other sources than those of {where}; "
             "uninstall other copies of stylebench, and change no files meanwhile"
         )
 

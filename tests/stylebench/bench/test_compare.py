@@ -332,14 +332,14 @@ def test_each_side_is_measured_as_often_as_asked(against):
 
 
 def test_a_revision_without_the_packages_is_refused(against):
-    with pytest.raises(ValueError, match="the revision has no package stylebench"):
+    with pytest.raises(ValueError, match="--base bare: has no package stylebench"):
         against("bare")
 
 
 def test_a_run_of_other_sources_than_the_revisions_is_refused(against, repository):
     (repository / "stylebench" / "new.py").write_text("")
     assert len(against("HEAD")[0]) == 2
-    with pytest.raises(ValueError, match="the run of revision HEAD measured other sources than"):
+    with pytest.raises(ValueError, match="a run of revision HEAD measured other sources than"):
         against("HEAD", measured=lambda _: repository)
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,29 +30,34 @@ time.sleep(60)
 def test_each_is_an_interrupt_that_names_its_signal(number):
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt) as stop, terminable():
-        os.kill(os.getpid(), number)
-        time.sleep(10)
+        signal.raise_signal(number)
     assert isinstance(stop.value, Terminated)
     assert signal_of(stop.value) == number
     assert signal.getsignal(number) == before
 
 
 def test_a_second_signal_does_not_disturb_the_cleaning_up():
-    cleaned = False
-    with pytest.raises(Terminated), terminable():
-        try:
-            os.kill(os.getpid(), signal.SIGHUP)
-        finally:
-            os.kill(os.getpid(), signal.SIGTERM)
-            cleaned = True
-    assert cleaned
+    cleaned = []
+
+    def interrupted():
+        with terminable():
+            try:
+                signal.raise_signal(signal.SIGHUP)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+                cleaned.append("everything")
+
+    with pytest.raises(Terminated):
+        interrupted()
+    assert cleaned == ["everything"]
 
 
 def test_what_is_ignored_already_stays_so():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with terminable():
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -65,22 +71,22 @@ def runs(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    with open(f"/proc/{pid}/stat") as status:
-        return status.read().split()[2] != "Z"
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/proc/self/stat"), reason="processes are looked up in /proc"
-)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 def test_neither_a_child_nor_its_children_outlive_the_block():
-    command = [sys.executable, "-c", FAMILY]
-    with (
-        pytest.raises(KeyboardInterrupt),
-        child_process(command, stdout=subprocess.PIPE, text=True) as process,
-    ):
-        grandchild = int(process.stdout.readline())
-        assert runs(grandchild)
-        raise KeyboardInterrupt
+    found = []
+
+    def interrupted():
+        command = [sys.executable, "-c", FAMILY]
+        with child_process(command, stdout=subprocess.PIPE, text=True) as process:
+            found.extend([process, int(process.stdout.readline())])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    process, grandchild = found
     assert process.returncode == -signal.SIGTERM
     deadline = time.monotonic() + 10
     while runs(grandchild) and time.monotonic() < deadline:

@@ -31,9 +31,13 @@ def other(tmp_path):
 
 
 def test_a_folder_ends_with_its_block(tmp_path):
-    with pytest.raises(KeyboardInterrupt), scratch_folder(".pictures-", tmp_path) as folder:
-        (folder / "a.png").write_bytes(b"png")
-        raise KeyboardInterrupt
+    def interrupted():
+        with scratch_folder(".pictures-", tmp_path) as folder:
+            (folder / "a.png").write_bytes(b"png")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 
