@@ -39,44 +39,13 @@ Filter = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", show_default="the best there is")
 ]
-
-
-def _number(kind: type[int] | type[float], expected: str) -> Callable[[str], Any]:
-    """A reader of an option's text, which refuses it with what was typed and what is expected."""
-
-    def read(text: str) -> int | float:
-        try:
-            return kind(text)
-        except ValueError as error:
-            raise typer.BadParameter(f"{text!r}: expected {expected}") from error
-
-    return read
-
-
-Size = Annotated[
-    int | None,
-    typer.Option(
-        "--size", "-s", help="Longest side, px.", metavar="INTEGER",
-        parser=_number(int, "a whole number of pixels, as 512"),
-    ),
-]  # fmt: skip
+Size = Annotated[int | None, typer.Option("--size", "-s", help="Longest side, px.")]
 Content = Annotated[Path | None, typer.Option(help="An image file.", show_default="an example")]
 Style = Annotated[Path | None, typer.Option(help="An image file.", show_default="an example")]
 Weights = Annotated[str, typer.Option(help="As for stylize.")]
 Seconds = Annotated[
-    float | None,
-    typer.Option(
-        help="Start no case after so long; the record is incomplete then.", metavar="FLOAT",
-        parser=_number(float, "a number of seconds, as 60"),
-    ),
-]  # fmt: skip
-Rounds = Annotated[
-    int,
-    typer.Option(
-        help="With --base: runs of each, in turn.", metavar="INTEGER",
-        parser=_number(int, "a whole number of 1 or more"),
-    ),
-]  # fmt: skip
+    float | None, typer.Option(help="Start no case after so long; the record is incomplete then.")
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Folder of results: OUTPUT/MACHINE/DATE-SUITE.json."),
@@ -133,7 +102,7 @@ def compare(
         str | None, typer.Option(help="A git revision to measure against the working tree.")
     ] = None,
     suite: Annotated[str, typer.Option(help="With --base: what to measure.")] = "iteration",
-    rounds: Rounds = 2,
+    rounds: Annotated[int, typer.Option(help="With --base: runs of each, in turn.", min=1)] = 2,
     quick: Quick = False,
     pattern: Filter = None,
     device: Device = None,
@@ -151,8 +120,6 @@ def compare(
             f"--base {base} measures both sides itself: leave out {before} and what follows, "
             "or --base"
         )
-    if rounds < 1:
-        raise ValueError(f"--rounds {rounds}: expected a whole number of 1 or more")
     options = Options(quick=quick, device=device, size=size, weights=weights, pattern=pattern)
 
     def run() -> int:
