@@ -32,9 +32,10 @@ def from_dict(kind: Any, data: Any, path: str = "") -> Any:
     """``data``, as ``json.loads`` returns it, as an instance of the annotation ``kind``.
 
     Args:
-        kind: a dataclass, ``list[X]``, ``Mapping[str, X]``, ``Literal``, a union, or str, int,
-            float, bool. An integer is accepted for a float; NaN and infinity are not, nor integers
-            beyond 64 bits, texts of more than 10,000 characters or with control characters.
+        kind: a dataclass, ``list[X]``, ``Mapping[str, X]``, ``Literal``, a union, str, int,
+            float, bool, or Any. An integer is accepted for a float; NaN and infinity are not, nor
+            integers beyond 64 bits, texts of more than 10,000 characters or with control
+            characters.
         data: its value.
         path: of the field, for messages: ``cases.0.timing``.
 
@@ -42,6 +43,8 @@ def from_dict(kind: Any, data: Any, path: str = "") -> Any:
         FieldError: a field is missing, unknown, of another type or range, or a dataclass refuses
             it.
     """
+    if kind is Any:
+        return data
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         members = [member for member in arguments if member is not NoneType]
