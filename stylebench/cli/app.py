@@ -224,8 +224,10 @@ def report(
 ) -> None:
     """Make one page of benchmark records: charts, tables, pictures, and where all come from."""
     from stylebench.bench.report.page import write_report
-    from stylebench.bench.report.readme import rewrite_readme
+    from stylebench.bench.report.readme import rewrite_readme, split_readme
 
+    if readme:
+        split_readme(readme)  # before anything is made
     typer.echo(write_report(paths, output))
     if readme:
         typer.echo(rewrite_readme(readme, paths))
