@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 _LIMIT = 64 * 2**20  # bytes of a record's file; the longest so far has a hundredth
+_FAR = 1e60  # beyond all measurements, and their products and ratios stay finite
 
 
 class RecordError(ValueError):
@@ -81,9 +82,21 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path}: is no record: it has no version")
     data = _migrated(data, path)
     try:
-        return from_dict(Record, data)
+        record: Record = from_dict(Record, data)
     except FieldError as error:
         raise RecordError(f"{path}: {error}") from error
+    for number in _floats(data):
+        if number and not 1 / _FAR < abs(number) < _FAR:
+            raise RecordError(f"{path}: {number} is no measurement: neither 0 nor within 1e±60")
+    return record
+
+
+def _floats(data: Any) -> Iterator[float]:
+    if isinstance(data, float):
+        yield data
+    elif isinstance(data, dict | list):
+        for part in data.values() if isinstance(data, dict) else data:
+            yield from _floats(part)
 
 
 def read_or_none(path: Path) -> Record | None:

@@ -195,6 +195,8 @@ def test_a_frame_has_its_columns_without_a_record(tmp_path):
         (("cases", 0, "timing", "samples", 0), 0.0, "a sample is 0.0; expected above 0"),
         (("cases", 0, "timing", "samples", 0), -1.0, "a sample is -1.0; expected above 0"),
         (("cases", 0, "timing", "samples", 0), 10**400, "is an integer of more than 64 bits"),
+        (("cases", 0, "values"), {"psnr": 1e300}, "1e+300 is no measurement"),
+        (("cases", 0, "parameters"), {"width": 1e-300}, "1e-300 is no measurement"),
         (("cases", 0, "timing", "disturbed"), [3], "disturbed is [3]; expected each a sample's"),
         (("cases", 0, "timing", "disturbed"), [1, 1], "disturbed is [1, 1]; expected each"),
         (("cases", 0, "timing", "median"), 0.0, "median is 0.0; expected above 0"),
