@@ -125,10 +125,10 @@ def test_lost_pictures_are_named_and_none_from_outside_of_the_folder_is_shown(tm
 
 
 def bomb(path):
-    """A file of a few bytes that claims 30,000 x 30,000 px."""
+    """A file of a few bytes that claims 9,000 x 9,000 px."""
     Image.new("L", (8, 8)).save(path)
     data = bytearray(path.read_bytes())
-    data[16:24] = (30_000).to_bytes(4, "big") * 2
+    data[16:24] = (9_000).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     path.write_bytes(data)
 
@@ -175,6 +175,7 @@ def test_a_broken_picture_costs_no_other_its_place(tmp_path):
     made = render(*load_records(tmp_path / "results"))
     for name in PICTURES:
         assert f"pictures of {name}: " in made
+    assert "9000 x 9000 px, more than a page should hold" in made
     assert made.count('class="exhibit"') == 1
 
 
