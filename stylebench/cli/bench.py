@@ -76,7 +76,7 @@ def _command(name: str) -> Callable[..., None]:
             quick=quick, device=device, size=size, content=content, style=style, weights=weights,
             pattern=pattern, seconds=seconds, command=_typed(),
         )  # fmt: skip
-        raise typer.Exit(run_suite_in_console(name, options, output, json, resume))
+        _exit_with(lambda: run_suite_in_console(name, options, output, json, resume))
 
     command.__doc__ = SUITES[name]
     return command
@@ -115,20 +115,26 @@ def compare(
     from stylebench.bench.suites.base import Options
 
     limit = None if fail_slower is None else percentage(fail_slower)
-    if base is not None:
-        if before is not None:
-            raise ValueError(
-                f"--base {base} measures both sides itself: leave out {before} and what follows, "
-                "or --base"
-            )
-        options = Options(quick=quick, device=device, size=size, weights=weights, pattern=pattern)
-        records = measured_against(base, suite, options, rounds)
-    else:
-        records = _loaded(before), _loaded(after)
-    raise typer.Exit(0 if print_comparison(*records, limit, json) else 1)
+    if base is not None and before is not None:
+        raise ValueError(
+            f"--base {base} measures both sides itself: leave out {before} and what follows, "
+            "or --base"
+        )
+    options = Options(quick=quick, device=device, size=size, weights=weights, pattern=pattern)
+
+    def run() -> int:
+        if base is not None:
+            records, faults = measured_against(base, suite, options, rounds), list[str]()
+        else:
+            (old, lost), (new, more) = _loaded(before), _loaded(after)
+            records, faults = (old, new), [*lost, *more]
+        return 0 if print_comparison(*records, limit, json, faults) else 1
+
+    _exit_with(run)
 
 
-def _loaded(path: Path | None) -> list[Any]:
+def _loaded(path: Path | None) -> tuple[list[Any], list[str]]:
+    """The records below ``path``, and a line for each file that was left out."""
     from stylebench.bench.records.store import load_records
 
     if path is None:
@@ -138,7 +144,20 @@ def _loaded(path: Path | None) -> list[Any]:
         typer.echo(f"stylebench: left out: {fault}", err=True)
     if not stored:
         raise ValueError(f"{path}: holds no record")
-    return [one.record for one in stored]
+    return [one.record for one in stored], faults
+
+
+def _exit_with(run: Callable[[], int]) -> None:
+    """Exit with the code that ``run`` gives, or as SIGTERM and SIGHUP do after cleaning up."""
+    from stylebench.bench.suites.termination import Terminated, terminable
+
+    try:
+        with terminable():
+            code = run()
+    except Terminated as stop:
+        typer.echo("stylebench: interrupted", err=True)
+        code = 128 + stop.number
+    raise typer.Exit(code)
 
 
 def _typed() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from stylebench.files.paths import FileError, special_kind
 
@@ -30,6 +32,19 @@ def read_file(path: Path, limit: int, expected: str) -> bytes:
     if len(data) > limit:
         raise FileError(f"{path}: grows while it is read, expected {expected}")
     return data
+
+
+def read_json(path: Path, limit: int, expected: str) -> Any:
+    """The value in an ordinary JSON file.
+
+    Raises:
+        FileError: as ``read_file``, or the file is not JSON in UTF-8, or nested too deeply.
+    """
+    data = read_file(path, limit, expected)
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path}: cannot be read as JSON ({error})") from error
 
 
 def check_file(path: Path, limit: int, expected: str) -> None:

@@ -1,9 +1,12 @@
 """Adam on the device: `torch.optim.Adam` at its defaults, with the interface of `LBFGS`."""
 
+from collections.abc import Mapping
+from math import inf
+
 import torch
 from torch import Tensor
 
-from stylebench.optim.base import restore
+from stylebench.optim.base import check_values, restore
 from stylekernels.ops.lbfgs.state import REGAIN
 
 _BEST_LOSS, _ROLLBACKS = 1, 3  # indices into (count, lowest loss, learning rate, rollbacks)
@@ -150,6 +153,16 @@ class Adam:
         """Copy a saved state into the buffers.
 
         Raises:
-            ValueError: the state belongs to another image size or dtype.
+            ValueError: the state belongs to another image size or dtype, or its values cannot be.
         """
-        restore(self.state_dict(), state)
+        restore(self.state_dict(), state, _check_saved)
+
+
+def _check_saved(state: Mapping[str, Tensor]) -> None:
+    """Refuse values that no run leaves."""
+    for name in ("first", "second", "best"):
+        check_values(name, state[name].isfinite().all(), "finite values")
+    check_values("second", (state["second"] >= 0).all(), "squares")
+    count, best_loss, lr, rollbacks = state["scalars"].tolist()
+    whole = count >= 0 and rollbacks >= 0 and best_loss == best_loss  # no NaN
+    check_values("scalars", whole and 0 <= lr < inf, "counts, a loss and a learning rate")

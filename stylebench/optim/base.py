@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -46,12 +46,24 @@ class DeviceOptimizer(Protocol):
         """The number of steps rolled back, [] on the device."""
 
 
-def restore(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+def restore(
+    own: Mapping[str, Tensor],
+    saved: Mapping[str, Tensor],
+    check: Callable[[Mapping[str, Tensor]], object],
+) -> None:
     """Copy a saved state into an optimizer's own tensors, in place.
 
+    Args:
+        own: the optimizer's, by name.
+        saved: of the same names, shapes and dtypes.
+        check: raises ValueError where the values cannot be the optimizer's.
+
     Raises:
-        ValueError: a tensor is missing, or of another shape or dtype; nothing is copied then.
+        ValueError: a tensor is missing, unknown, or of another shape, dtype or range; nothing is
+            copied then.
     """
+    if unknown := sorted(saved.keys() - own.keys()):
+        raise ValueError(f"the saved state has {str(unknown)[:80]}, expected {sorted(own)}")
     for name, tensor in own.items():
         if name not in saved:
             raise ValueError(f"the saved state has no {name!r}; it has {sorted(saved)}")
@@ -62,5 +74,12 @@ def restore(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
                 f"{tuple(tensor.shape)} {tensor.dtype}: resume with the same image size, dtypes "
                 "and history"
             )
+    check(saved)
     for name, tensor in own.items():
         tensor.copy_(saved[name])
+
+
+def check_values(name: str, holds: object, expected: str) -> None:
+    """Raise ValueError unless the values of a saved tensor hold what is expected of them."""
+    if not holds:
+        raise ValueError(f"saved {name!r} cannot be an optimizer's: expected {expected}")

@@ -23,13 +23,23 @@ smaller one, since inner products are added in fp64. tests/stylebench/optim/test
 """
 
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from stylebench.optim.base import restore
+from stylebench.optim.base import check_values, restore
 from stylekernels.ops.lbfgs.op import LONGEST, lbfgs_apply, lbfgs_dots, lbfgs_recursion
-from stylekernels.ops.lbfgs.state import BEST_LOSS, ROLLBACKS, lbfgs_state
+from stylekernels.ops.lbfgs.state import (
+    BEST_LOSS,
+    FULL_LR,
+    LR,
+    ROLL_BACK,
+    ROLLBACKS,
+    STEP,
+    STEP_AND_SAVE,
+    lbfgs_state,
+)
 
 _SAVED = ("history", "previous", "best", "gram", "ring", "scalars")
 
@@ -177,6 +187,24 @@ class LBFGS:
         """Copy a saved state into the buffers.
 
         Raises:
-            ValueError: the state belongs to another image size, history length or dtype.
+            ValueError: the state belongs to another image size, history length or dtype, or its
+                values cannot be.
         """
-        restore(self.state_dict(), state)
+        restore(self.state_dict(), state, _check_saved)
+
+
+def _check_saved(state: Mapping[str, Tensor]) -> None:
+    """Refuse values that no run leaves: kernels find their places by them, without looking."""
+    slots = state["history"].shape[0]
+    head, count, age, rollbacks, action = state["ring"].tolist()
+    places = 0 <= head < slots and 0 <= count < slots and head <= count
+    numbers = age >= count and rollbacks >= 0 and action in (STEP, STEP_AND_SAVE, ROLL_BACK)
+    check_values("ring", places and numbers, "places within the history, and counts")
+    scalars = state["scalars"]
+    check_values("scalars", not scalars.isnan().any(), "numbers")
+    check_values("scalars", scalars[LR] >= 0 and scalars[FULL_LR] >= 0, "learning rates of 0 or up")
+    for name in ("best", "gram"):
+        check_values(name, state[name].isfinite().all(), "finite values")
+    # The slot that is being filled may hold the leap that was rolled back.
+    kept = [slot for slot in range(count + 1) if slot != head]
+    check_values("history", state["history"][kept].isfinite().all(), "finite values")

@@ -17,6 +17,7 @@ from stylebench.image.load import ImageSource
 from stylebench.model.vgg import Pooling, Weights
 from stylebench.transfer.checkpoint import Checkpoint, CheckpointConfig, CheckpointError
 from stylebench.transfer.device import resolve_precision
+from stylebench.transfer.hashing import input_hashes
 from stylebench.transfer.inputs import Styles, load_inputs
 from stylebench.transfer.observers import Callback, Observers
 from stylebench.transfer.problem import Problem, build_problem
@@ -135,6 +136,7 @@ def style_transfer(
     polish = polish_iterations(settings)
     phases = make_schedule(settings, polish)
     observers = Observers(callback, on_start, sync_every, keep)
+    hashes = input_hashes(inputs) if keep or checkpoint else None
     state: RunState | None = None
     result: Result | None = None
     with keeping(lambda: result):
@@ -143,9 +145,9 @@ def style_transfer(
             if state is not None:
                 problem = state.enter(phase, problem)
             elif checkpoint is not None:
-                state, problem = RunState.load(checkpoint, phase, problem)
+                state, problem = RunState.load(checkpoint, phase, problem, hashes)
             else:
-                state = RunState.begin(phase, problem)
+                state = RunState.begin(phase, problem, hashes)
             if keep:
                 state.checkpointable()  # now, not at the first checkpoint
             _log.info(problem.description)

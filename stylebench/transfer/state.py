@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -29,6 +30,7 @@ class RunState:
         trace: every evaluation so far, and the best image.
         phase: the phase that the run is in.
         phase_began: evaluations before that phase.
+        inputs: hashes by which pictures are known again, where checkpoints are written or read.
     """
 
     image: Tensor
@@ -37,13 +39,23 @@ class RunState:
     trace: Trace
     phase: Phase
     phase_began: int = 0
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, phase: Phase, problem: Problem) -> RunState:
-        """The state before the first iteration, at the problem's starting image."""
+    def begin(
+        cls, phase: Phase, problem: Problem, inputs: Mapping[str, str] | None = None
+    ) -> RunState:
+        """The state before the first iteration, at the problem's starting image.
+
+        Args:
+            phase: the first.
+            problem: built for it.
+            inputs: ``input_hashes``, if there will be checkpoints.
+        """
         image = problem.image.clone()
         optimizer = make_optimizer(phase.settings, problem, image)
-        return cls(image, optimizer, problem.image, Trace(image.clone()), phase)
+        trace = Trace(image.clone())
+        return cls(image, optimizer, problem.image, trace, phase, inputs=inputs or {})
 
     def enter(self, phase: Phase, problem: Problem) -> Problem:
         """Go on to the next phase.
@@ -92,11 +104,16 @@ class RunState:
             best_loss=self.trace.best_loss,
             best_iteration=self.trace.best_iteration,
             identity=identity_of(problem),
+            inputs=self.inputs,
         ).save(path)
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint, phase: Phase, problem: Problem
+        cls,
+        checkpoint: Checkpoint,
+        phase: Phase,
+        problem: Problem,
+        inputs: Mapping[str, str] | None = None,
     ) -> tuple[RunState, Problem]:
         """The state that was saved, and the problem with the start that it had.
 
@@ -104,13 +121,19 @@ class RunState:
             checkpoint: as it was read.
             phase: the one that ``checkpoint.phase`` counts.
             problem: built anew for that phase.
+            inputs: ``input_hashes`` of what it was built of.
 
         Raises:
-            CheckpointError: it belongs to another problem or optimizer.
+            CheckpointError: it belongs to another problem or optimizer, or to later iterations.
         """
-        checkpoint.check(problem)
+        checkpoint.check(problem, inputs or {})
+        if len(checkpoint.rows) > checkpoint.phase_began + phase.iterations:
+            raise CheckpointError(
+                f"the checkpoint has {len(checkpoint.rows)} iterations, more than this run comes "
+                "to in its phase: resume with as many iterations or more"
+            )
         problem = replace(problem, image=checkpoint.start.to(problem.image))
-        state = cls.begin(phase, problem)
+        state = cls.begin(phase, problem, inputs)
         state.image.copy_(checkpoint.image)
         try:
             state.checkpointable().load_state_dict(dict(checkpoint.optimizer))

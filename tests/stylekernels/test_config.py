@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -59,6 +60,67 @@ def test_a_broken_file_is_named_with_its_fault():
     row = {name: value for name, value in rows(100)[0].items() if name != "split"}
     with pytest.raises(ValueError, match=r"gpu\.json: \['split'\] missing"):
         config.parse(json.dumps({"rows": [row]}), "gpu.json")
+
+
+ROW = rows(100)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "is not"),
+        ("3", "is not"),
+        ("null", "is not"),
+        ('"rows"', "is not"),
+        ("{}", "is not"),
+        ("", "is not"),
+        ("[" * 100_000, "is not"),
+        ("1" * 5000, "is not"),
+        ('{"rows": null}', "its rows are None"),
+        ('{"rows": {"kernel": "gram"}}', "its rows are {'kernel': 'gram'}"),
+        ('{"rows": [3]}', "kernel must be one of .*, got 3"),
+        ('{"rows": [[]]}', "kernel must be one of"),
+        ('{"rows": [{"kernel": []}]}', "kernel must be one of"),
+        ('{"rows": [{"kernel": "gram"}]}', "missing in"),
+        *(
+            (json.dumps({"rows": [{**ROW, name: value}]}), f"{name} must be {expected}")
+            for name, value, expected in [
+                ("dtype", 3, "a name"),
+                ("channels", 0, "a whole number of 1 or more, got 0"),
+                ("positions", -1, "a whole number of 1 or more, got -1"),
+                ("positions", 0, "a whole number"),
+                ("positions", 10**30, "a whole number"),
+                ("positions", 1.5, "a whole number"),
+                ("positions", None, "a whole number"),
+                ("num_warps", 3, "a power of two, got 3"),
+                ("num_warps", True, "a whole number"),
+                ("block_m", "32", "a whole number of 1 or more, got '32'"),
+                ("split", -1, "a whole number of 0 or more"),
+                ("one_load", 1, "true or false, got 1"),
+            ]
+        ),
+    ],
+)
+def test_a_file_of_another_form_is_one_line(text, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        config.parse(text, "gpu.json")
+    assert str(refused.value).startswith("gpu.json")
+    assert len(str(refused.value)) < 800
+
+
+def test_a_file_of_ones_own_that_cannot_be_read_is_named_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(config.OWN_FOLDER, str(tmp_path))
+    path = tmp_path / config.file_name("X")
+    path.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=f"^{path} is not .*can't decode"):
+        config.measured.__wrapped__("X")
+    with path.open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(ValueError, match=f"^{path} is not .*more than 16777216 bytes"):
+        config.measured.__wrapped__("X")
+    path.unlink()
+    os.mkfifo(path)
+    assert config.measured.__wrapped__("X") == ()
 
 
 def test_rows_survive_writing_and_reading():

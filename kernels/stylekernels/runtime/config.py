@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from reprlib import Repr
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
@@ -188,6 +190,15 @@ def file_name(gpu_name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", gpu_name.lower()).strip("_") + ".json"
 
 
+_LARGEST_FILE = 16 << 20
+_LARGEST_NUMBER = 2**40
+_LONGEST_LINE = 300
+_POWERS_OF_TWO = frozenset(
+    {"num_warps", "block", "block_m", "block_c", "block_n", "block_k", "block_e", "block_s"}
+)
+_BRIEF = Repr()
+_BRIEF.maxdict = 20
+
 OWN_FOLDER = "STYLEKERNELS_CONFIGS"
 """Environment variable that names the user's own folder of measured configurations."""
 
@@ -205,8 +216,20 @@ def measured(gpu_name: str) -> tuple[dict[str, Any], ...]:
     for folder in ([Path(own)] if own else []) + [files("stylekernels") / "configs"]:
         path = folder / file_name(gpu_name)
         if path.is_file():
-            return parse(path.read_text(encoding="utf-8"), file_name(gpu_name))
+            return parse(_text(path), str(path))
     return ()
+
+
+def _text(path: Path | Traversable) -> str:
+    """Return the text of a file that is no larger than such a file may be."""
+    try:
+        with path.open("rb") as file:
+            data: bytes = file.read(_LARGEST_FILE + 1)
+        if len(data) <= _LARGEST_FILE:
+            return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ValueError(f'{path} is not {{"rows": [...]}}: {fault}') from fault
+    raise ValueError(f'{path} is not {{"rows": [...]}}: more than {_LARGEST_FILE} bytes')
 
 
 def shipped_gpus() -> list[Gpu]:
@@ -226,16 +249,45 @@ def parse(text: str, name: str) -> tuple[dict[str, Any], ...]:
     """
     try:
         rows = json.loads(text)["rows"]
-    except (json.JSONDecodeError, KeyError, TypeError) as fault:
-        raise ValueError(f'{name} is not {{"rows": [...]}}: {fault!r}') from fault
+    except (ValueError, KeyError, TypeError, RecursionError) as fault:
+        raise ValueError(f'{name} is not {{"rows": [...]}}: {fault!r}'[:_LONGEST_LINE]) from fault
+    if not isinstance(rows, list):
+        raise ValueError(  # noqa: TRY004
+            f'{name} is not {{"rows": [...]}}: its rows are {_brief(rows)}'
+        )
     for row in rows:
-        kind = KINDS.get(row.get("kernel"))
-        if kind is None:
-            raise ValueError(f"{name}: kernel must be one of {sorted(KINDS)}, got {row}")
-        missing = {"dtype", "channels", "positions", *_names(kind)} - set(row)
-        if missing:
-            raise ValueError(f"{name}: {sorted(missing)} missing in {row}")
+        if wrong := _fault(row):
+            raise ValueError(f"{name}: {wrong}")
     return tuple(rows)
+
+
+def _fault(row: Any) -> str | None:
+    """Return what keeps `row` from being one of a configuration file, if anything does."""
+    kernel = row.get("kernel") if isinstance(row, dict) else None
+    kind = KINDS.get(kernel) if isinstance(kernel, str) else None
+    if kind is None:
+        return f"kernel must be one of {sorted(KINDS)}, got {_brief(row)}"
+    if missing := {"dtype", "channels", "positions", *_names(kind)} - set(row):
+        return f"{sorted(missing)} missing in {_brief(row)}"
+    if not isinstance(row["dtype"], str):
+        return f"dtype must be a name as 'float16', got {_brief(row['dtype'])}"
+    for field in fields(kind):
+        if field.type is bool and not isinstance(row[field.name], bool):
+            return f"{field.name} must be true or false, got {_brief(row[field.name])}"
+    numbers = [field.name for field in fields(kind) if field.type is int]
+    for number in ("channels", "positions", *numbers):
+        least = 0 if number == "split" else 1
+        if type(row[number]) is not int or not least <= row[number] <= _LARGEST_NUMBER:
+            return f"{number} must be a whole number of {least} or more, got {_brief(row[number])}"
+    for number in _POWERS_OF_TWO.intersection(numbers):
+        if row[number] & (row[number] - 1):
+            return f"{number} must be a power of two, got {row[number]}"
+    return None
+
+
+def _brief(value: Any) -> str:
+    """Return the beginning of a value in a message."""
+    return _BRIEF.repr(value)
 
 
 def _names(kind: type[Config]) -> list[str]:

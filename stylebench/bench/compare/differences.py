@@ -150,7 +150,7 @@ def _medians(random: np.random.Generator, runs: Runs) -> np.ndarray[Any, np.dtyp
 
 def percentage(text: str) -> float:
     """``5%`` -> 0.05; ValueError for anything else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]+)?)\s*%\s*", text)
     if not match:
         raise ValueError(f"--fail-slower: {text!r} is no percentage; expected 5% or so")
     return float(match[1]) / 100
@@ -170,14 +170,20 @@ def failures(results: Sequence[Difference], limit: float) -> list[str]:
 
 
 def print_comparison(
-    before: Sequence[Record], after: Sequence[Record], limit: float | None, as_json: bool
+    before: Sequence[Record],
+    after: Sequence[Record],
+    limit: float | None,
+    as_json: bool,
+    faults: Sequence[str] = (),
 ) -> bool:
     """Print the comparison; return whether nothing is slower by more than ``limit``.
 
-    A lost time fails too, and so does having nothing to compare.
+    A lost time fails too, and so does having nothing to compare, or a file that was left out,
+    which each of ``faults`` names: what was in it cannot be told.
     """
     results, remark = differences(before, after), _remark(before, after)
     failed = [] if limit is None else failures(results, limit)
+    failed += [] if limit is None else [f"left out: {fault}" for fault in faults]
     if as_json:
         rows = [_finite(asdict(result)) for result in results]
         answer = {"remark": remark, "cases": rows, "failures": failed, "passed": not failed}

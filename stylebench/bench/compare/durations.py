@@ -40,13 +40,13 @@ def durations(cases: Sequence[Case]) -> dict[str, Durations]:
     A case that runs until it has reached a loss has no steady state, but ``seconds_to_300``.
     """
     proven = [case for case in cases if case.status == "ok" and case.parity and case.parity.passed]
-    if steady := [case.timing for case in proven if case.timing and case.timing.median > 0]:
+    if steady := [case.timing for case in proven if case.timing]:
         runs = [deciding(timing.samples, timing.disturbed) for timing in steady]
         disturbed = any(mostly_disturbed(timing.samples, timing.disturbed) for timing in steady)
         return {"": Durations(runs, disturbed)}
     reached: dict[str, list[list[float]]] = {}
     for case in proven:
         for name, seconds in case.values.items():
-            if name.startswith(_REACHED) and seconds > 0:
+            if name.startswith(_REACHED):
                 reached.setdefault(name, []).append([seconds])
     return {name: Durations(runs, bare=len(runs) < FEWEST) for name, runs in reached.items()}

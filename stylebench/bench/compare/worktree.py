@@ -6,19 +6,26 @@ The only module of ``compare`` that uses ``suites``: it runs one, with a user's 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-import tempfile
+import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import stylebench
 from stylebench.bench.records.record import Record
 from stylebench.bench.records.store import load_records
+from stylebench.bench.suites import suite as suite_named
 from stylebench.bench.suites.base import Options
+from stylebench.bench.suites.termination import child_process
+from stylebench.files.hashing import sources_hash
+from stylebench.files.scratch import scratch_folder
 
 _FAILED_CASES = 1  # exit code of a suite that ended, with cases that failed and say so
+_PREFIX = "stylebench-compare-"  # of temporary folders
+_PACKAGES = (Path("stylebench"), Path("kernels") / "stylekernels")
 
 
 def measured_against(
@@ -29,28 +36,88 @@ def measured_against(
     Each run is a process of its own, since one process can hold one version of the package.
 
     Raises:
-        ValueError: no git repository, no such revision, or one whose run of the suite did not
-            end, or left what cannot be read here.
+        ValueError: no such suite, no git repository, no such revision, one without the packages, or
+            one whose run of the suite did not end, measured other code, or left what cannot be
+            read here.
     """
-    current = Path(stylebench.__file__ or ".").parents[1]
-    with tempfile.TemporaryDirectory() as folder, checked_out(current, revision) as earlier:
+    suite_named(suite)
+    options.check()
+    current = Path(stylebench.__file__ or ".").resolve().parents[1]
+    with checked_out(current, revision) as earlier, scratch_folder(_PREFIX) as folder:
+        try:
+            hashes = {root: packages_hash(root) for root in (earlier, current)}
+        except ValueError as error:
+            raise ValueError(f"--base {revision}: {error}") from error
         for number in range(rounds):
             for name, root in (("before", earlier), ("after", current)):
-                output = Path(folder) / name / str(number)
+                output = folder / name / str(number)
                 _run(root, suite, options, output)
-        return _records(Path(folder) / "before"), _records(Path(folder) / "after")
+                _check_code(_records(output), hashes[root], revision if root == earlier else None)
+        return _records(folder / "before"), _records(folder / "after")
 
 
 @contextmanager
 def checked_out(repository: Path, revision: str) -> Iterator[Path]:
-    """A temporary working tree at ``revision``."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        _git(repository, "worktree", "add", "--detach", str(tree), revision)
-        try:
-            yield tree
-        finally:
-            _git(repository, "worktree", "remove", "--force", str(tree))
+    """The files of ``revision`` in a temporary folder, which git knows nothing of.
+
+    Raises:
+        ValueError: ``repository`` is none of git's, or has no such revision.
+    """
+    commit = commit_of(repository, revision)
+    with scratch_folder(_PREFIX) as folder:
+        archive, tree = folder / "tree.tar", folder / "tree"
+        _git(repository, "archive", "--format=tar", f"--output={archive}", commit)
+        with tarfile.open(archive) as files:
+            files.extractall(tree, filter="data")
+        archive.unlink()
+        yield tree
+
+
+def commit_of(repository: Path, revision: str) -> str:
+    """The commit that ``revision`` names, 40 digits or more; whatever it is, it is no option.
+
+    Raises:
+        ValueError: ``repository`` is none of git's, or has no such revision.
+    """
+    top = _git(repository, "rev-parse", "--show-toplevel")
+    if Path(top).resolve() != repository.resolve():
+        raise ValueError(
+            f"--base {revision}: stylebench at {repository} is no git repository of its own; "
+            "run the command from a clone"
+        )
+    named = f"{revision}^{{commit}}"
+    with suppress(ValueError):
+        commit = _git(repository, "rev-parse", "--verify", "--end-of-options", named)
+        if re.fullmatch("[0-9a-f]{40,64}", commit):
+            return commit
+    raise ValueError(
+        f"--base {revision}: is no revision of {repository}; expected a commit, a branch or a "
+        "tag, as 'git log' names them"
+    )
+
+
+def packages_hash(root: Path) -> str:
+    """The hash of the sources of both packages below ``root``, as records have it.
+
+    Raises:
+        ValueError: a package is not there, so that Python would take another one in its place.
+    """
+    packages = [root / package for package in _PACKAGES]
+    for package in packages:
+        if not (package / "__init__.py").is_file():
+            name = package.relative_to(root).as_posix()
+            raise ValueError(f"has no package {name}, so there is nothing to measure")
+    return sources_hash(packages)
+
+
+def _check_code(records: list[Record], expected: str, revision: str | None) -> None:
+    """Refuse records of other sources: an installed package, or files changed meanwhile."""
+    if any(record.code.sha256 != expected for record in records):
+        where = f"revision {revision}" if revision else "the working tree"
+        raise ValueError(
+            f"--base: a run of {where} measured other sources than those of {where}; "
+            "uninstall other copies of stylebench, and change no files meanwhile"
+        )
 
 
 def _run(root: Path, suite: str, options: Options, output: Path) -> None:
@@ -59,13 +126,14 @@ def _run(root: Path, suite: str, options: Options, output: Path) -> None:
         "--output", str(output),
     ]  # fmt: skip
     path = os.pathsep.join([str(root), str(root / "kernels")])
-    done = subprocess.run(
-        command, cwd=root, env={**os.environ, "PYTHONPATH": path}, check=False,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    if done.returncode not in (0, _FAILED_CASES):
-        raise ValueError(f"{root}: the suite {suite!r} ended with {done.returncode}: {last}")
+    with child_process(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+    ) as process:  # fmt: skip
+        _, told = process.communicate()
+    last = (told.strip().splitlines() or ["no message"])[-1]
+    if process.returncode not in (0, _FAILED_CASES):
+        raise ValueError(f"{root}: the suite {suite!r} ended with {process.returncode}: {last}")
     if not any(record.complete for record in _records(output)):
         raise ValueError(f"{root} cannot run the suite {suite!r}: {last}")
 
@@ -80,20 +148,29 @@ def _records(folder: Path) -> list[Record]:
     return [one.record for one in stored]
 
 
-def _git(repository: Path, *arguments: str) -> None:
-    done = subprocess.run(
-        ["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=False
-    )
+def _git(repository: Path, *arguments: str) -> str:
+    """The output of git, whose variables, as a hook has them, may name another repository."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(repository), *arguments],
+            capture_output=True, text=True, errors="replace", check=False, env=own,
+        )  # fmt: skip
+    except OSError as error:
+        raise ValueError(f"--base needs git, which cannot be run: {error}") from error
     if done.returncode:
-        raise ValueError(f"git {arguments[0]} {arguments[1]}: {done.stderr.strip()}")
+        reason = done.stderr.strip() or f"ended with {done.returncode}"
+        raise ValueError(f"git {arguments[0]}: {reason}")
+    return done.stdout.strip()
 
 
 def _arguments(options: Options) -> list[str]:
-    """``options`` as command line arguments."""
+    """``options`` as command line arguments, for a process in another folder."""
+    weights = Path(options.weights)
     named = {
         "--device": options.device, "--size": options.size, "--content": options.content,
-        "--style": options.style, "--weights": options.weights, "--filter": options.pattern,
-        "--seconds": options.seconds,
+        "--style": options.style, "--weights": weights.resolve() if weights.is_file() else weights,
+        "--filter": options.pattern, "--seconds": options.seconds,
     }  # fmt: skip
-    pairs = [[name, str(value)] for name, value in named.items() if value is not None]
-    return ["--quick"] * options.quick + [word for pair in pairs for word in pair]
+    pairs = [f"{name}={value}" for name, value in named.items() if value is not None]
+    return ["--quick"] * options.quick + pairs

@@ -12,41 +12,61 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from stylebench.bench.gpu.stages import Stage, run_stage, stages
+from stylebench.bench.gpu.stages import Stage, StageResult, run_stage, stages
 from stylebench.bench.records.show import summary
 from stylebench.bench.records.store import read_or_none
+from stylebench.bench.suites.termination import signal_of, terminable
+from stylebench.files.from_dict import from_dict
+from stylebench.files.reading import check_file, read_json
+from stylebench.files.scratch import scratch_folder
 from stylebench.files.writing import atomic_path
 
 _ARCHIVE, _STATE, _SUMMARY = "records.tar.gz", "state.json", "summary.txt"
 _LINES = 100  # of the summary
 _LEAST = 30.0  # s left under which no stage is started
+_LARGEST, _LARGEST_STATE = 2**32, 2**20  # bytes of an archive, packed or not, and of its state
 _TRIES = 3  # of a stage that does not finish
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    options = _parser().parse_args(arguments)
-    if not options.rehearse and not torch.cuda.is_available():
-        sys.stderr.write("stylebench.bench.gpu: there is no CUDA GPU here; --rehearse needs none\n")
+    """Run the command; return the exit code, 2 with one line on stderr after an error."""
+    try:
+        with terminable():
+            return _main(_parser().parse_args(arguments))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"stylebench.bench.gpu: error: {' '.join(str(error).split())}\n")
         return 2
+    except KeyboardInterrupt as stop:
+        sys.stderr.write("stylebench.bench.gpu: interrupted\n")
+        return 128 + signal_of(stop)
+
+
+def _main(options: argparse.Namespace) -> int:
+    if not options.rehearse and not torch.cuda.is_available():
+        raise ValueError("there is no CUDA GPU here; --rehearse needs none")
+    if not 0 < options.minutes < inf:
+        raise ValueError(f"--minutes {options.minutes}: expected a number above 0")
     chosen = _chosen(stages(options.rehearse, options.quick), options.stages)
-    options.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        _unpack(options.resume or options.output / _ARCHIVE, work, asked=options.resume is not None)
-        _run(chosen, work, options.output, time.monotonic() + 60 * options.minutes)
-        lines = _summary(work)
+    with scratch_folder("stylebench-loan-") as work:
+        earlier = options.resume or options.output / _ARCHIVE
+        if options.resume or earlier.exists():
+            _unpack(earlier, work)
+        state = _read_state(work)
+        options.output.mkdir(parents=True, exist_ok=True)
+        _run(chosen, state, work, options.output, time.monotonic() + 60 * options.minutes)
+        lines = _summary(state, work)
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
@@ -69,64 +89,120 @@ def _chosen(known: Sequence[Stage], names: str | None) -> list[Stage]:
     table = {stage.name: stage for stage in known}
     wanted = [name.strip() for name in names.split(",")]
     if unknown := [name for name in wanted if name not in table]:
-        raise SystemExit(f"unknown stages {', '.join(unknown)}: expected {', '.join(table)}")
+        raise ValueError(f"unknown stages {', '.join(unknown)}: expected {', '.join(table)}")
     return [table[name] for name in wanted]
 
 
-def _run(chosen: Sequence[Stage], work: Path, output: Path, deadline: float) -> None:
+@dataclass
+class _Entry:
+    """A stage in the state.
+
+    Attributes:
+        verdict: of the last try.
+        tries: number of calls that ran it.
+        seconds: of all of them.
+        note: an error of its own making.
+    """
+
+    verdict: StageResult = "unfinished"
+    tries: int = 0
+    seconds: float = 0.0
+    note: str | None = None
+
+
+_State = dict[str, _Entry]
+
+
+def _run(chosen: Sequence[Stage], state: _State, work: Path, output: Path, deadline: float) -> None:
     """Run the stages that are not finished, keeping everything after each."""
-    state = _read_state(work)
     for stage in chosen:
-        entry = state.setdefault(stage.name, {"verdict": "unfinished", "tries": 0, "seconds": 0.0})
+        entry = state.setdefault(stage.name, _Entry())
         left = deadline - time.monotonic()
-        if entry["verdict"] != "unfinished" or entry["tries"] >= _TRIES or left < _LEAST:
+        if entry.verdict != "unfinished" or entry.tries >= _TRIES or left < _LEAST:
             continue
         sys.stdout.write(f"{stage.name} ...\n")
         sys.stdout.flush()
         start = time.monotonic()
         try:
-            entry["verdict"] = run_stage(stage, work, left)
+            entry.verdict = run_stage(stage, work, left)
         except Exception as error:  # one stage's fault is not the others'
-            entry["verdict"], entry["note"] = "failed", f"{type(error).__name__}: {error}"[:300]
-        entry["tries"] += 1
-        entry["seconds"] += time.monotonic() - start
-        (work / _STATE).write_text(json.dumps(state, indent=1) + "\n", "utf-8")
-        _keep(work, output)
+            entry.verdict, entry.note = "failed", f"{type(error).__name__}: {error}"[:300]
+        finally:  # after Ctrl-C too
+            entry.tries += 1
+            entry.seconds += time.monotonic() - start
+            _keep(state, work, output)
 
 
-def _read_state(work: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((work / _STATE).read_text("utf-8")))
-    except (OSError, ValueError):
+def _read_state(work: Path) -> _State:
+    """The state of earlier calls; empty where there is none.
+
+    Raises:
+        ValueError: it is not of its form.
+    """
+    if not (work / _STATE).exists():
         return {}
+    try:
+        data = read_json(work / _STATE, _LARGEST_STATE, "the state of earlier calls")
+        state: _State = from_dict(Mapping[str, _Entry], data)
+    except ValueError as error:
+        raise ValueError(f"{_STATE} of the earlier call: {error}") from error
+    return state
 
 
-def _keep(work: Path, output: Path) -> None:
-    with atomic_path(output / _ARCHIVE) as partial, tarfile.open(partial, "w:gz") as archive:
-        for path in sorted(work.iterdir()):
-            archive.add(path, path.name)
-    shutil.copyfile(work / _STATE, output / _STATE)
-    (output / _SUMMARY).write_text("\n".join(_summary(work)) + "\n", "utf-8")
+def _keep(state: _State, work: Path, output: Path) -> None:
+    """Write the three files into ``output``.
+
+    Raises:
+        OSError: they cannot be written there; the message says where the archive is.
+    """
+    entries = {
+        name: {k: v for k, v in vars(e).items() if v is not None} for name, e in state.items()
+    }
+    text = json.dumps(entries, indent=1) + "\n"
+    (work / _STATE).write_text(text, "utf-8")
+    try:
+        _pack(work, output / _ARCHIVE)
+        summary_text = "\n".join(_summary(state, work)) + "\n"
+        for name, content in ((_STATE, text), (_SUMMARY, summary_text)):
+            with atomic_path(output / name) as partial:
+                partial.write_text(content, "utf-8", "backslashreplace")
+    except OSError as error:
+        elsewhere = Path(tempfile.mkdtemp(prefix="stylebench-records-")) / _ARCHIVE
+        _pack(work, elsewhere)
+        raise OSError(f"{output}: cannot be written ({error}); all is in {elsewhere}") from error
 
 
-def _unpack(archive: Path, work: Path, asked: bool) -> None:
-    if not archive.is_file():
-        if asked:
-            raise SystemExit(f"{archive}: no such archive to go on with")
-        return
-    with tarfile.open(archive) as content:
-        content.extractall(work, filter="data")
+def _pack(work: Path, path: Path) -> None:
+    with atomic_path(path) as partial, tarfile.open(partial, "w:gz") as archive:
+        for file in sorted(work.iterdir()):
+            archive.add(file, file.name)
 
 
-def _summary(work: Path) -> list[str]:
+def _unpack(archive: Path, work: Path) -> None:
+    """Unpack an earlier call's archive.
+
+    Raises:
+        ValueError: there is none, or it is not of ``_pack``'s making.
+    """
+    check_file(archive, _LARGEST, "an archive of an earlier call")
+    try:
+        with tarfile.open(archive) as content:
+            size = sum(member.size for member in content)
+            if size > _LARGEST:
+                raise ValueError(f"it would unpack to {size} bytes")  # noqa: TRY301
+            content.extractall(work, filter="data")
+    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
+        raise ValueError(f"{archive}: is no archive of an earlier call ({error})") from error
+
+
+def _summary(state: _State, work: Path) -> list[str]:
     """Stages, failed tests, then cases, in at most a hundred lines."""
     lines = []
-    for name, entry in _read_state(work).items():
-        assert isinstance(entry, dict)
-        lines.append(f"{name}: {entry['verdict']}, {entry['seconds']:.0f} s")
+    for name, entry in state.items():
+        lines.append(f"{name}: {entry.verdict}, {entry.seconds:.0f} s")
         log = work / "logs" / f"{name.replace(' ', '-')}.log"
-        if name.startswith("tests") and log.is_file():
-            lines += [f"  {line}" for line in _failures(log.read_text("utf-8").splitlines())]
+        if name.startswith("tests of ") and "/" not in name and log.is_file():
+            lines += [f"  {line}" for line in _failures(log.read_text("utf-8", "replace"))]
     for path in sorted((work / "records").rglob("*.json")):
         if record := read_or_none(path):
             lines.append(f"{record.suite}{'' if record.complete else ', incomplete'}:")
@@ -134,7 +210,8 @@ def _summary(work: Path) -> list[str]:
     return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], "... more in the records"]
 
 
-def _failures(log: Sequence[str]) -> list[str]:
+def _failures(text: str) -> list[str]:
+    log = text.splitlines()
     failed = [line[:160] for line in log if line.startswith(("FAILED", "ERROR"))][:15]
     totals = [line for line in log if " passed" in line or " failed" in line or " error" in line]
     return [*failed, *totals[-1:]]

@@ -15,6 +15,7 @@ from typing import Literal
 import stylebench
 from stylebench.bench.records.store import read_or_none
 from stylebench.bench.suites import SUITES
+from stylebench.bench.suites.termination import child_process, end_group
 from stylekernels.runtime.config import OWN_FOLDER
 
 StageResult = Literal["done", "failed", "unfinished"]
@@ -153,16 +154,16 @@ def run_stage(stage: Stage, work: Path, left: float) -> StageResult:
     log = work / "logs" / f"{stage.name.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as lines:
-        process = subprocess.Popen(
+        with child_process(
             [sys.executable, *stage.command(work, limit)],
-            cwd=ROOT, stdout=lines, stderr=subprocess.STDOUT, start_new_session=True,
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=lines, stderr=subprocess.STDOUT,
             env={
                 **os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
                 OWN_FOLDER: str(work / "configs"),  # what was tuned is what is measured
             },
             preexec_fn=_hear_interrupts,
-        )  # fmt: skip
-        code = _finish(process, limit)
+        ) as process:  # fmt: skip
+            code = _finish(process, limit)
         lines.write(f"\nexit code {code}\n")
     return stage.result(work, code)
 
@@ -177,13 +178,8 @@ def _finish(process: subprocess.Popen[bytes], limit: float) -> int | None:
     try:
         return process.wait(timeout=max(1.0, limit - _MERCY))
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGINT)
+        end_group(process, signal.SIGINT, _MERCY)
     except KeyboardInterrupt:
-        os.killpg(process.pid, signal.SIGINT)
+        end_group(process, signal.SIGINT, _MERCY)  # what it has is written down
         raise
-    try:
-        process.wait(timeout=_MERCY)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
     return None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import stylebench
 import stylekernels
 from stylebench.bench.machine.nvml import driver_version
 from stylebench.bench.records.record import Code, Software
+from stylebench.files.hashing import sources_hash
 from stylebench.version import __version__
 
 
@@ -45,16 +44,6 @@ def code() -> Code:
         dirty=None if changes is None else bool(changes),
         sha256=sources_hash(packages),
     )
-
-
-def sources_hash(packages: Iterable[Path]) -> str:
-    """SHA-256 over names and contents of every module, in a fixed order."""
-    digest = hashlib.sha256()
-    for package in packages:
-        files = {f.relative_to(package.parent).as_posix(): f for f in package.rglob("*.py")}
-        for name in sorted(files):
-            digest.update(name.encode() + b"\0" + files[name].read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -7,8 +7,11 @@ passing parity block cannot hold one. A field is null where the machine does not
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf, isfinite
+from reprlib import Repr
 from typing import Literal
 
 VERSION = 3
@@ -16,6 +19,10 @@ VERSION = 3
 TIMES = ("timing", "in_situ", "setup", "roof_share", "parts", "curve")
 #: Found in the names of a case's values that are times.
 TIME_VALUES = re.compile("second|B/s$|FLOP/s$")
+_AMOUNTS = ("peak_bytes", "flops", "bytes", "roof_share")
+_FILE_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
+_TIME = re.compile("[0-9A-Za-z:.+-]+")  # its beginning names the file
+_BRIEF = Repr()
 
 Value = str | int | float | bool | None
 Status = Literal["ok", "parity failed", "out of memory", "failed"]
@@ -48,7 +55,7 @@ class Machine:
 
     Attributes:
         name: for people: the GPU's name, or the processor's with its cores.
-        slug: for folders: ``nvidia-h200``.
+        slug: for folders: ``nvidia-h200``; lowercase letters, digits and hyphens.
         device: ``cpu``, ``cuda`` or ``mps``, where the tensors were.
         cpu: the processor's name.
         cores: number that this process may use.
@@ -79,6 +86,9 @@ class Machine:
     power_limit_w: float | None = None
     before: State = field(default_factory=State)
     after: State = field(default_factory=State)
+
+    def __post_init__(self) -> None:
+        _check_file_name("slug", self.slug)
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,9 @@ class Roof:
     unit: Literal["B/s", "FLOP/s", "s"]
     timing: Timing | None = None
 
+    def __post_init__(self) -> None:
+        _check(f"roof {self.what!r}", "value", 0 < self.value < inf, self.value, "above 0")
+
 
 @dataclass(frozen=True)
 class RecordedCheck:
@@ -140,7 +153,7 @@ class RecordedCheck:
     ``stylebench.parity`` has the live one; this one is data, whose value is null where it was NaN.
 
     Raises:
-        ValueError: ``passed`` contradicts the numbers.
+        ValueError: ``passed`` contradicts the numbers, or the limit is not finite or below 0.
     """
 
     what: str
@@ -149,6 +162,7 @@ class RecordedCheck:
     passed: bool
 
     def __post_init__(self) -> None:
+        _check(f"check {self.what!r}", "limit", 0 <= self.limit < inf, self.limit, "0 or more")
         if self.passed != (self.value is not None and self.value <= self.limit):
             numbers = f"value {self.value}, limit {self.limit}, passed: {self.passed}"
             raise ValueError(f"check {self.what!r} contradicts itself: {numbers}")
@@ -188,6 +202,12 @@ class Timing:
         spread: half-width of the 95 % interval of the median, over the median.
         per_sample: units of work behind one sample; samples are divided by it.
         warmup: units of work before the first sample.
+
+    Single samples may be 0 or less where another time was taken off (``Case.in_situ``); their
+    median may not.
+
+    Raises:
+        ValueError: no samples, one that is not finite, or figures that cannot be theirs.
     """
 
     clock: str
@@ -199,6 +219,22 @@ class Timing:
     spread: float
     per_sample: int = 1
     warmup: int = 0
+
+    def __post_init__(self) -> None:
+        finite = all(map(isfinite, self.samples))
+        _check("timing", "samples", self.samples and finite, self.samples, "one or more, finite")
+        count = range(len(self.samples))
+        indices = all(index in count for index in self.disturbed)
+        indices = indices and len(set(self.disturbed)) == len(self.disturbed)
+        _check("timing", "disturbed", indices, self.disturbed, "each a sample's index, once")
+        quartiles = self.q1, self.median, self.q3
+        ordered = self.q1 <= self.median <= self.q3
+        _check("timing", "median", 0 < self.median < inf, self.median, "above 0")
+        _check("timing", "quartiles", ordered and all(map(isfinite, quartiles)), quartiles,
+               "in their order")  # fmt: skip
+        _check("timing", "spread", 0 <= self.spread < inf, self.spread, "0 or more")
+        _check("timing", "per_sample", self.per_sample >= 1, self.per_sample, "1 or more")
+        _check("timing", "warmup", self.warmup >= 0, self.warmup, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -215,6 +251,10 @@ class Setup:
     first: float | None = None
     capture: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, seconds in vars(self).items():
+            _check("setup", name, seconds is None or 0 <= seconds < inf, seconds, "0 or more")
+
 
 @dataclass(frozen=True)
 class Point:
@@ -223,6 +263,11 @@ class Point:
     seconds: float
     iteration: int
     loss: float
+
+    def __post_init__(self) -> None:
+        _check("point", "seconds", 0 <= self.seconds < inf, self.seconds, "0 or more")
+        _check("point", "iteration", self.iteration >= 0, self.iteration, "0 or more")
+        _check("point", "loss", isfinite(self.loss), self.loss, "finite")
 
 
 @dataclass(frozen=True)
@@ -251,7 +296,8 @@ class Case:
         values: further figures, descriptive name -> number.
 
     Raises:
-        ValueError: a time, of whatever kind, without a passing parity block.
+        ValueError: a time, of whatever kind, without a passing parity block, or one that is no
+            time: 0, negative or not finite.
     """
 
     name: str
@@ -275,11 +321,23 @@ class Case:
         proven = self.parity is not None and self.parity.passed
         if not proven and (times := ", ".join(self._times())):
             raise ValueError(f"case {self.name!r} has a time but no passing parity block: {times}")
+        for name, time in self._figures():
+            _check(f"case {self.name!r}", name, 0 < time < inf, time, "above 0")
 
     def _times(self) -> Iterable[str]:
         """Names of the fields and values of this case that hold a time."""
         yield from (name for name in TIMES if getattr(self, name) not in (None, [], {}))
         yield from filter(TIME_VALUES.search, self.values)
+
+    def _figures(self) -> Iterable[tuple[str, float]]:
+        """Names and numbers that are above 0 in whatever was measured."""
+        yield from (
+            ("a sample", seconds) for seconds in (self.timing.samples if self.timing else [])
+        )
+        yield from ((name, self.values[name]) for name in filter(TIME_VALUES.search, self.values))
+        yield from self.parts.items()
+        named = ((name, getattr(self, name)) for name in _AMOUNTS)
+        yield from ((name, amount) for name, amount in named if amount is not None)
 
 
 @dataclass(frozen=True)
@@ -294,6 +352,9 @@ class Record:
         quick: whether it was the short form.
         complete: false when it was cut short; the cases it holds are whole.
         command: command line that runs it again.
+
+    Raises:
+        ValueError: two cases of one name, or a suite or time that no file could be named by.
     """
 
     suite: str
@@ -310,6 +371,20 @@ class Record:
     version: int = VERSION
 
     def __post_init__(self) -> None:
+        _check_file_name("suite", self.suite)
+        _check("record", "started", _TIME.fullmatch(self.started), self.started, "as ISO 8601")
+        _check("record", "seconds", 0 <= self.seconds < inf, self.seconds, "0 or more")
         names = [case.name for case in self.cases]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
             raise ValueError(f"cases named twice: {', '.join(twice)}")
+
+
+def _check_file_name(name: str, text: str) -> None:
+    """Refuse what could lead out of the folder of results."""
+    _check("record", name, _FILE_NAME.fullmatch(text), text, "lowercase letters, digits, hyphens")
+
+
+def _check(what: str, name: str, holds: object, value: object, expected: str) -> None:
+    """Raise ValueError unless ``holds``."""
+    if not holds:
+        raise ValueError(f"{what}: {name} is {_BRIEF.repr(value)}; expected {expected}")

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from stylebench.bench.records.from_dict import field_types
 from stylebench.bench.records.record import TIME_VALUES, TIMES, Record
+from stylebench.files.from_dict import field_types
 from stylebench.files.writing import atomic_path
 
 PUBLISHED = Path(__file__).with_name("schema.json")

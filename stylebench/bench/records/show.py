@@ -14,9 +14,12 @@ _LINE = 160  # characters, where the output is no terminal: room for the longest
 
 
 def print_table(table: Table) -> None:
-    """Print ``table`` on stdout, as wide as the terminal or 160 characters."""
+    """Print ``table`` on stdout, as wide as the terminal or 160 characters.
+
+    Brackets and colons in the names of cases are no markup.
+    """
     width = None if sys.stdout.isatty() else _LINE
-    Console(highlight=False, width=width).print(table)
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
 
 
 def record_table(record: Record) -> Table:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylebench.bench.records.from_dict import FieldError, from_dict
 from stylebench.bench.records.record import VERSION, Record
+from stylebench.files.from_dict import FieldError, from_dict
+from stylebench.files.paths import FileError, expand
+from stylebench.files.reading import read_json
 from stylebench.files.writing import atomic_path
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda old: {**old, "version": 2},  # which adds what may be absent
     2: lambda old: {**old, "version": 3},  # whose cases name more of their parameters
 }
+
+
+_LIMIT = 64 * 2**20  # bytes of a record's file; the longest so far has a hundredth
+_FAR = 1e60  # beyond all measurements, and their products and ratios stay finite
 
 
 class RecordError(ValueError):
@@ -65,19 +71,32 @@ def read_record(path: Path) -> Record:
     """Read one file, of this version of the schema or an older one.
 
     Raises:
-        RecordError: not JSON, not a record, or of a version that is not known.
+        RecordError: no ordinary file of 64 MiB at most, not JSON, not a record, or of a version
+            that is not known.
     """
     try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(data, dict) or not isinstance(data.get("version"), int):
+        data = read_json(path, _LIMIT, "a record")
+    except FileError as error:
+        raise RecordError(str(error)) from error
+    if not isinstance(data, dict) or type(data.get("version")) is not int:
         raise RecordError(f"{path}: is no record: it has no version")
     data = _migrated(data, path)
     try:
-        return from_dict(Record, data)
+        record: Record = from_dict(Record, data)
     except FieldError as error:
         raise RecordError(f"{path}: {error}") from error
+    for number in _floats(data):
+        if number and not 1 / _FAR < abs(number) < _FAR:
+            raise RecordError(f"{path}: {number} is no measurement: neither 0 nor within 1e±60")
+    return record
+
+
+def _floats(data: Any) -> Iterator[float]:
+    if isinstance(data, float):
+        yield data
+    elif isinstance(data, dict | list):
+        for part in data.values() if isinstance(data, dict) else data:
+            yield from _floats(part)
 
 
 def read_or_none(path: Path) -> Record | None:
@@ -122,9 +141,11 @@ def load_records(*paths: str | Path) -> tuple[list[Stored], list[str]]:
 
 def _files(paths: Iterable[str | Path]) -> list[Path]:
     files: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file or folder of records")
+    for path in map(expand, paths):
+        try:
+            path.lstat()
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(f"{path}: no such file or folder of records") from error
         below = sorted(file for file in path.rglob("*.json") if file.name != PEERS)
         files.update(dict.fromkeys(below if path.is_dir() else [path]))
     return list(files)
@@ -186,7 +207,7 @@ def _rows(stored: Stored) -> list[dict[str, Any]]:
         if case.timing is not None:
             timing = case.timing
             figures |= {name: getattr(timing, name) for name in _TIMING}
-            figures["rate"] = 1 / timing.median if timing.median > 0 else None
+            figures["rate"] = 1 / timing.median
         if case.setup is not None:
             figures |= asdict(case.setup)
         rows.append({**case.parameters, **case.values, **run, **figures})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,13 +11,17 @@ from pathlib import Path
 from stylebench.bench.records.overrides import overrides
 from stylebench.bench.records.record import Case, Record
 from stylebench.bench.records.store import file_name, read_or_none, write_record
+from stylebench.files.paths import expand
+from stylebench.files.scratch import scratch_folder
+
+_PICTURES = ".pictures-"  # a run's, until its record is there
 
 
 class RecordWriter:
     """Writes one run's record, as often as it grows.
 
     Attributes:
-        folder: for this run's pictures, until the record's file name is known.
+        folder: for this run's pictures, until they are moved beside the record; it stays there.
     """
 
     def __init__(self, output: Path, folder: Path, begun: Path | None) -> None:
@@ -34,8 +36,11 @@ class RecordWriter:
         """
         path = next(path for path in self._places(record) if self._may_take(path, record))
         before = self._path if self._path != path and self._owns(self._path, record) else None
-        for source in (before and before.with_suffix(""), self.folder):
-            _move(source, path.with_suffix(""))
+        if before:
+            _move(before.with_suffix(""), path.with_suffix(""))
+            with suppress(OSError):  # there was none, or something else is in it
+                before.with_suffix("").rmdir()
+        _move(self.folder, path.with_suffix(""))
         cases = [_with_pictures_in(path.stem, case) for case in record.cases]
         self._path = write_record(path, replace(record, cases=cases))
         if before:
@@ -70,17 +75,15 @@ def open_writer(output: Path, slug: str, begun: Path | None = None) -> Iterator[
     Raises:
         ValueError: nothing can be written there.
     """
-    own = output / slug
-    try:
-        own.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".pictures-", dir=own))
-    except OSError as error:
-        raise ValueError(f"--output {output}: cannot be written: {error}") from error
+    own = expand(output) / slug
     ours = begun if begun and begun.resolve().parent == own.resolve() else None
-    try:
-        yield RecordWriter(output, folder, ours and own / ours.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            own.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(scratch_folder(_PICTURES, own))
+        except OSError as error:
+            raise ValueError(f"--output {output}: cannot be written: {error}") from error
+        yield RecordWriter(own.parent, folder, ours and own / ours.name)
 
 
 def _has_all(record: Record, other: Record) -> bool:
@@ -94,14 +97,13 @@ def _key(record: Record, case: Case) -> tuple[str, tuple[str, ...]]:
     return case.name, overrides(record, case)
 
 
-def _move(source: Path | None, target: Path) -> None:
+def _move(source: Path, target: Path) -> None:
     """Move the pictures in ``source``, if any, into ``target``."""
-    if source is None or not source.is_dir():
+    if not source.is_dir():
         return
     for picture in source.iterdir():
         target.mkdir(parents=True, exist_ok=True)
         picture.replace(target / picture.name)
-    source.rmdir()
 
 
 def _with_pictures_in(folder: str, case: Case) -> Case:

@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from PIL import Image, ImageChops
 
+from stylebench.bench.records.pictures import picture_file
 from stylebench.bench.report.frame import labels
 
+_FORMATS = ("PNG", "JPEG", "WEBP")
+_MOST_PIXELS = 4096 * 4096  # of a file; those of a suite have a few hundred a side
 _LARGEST = 1024  # px; a page has many pictures
 _SMALL = 192  # px, of content and style
 _AMPLIFIED = 10
@@ -46,7 +49,7 @@ def exhibits(frame: pd.DataFrame, folders: list[Path]) -> tuple[list[dict[str, A
                 name: _opened(folders[row["record"]], file)
                 for name, file in row["pictures"].items()
             }
-        except (OSError, ValueError) as error:
+        except Exception as error:  # decoders raise errors of many types
             faults.append(f"{row['path']}: pictures of {row['case']}: {error}")
         else:
             found.append(row | _embedded_all(files))
@@ -67,11 +70,10 @@ def _embedded_all(files: dict[str, Image.Image]) -> dict[str, Any]:
 
 
 def _opened(folder: Path, file: str) -> Image.Image:
-    path = (folder / file).resolve()
-    # A record from elsewhere must not put a file of this machine's into a page to be published.
-    if Path(file).is_absolute() or not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{file} is outside of the record's folder")
-    with Image.open(path) as image:
+    with Image.open(picture_file(folder, file), formats=_FORMATS) as image:
+        width, height = image.size
+        if width * height > _MOST_PIXELS:  # before any is unpacked
+            raise ValueError(f"{file} has {width} x {height} px, more than a page should hold")
         return image.convert("RGB")
 
 

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stylebench.bench.records.store import Stored, load_records
-from stylebench.files.writing import atomic_path
+from stylebench.files.paths import FileError, expand
+from stylebench.files.writing import atomic_path, check_writable
 
 _TEMPLATE = Path(__file__).with_name("template")
 _SCRIPTS = ("theme.js", "charts.js", "tables.js", "gallery.js", "records.js")
@@ -29,17 +30,27 @@ def write_report(paths: Sequence[str | Path], folder: Path) -> Path:
 
     Raises:
         FileNotFoundError: a path does not exist.
-        ReportError: plotly is not installed.
+        FileError: the page cannot be written there.
+        ReportError: plotly is not installed, or there are files and none of them is a record.
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise ReportError(
             f"the report needs {' and '.join(missing)}: pip install 'stylebench[report]'"
         )
     stored, faults = load_records(*paths)
-    page = folder / "index.html"
-    folder.mkdir(parents=True, exist_ok=True)
+    if faults and not stored:
+        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise ReportError(f"no record can be read: {faults[0]}{more}")
+    text = render(stored, faults)
+    folder = expand(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made a folder ({error.strerror})") from error
+    page = check_writable(folder / "index.html")
     with atomic_path(page) as partial:
-        partial.write_text(render(stored, faults), "utf-8")
+        # A file's name may be no text.
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     return page
 
 

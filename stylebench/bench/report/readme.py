@@ -5,23 +5,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from stylebench.bench.records.store import PEERS, load_records
 from stylebench.bench.report.frame import page_frame, renamed
 from stylebench.bench.report.headline import headlines
 from stylebench.bench.report.numbers import TIMES, figure, ratio
+from stylebench.files.paths import FileError
+from stylebench.files.reading import read_file, read_json
 from stylebench.files.writing import atomic_path
 
 BEGIN = "<!-- results: written by `make report` from results/, not by hand -->"
 END = "<!-- end of results -->"
 NONE = "No iterations recorded yet: `stylebench bench iteration` writes the first record."
 
+_LIMIT = 2**20  # bytes of a README, or of a file of peers
 _Row = tuple[str, str, str, str]
 _HEADINGS = ("implementation", "s an iteration", "against the fastest peer",
              "against our reference")  # fmt: skip
@@ -41,7 +45,7 @@ def rewrite_readme(readme: Path, paths: Sequence[str | Path]) -> Path:
     before, _, after = split_readme(readme)
     text = f"{before}{BEGIN}\n{results_table(paths, readme.parent)}\n{END}{after}"
     with atomic_path(readme) as partial:
-        partial.write_text(text, "utf-8")
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     return readme
 
 
@@ -49,9 +53,14 @@ def split_readme(readme: Path) -> tuple[str, str, str]:
     """The text before the first comment, between the two, and after the second.
 
     Raises:
-        ValueError: the comments are not there.
+        FileError: no ordinary file, or of more than 1 MiB.
+        ValueError: the comments are not there, or the text is not UTF-8.
     """
-    before, begin, rest = readme.read_text("utf-8").partition(BEGIN)
+    try:
+        text = read_file(readme, _LIMIT, "a README").decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{readme}: expected a text in UTF-8 ({error})") from error
+    before, begin, rest = text.partition(BEGIN)
     between, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{readme}: expected the lines {BEGIN!r} and {END!r}")
@@ -81,16 +90,22 @@ def results_table(paths: Sequence[str | Path], folder: Path) -> str:
 def _peers(path: Path, folder: Path) -> tuple[str, list[_Row]]:
     """The conditions of a file of peers in a sentence, and its rows."""
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = read_json(path, _LIMIT, "a file of peers")
         told = [_cell(data[name]) for name in ("machine", "conditions", "method")]
         rows = [(row["implementation"], row["kind"], float(row["seconds"])) for row in data["rows"]]
+        if not all(0 < seconds < inf for *_, seconds in rows):
+            raise ValueError("seconds that are not above 0")  # noqa: TRY301
         peer = min(seconds for _, kind, seconds in rows if kind == "peer")
         reference = next(seconds for _, kind, seconds in rows if kind == "reference")
         lines = [
             (_cell(name), figure(seconds), _times(peer / seconds), _times(reference / seconds))
             for name, _, seconds in rows
         ]
-    except (LookupError, TypeError, ValueError, ArithmeticError, StopIteration) as error:
+    except FileError:
+        raise
+    except (
+        LookupError, TypeError, ValueError, ArithmeticError, AttributeError, StopIteration,
+    ) as error:  # fmt: skip
         what = f"{type(error).__name__}: {error}"
         raise ValueError(
             f"{path}: expected machine, conditions, method, and rows of implementation, kind "
@@ -109,7 +124,8 @@ def _of_machine(row: dict[str, Any], folder: Path) -> _Row:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    return os.path.relpath(path.resolve(), folder.resolve()).replace(os.sep, "/")
+    relative = os.path.relpath(path.resolve(), folder.resolve()).replace(os.sep, "/")
+    return quote(os.fsencode(relative), safe="/")  # neither a space nor a bracket ends the link
 
 
 def _times(value: float) -> str:
@@ -117,6 +133,13 @@ def _times(value: float) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that neither ends a cell or a link nor is taken for HTML."""
-    text = " ".join(text.replace(TIMES, "x").split()).replace("<", "&lt;")
-    return re.sub(r"([\\|\[\]])", r"\\\1", text)
+    """Text that Markdown shows as it is: no cell, link, address, emphasis, code or HTML.
+
+    Within a line every punctuation character may have a backslash before it. Those that mean
+    nothing without others, or only at a line's beginning, are left as they are.
+    """
+    text = " ".join(text.replace(TIMES, "x").split())
+    text = "".join(character for character in text if character.isprintable())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\|\[\]`*_~!:@#$])", r"\\\1", text)
+    return re.sub(r"\bwww\.", r"www\\.", text, flags=re.IGNORECASE)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
-from PIL import Image
 
 from stylebench.bench.measure.memory import out_of_memory
 from stylebench.bench.measure.timing import QUICK, Plan
@@ -17,7 +17,7 @@ from stylebench.bench.records.record import Case, Value
 from stylebench.bench.workloads.precisions import worthwhile
 from stylebench.bench.workloads.roofline import ConvStack, Roofline
 from stylebench.image.examples import Role, example, example_name
-from stylebench.image.load import ImageSource
+from stylebench.image.load import ImageSource, fit, load_image
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.device import choose_device
@@ -27,6 +27,9 @@ from stylebench.transfer.settings import HISTORY, Settings
 Parameters = Mapping[str, Value]
 Kind = Literal["cpu", "cuda"]
 T = TypeVar("T")
+
+_LARGEST = 65_535  # px of a side, as in a JPEG file
+_USUAL = (512, 384)  # (width, height) of an example
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,18 @@ class Options:
     pattern: str | None = None
     seconds: float | None = None
     command: str = ""
+
+    def check(self) -> None:
+        """Refuse numbers that no benchmark can be run with.
+
+        Raises:
+            ValueError: naming the option, its value, and what is expected.
+        """
+        size, seconds = self.size, self.seconds
+        if size is not None and not (isinstance(size, int) and 1 <= size <= _LARGEST):
+            raise ValueError(f"--size {size}: expected a whole number of 1 to {_LARGEST} px")
+        if seconds is not None and not 0 < seconds < inf:
+            raise ValueError(f"--seconds {seconds}: expected a number above 0")
 
 
 @dataclass
@@ -102,6 +117,18 @@ class Bench:
         """The style image, likewise."""
         return self.options.style or example("style", width, height)
 
+    def check_pictures(self) -> None:
+        """Refuse pictures of the user's, or a size, that every case would fail of.
+
+        Raises:
+            ImageError: a picture that cannot be read, or one too small for the layers.
+            WeightsError: weights that cannot be had.
+        """
+        options = self.options
+        if options.content or options.style or options.size:
+            (size, *_) = self.sizes(_USUAL)
+            self.inputs(size, self.settings(size=max(size)))
+
     def inputs(self, size: tuple[int, int], settings: Settings) -> Inputs:
         """Both pictures, at the aspect of ``size`` where they are examples, and the weights."""
         return load_inputs(self.content(*size), self.style(*size), settings)
@@ -122,15 +149,13 @@ class Bench:
             return list(own)
         longest = [self.options.size] if self.options.size else [max(size) for size in own]
         width, height = self._aspect(own[0])
-        scales = [side / max(width, height) for side in longest]
-        return [(round(width * scale), round(height * scale)) for scale in scales]
+        return [fit((height, width), side)[::-1] for side in longest]
 
     def _aspect(self, own: tuple[int, int]) -> tuple[int, int]:
         if self.options.content is None:
             return own
-        with Image.open(self.options.content) as picture:
-            width, height = picture.size
-            return (height, width) if picture.getexif().get(0x0112, 1) > 4 else (width, height)
+        height, width = load_image(self.options.content).size
+        return width, height
 
     def precisions(self, engine: str) -> list[str]:
         """Precisions worth measuring; see ``precisions.worthwhile``."""
@@ -194,7 +219,9 @@ def failed_case(name: str, parameters: Parameters, error: Exception) -> Case:
 
 
 def _text(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """One line without the control characters that a compiler's message may color it with."""
+    printable = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(printable.split())[:300]
 
 
 def isolate(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatch
 
 from rich.console import Console
+from rich.markup import escape
 
 from stylebench.bench.machine.probe import finished, machine
 from stylebench.bench.machine.provenance import code, software
@@ -18,14 +19,20 @@ from stylebench.bench.records.record import Case, Record
 from stylebench.bench.records.resume import check_resumable
 from stylebench.bench.records.show import summary
 from stylebench.bench.suites.base import Bench, Job, Suite, isolate
+from stylebench.bench.suites.termination import signal_of
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record, and whether Ctrl-C ended it."""
+    """A record, and the signal that ended it early, as Ctrl-C's; 0 where none did."""
 
     record: Record
-    interrupted: bool
+    signal: int = 0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it."""
+        return bool(self.signal)
 
 
 def run_suite(
@@ -35,14 +42,21 @@ def run_suite(
     before: Record | None = None,
     keep: Callable[[Record], object] | None = None,
 ) -> Outcome:
-    """Run ``suite``; cases that fail or run out of memory are recorded as such, and it goes on.
+    """Run ``suite``: ``prepare`` it, and run what is prepared.
+
+    Raises:
+        ValueError: as ``prepare``.
+    """
+    return prepare(suite, bench, before).run(console, keep)
+
+
+def prepare(suite: Suite, bench: Bench, before: Record | None = None) -> Prepared:
+    """The cases of ``suite`` that are to be run; nothing is measured or written yet.
 
     Args:
         suite: the jobs to run.
         bench: what they work with.
-        console: where progress is shown; None shows none.
         before: an unfinished record of the same suite, whose cases are not run again.
-        keep: called with the record so far after every job.
 
     Raises:
         ValueError: the filter matches no case, and the message names them; or ``before`` is
@@ -59,25 +73,54 @@ def run_suite(
     if not any(wanted):
         known = [name for job in jobs for name in job.cases]
         raise ValueError(f"no case of {suite.name} matches {pattern!r}: {', '.join(known)}")
-    total = sum(map(len, wanted))
-    complete, interrupted = True, False
-    try:
-        for job, names in zip(jobs, wanted, strict=True):
-            finished_cases = {case.name for case in run.cases}
-            missing = [name for name in names if name not in finished_cases]
-            if not missing:
-                continue
-            if run.out_of_time():
-                complete = False
-                break
-            with _shown(bench, console, f"{suite.name} {len(run.cases) + 1}/{total}", missing):
-                run.job(job, missing, console)
-            release(bench.device)
-            if keep:
-                keep(run.record(complete=False))
-    except KeyboardInterrupt:
-        complete, interrupted = False, True
-    return Outcome(run.record(complete), interrupted)
+    return Prepared(suite.name, bench, run, list(zip(jobs, wanted, strict=True)))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run of a suite that can begin.
+
+    Attributes:
+        name: of the suite.
+        bench: what its jobs work with.
+        record: the one in the making.
+        jobs: each with the names of its cases that are wanted.
+    """
+
+    name: str
+    bench: Bench
+    record: _Run
+    jobs: list[tuple[Job, list[str]]]
+
+    def run(
+        self, console: Console | None = None, keep: Callable[[Record], object] | None = None
+    ) -> Outcome:
+        """Run the jobs; cases that fail or run out of memory are recorded as such, and it goes on.
+
+        Args:
+            console: where progress is shown; None shows none.
+            keep: called with the record so far after every job.
+        """
+        record, complete, stopped_by = self.record, True, 0
+        total = sum(len(names) for _, names in self.jobs)
+        try:
+            for job, names in self.jobs:
+                finished_cases = {case.name for case in record.cases}
+                missing = [name for name in names if name not in finished_cases]
+                if not missing:
+                    continue
+                if record.out_of_time():
+                    complete = False
+                    break
+                where = f"{self.name} {len(record.cases) + 1}/{total}"
+                with _shown(self.bench, console, where, missing):
+                    record.job(job, missing, console)
+                release(self.bench.device)
+                if keep:
+                    keep(record.record(complete=False))
+        except KeyboardInterrupt as stop:
+            complete, stopped_by = False, signal_of(stop)
+        return Outcome(record.record(complete), stopped_by)
 
 
 @contextmanager
@@ -88,8 +131,8 @@ def _shown(
     if console is None:
         yield
         return
-    with console.status(f"{where}: {', '.join(names)}") as status:
-        bench.progress = lambda doing: status.update(f"{where}: {doing}")
+    with console.status(escape(f"{where}: {', '.join(names)}")) as status:
+        bench.progress = lambda doing: status.update(escape(f"{where}: {doing}"))
         yield
     bench.progress = lambda _: None
 
@@ -130,7 +173,7 @@ class _Run:
         for case in isolate(job.cases, job.run, names):
             self.cases.append(case)
             if console:
-                console.print(summary(case))
+                console.print(summary(case), markup=False, emoji=False)
 
     def record(self, complete: bool) -> Record:
         return replace(

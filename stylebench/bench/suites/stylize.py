@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from stylebench.bench.records.record import Case, Parity, RecordedCheck, Timing
 from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each
 from stylebench.bench.workloads.lower_bound import iteration_lower_bound
 from stylebench.bench.workloads.precisions import chosen
+from stylebench.files.scratch import scratch_folder
 from stylebench.image.load import load_image
 from stylebench.image.save import read_parameters, save_picture, to_pil
 from stylebench.parity.errors import perturbed
@@ -57,8 +57,8 @@ def jobs(bench: Bench) -> Iterator[Job]:
         )
 
     def measured(names: Collection[str]) -> Iterator[Case]:
-        with tempfile.TemporaryDirectory() as folder:
-            shell = _Shell.prepared(bench, size, iterations, Path(folder))
+        with scratch_folder("stylebench-shell-") as folder:
+            shell = _Shell.prepared(bench, size, iterations, folder)
             yield from isolate_each(cases, lambda name: shell.case(name, cases[name]), names)
 
     yield Job(cases, measured)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from stylebench.bench.compare.differences import (
     ratio_interval,
 )
 from stylebench.bench.compare.worktree import checked_out
-from stylebench.bench.records.record import Case, Machine, Parity, RecordedCheck
+from stylebench.bench.records.record import Case, Code, Machine, Parity, RecordedCheck
 from stylebench.bench.records.store import write_record
 from stylebench.bench.suites.base import Options
 from stylebench.cli.app import main
@@ -151,13 +152,6 @@ def test_other_weights_are_another_case(record, case):
     }  # fmt: skip
 
 
-def test_a_median_of_nothing_is_no_time(record, case):
-    one = case()
-    still = replace(one, timing=replace(one.timing, median=0.0))
-    (found,) = differences([record(one)], [record(still)])
-    assert found.verdict == "NO TIME"
-
-
 def test_what_failed_its_proof_has_no_time_to_a_loss(record):
     failed = Parity("x", [RecordedCheck("loss", 2.0, 1.0, False)])
     wrong = Case("a", {}, "parity failed", parity=failed)
@@ -165,7 +159,9 @@ def test_what_failed_its_proof_has_no_time_to_a_loss(record):
     assert (found.verdict, found.remark) == ("NO TIME", "after: parity failed")
 
 
-@pytest.mark.parametrize("text", ["5", "five%", "-5%", "%"])
+@pytest.mark.parametrize(
+    "text", ["5", "five%", "-5%", "%", "nan%", "inf%", "9" * 400 + "%", "1e3%", "\u0665%"]
+)
 def test_a_limit_is_a_percentage(text):
     assert percentage("5%") == 0.05
     with pytest.raises(ValueError, match=r"is no percentage; expected 5%"):
@@ -223,6 +219,13 @@ def ended(monkeypatch, tmp_path):
     """A run of a suite in another tree that leaves ``left`` and ends with ``code``."""
 
     def run(code, left):
+        class Process:
+            returncode = code
+
+            def communicate(self):
+                return "", "some\nmessage"
+
+        @contextmanager
         def call(command, **_):
             path = Path(command[command.index("--output") + 1]) / "a.json"
             path.parent.mkdir(parents=True)
@@ -230,9 +233,9 @@ def ended(monkeypatch, tmp_path):
                 path.write_text(left)
             elif left:
                 write_record(path, left)
-            return subprocess.CompletedProcess(command, code, "", "some\nmessage")
+            yield Process()
 
-        monkeypatch.setattr(worktree.subprocess, "run", call)
+        monkeypatch.setattr(worktree, "child_process", call)
         worktree._run(tmp_path, "iteration", Options(), tmp_path / "output")
 
     return run
@@ -259,20 +262,105 @@ def test_a_run_in_another_tree_that_did_not_end_is_an_error(
         ended(code, left)
 
 
-def test_another_revision_is_checked_out_and_removed(tmp_path):
+@pytest.fixture
+def repository(tmp_path):
+    """A repository of a package that writes records of its own sources, and one commit without."""
+
     def git(*arguments):
         subprocess.run(
-            ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+            ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
             check=True, capture_output=True,
         )  # fmt: skip
 
+    folder = tmp_path / "clone"
+    folder.mkdir()
     git("init", "-q")
-    (tmp_path / "file").write_text("old")
+    (folder / "file").write_text("old")
     git("add", "file")
-    git("commit", "-q", "-m", "old")
-    (tmp_path / "file").write_text("new")
-    with checked_out(tmp_path, "HEAD") as tree:
+    git("commit", "-q", "-m", "without the packages")
+    git("tag", "bare")
+    for package in ("stylebench", "kernels/stylekernels"):
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").write_text("")
+    git("add", ".")
+    git("commit", "-q", "-m", "with the packages")
+    (folder / "file").write_text("new")
+    return folder
+
+
+def test_another_revision_is_checked_out_and_removed(repository):
+    with checked_out(repository, "HEAD") as tree:
         assert (tree / "file").read_text() == "old"
     assert not tree.exists()
-    with pytest.raises(ValueError, match="git worktree add"), checked_out(tmp_path, "nowhere"):
-        pass
+    listed = ["git", "-C", str(repository), "worktree", "list"]
+    done = subprocess.run(listed, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "revision",
+    ["nowhere", "--force", "--lock", "-b", "", "^HEAD", "HEAD..HEAD", "HEAD:file", "a b"],
+)
+def test_what_is_no_revision_is_refused_by_name(repository, revision):
+    with pytest.raises(ValueError, match=r"^--base .*: is no revision of .*clone; expected a com"):
+        worktree.commit_of(repository, revision)
+
+
+def test_a_folder_within_another_repository_is_none(repository):
+    with pytest.raises(ValueError, match="is no git repository of its own"):
+        worktree.commit_of(repository / "kernels", "HEAD")
+
+
+@pytest.fixture
+def against(monkeypatch, repository, record, case):
+    """Measure a revision, where each run says that it measured the sources of ``measured``."""
+
+    def run(revision, measured=lambda root: root):
+        def fake(root, suite, options, output):
+            code = Code(None, None, worktree.packages_hash(measured(root)))
+            write_record(output / "a.json", record(case(), code=code))
+
+        monkeypatch.setattr(worktree, "_run", fake)
+        monkeypatch.setattr(worktree.stylebench, "__file__", str(repository / "stylebench" / "x"))
+        return worktree.measured_against(revision, "iteration", Options(), 2)
+
+    return run
+
+
+def test_each_side_is_measured_as_often_as_asked(against):
+    assert [len(side) for side in against("HEAD")] == [2, 2]
+
+
+def test_a_revision_without_the_packages_is_refused(against):
+    with pytest.raises(ValueError, match="--base bare: has no package stylebench"):
+        against("bare")
+
+
+def test_a_run_of_other_sources_than_the_revisions_is_refused(against, repository):
+    (repository / "stylebench" / "new.py").write_text("")
+    assert len(against("HEAD")[0]) == 2
+    with pytest.raises(ValueError, match="a run of revision HEAD measured other sources than"):
+        against("HEAD", measured=lambda _: repository)
+
+
+def test_an_unknown_suite_or_number_is_refused_before_git_is_asked():
+    with pytest.raises(ValueError, match="unknown suite 'x'"):
+        worktree.measured_against("HEAD", "x", Options(), 1)
+    with pytest.raises(ValueError, match="--size 0: expected"):
+        worktree.measured_against("HEAD", "smoke", Options(size=0), 1)
+
+
+def test_a_file_that_was_left_out_fails(tmp_path, record, case, call):
+    write_record(tmp_path / "a.json", record(case()))
+    assert call(str(tmp_path), str(tmp_path), "--fail-slower", "5%")[0] == 0
+    (tmp_path / "b.json").write_text("{")
+    assert call(str(tmp_path), str(tmp_path))[0] == 0
+    code, out, err = call(str(tmp_path), str(tmp_path), "--fail-slower", "5%")
+    assert code == 1
+    assert "left out: " in out
+    assert "b.json: cannot be read as JSON" in err
+
+
+def test_brackets_in_a_name_are_no_markup(tmp_path, record, case, call):
+    path = str(write_record(tmp_path / "a.json", record(case("a[/b] :smile:"))))
+    assert "a[/b] :smile:" in call(path, path)[1]

@@ -1,12 +1,18 @@
 """A suite run from the command line: its file, its exit code, its pictures, going on with it."""
 
 import json
+import re
+import shutil
+import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from stylebench.bench.records.store import read_record
 from stylebench.bench.suites import console
 from stylebench.bench.suites.base import Options
+from stylebench.bench.suites.termination import terminable
 from stylebench.cli.bench import _typed
 
 from .conftest import single
@@ -16,7 +22,7 @@ from .conftest import single
 def run(monkeypatch, tmp_path):
     """Run cases of the given work; return the exit code and the record in the file."""
 
-    def call(*, resume=None, as_json=False, output=tmp_path, **work):
+    def call(*, resume=None, as_json=False, output=tmp_path, options=None, **work):
         class Fake:
             name = "smoke"
 
@@ -25,7 +31,9 @@ def run(monkeypatch, tmp_path):
                     yield single(name, {}, lambda make=make: make(bench))
 
         monkeypatch.setattr(console, "suite", lambda _: Fake())
-        code = console.run_suite_in_console("smoke", Options(device="cpu"), output, as_json, resume)
+        code = console.run_suite_in_console(
+            "smoke", Options(**{"device": "cpu", **(options or {})}), output, as_json, resume
+        )
         files = list((output or tmp_path).rglob("*.json"))
         return code, files[0] if files else None
 
@@ -106,6 +114,76 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(run, t
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"--output .*file: cannot be written"):
         run(a=lambda _: pytest.fail("ran"), output=tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 0}, "--size 0: expected a whole number of 1 to 65535 px"),
+        ({"size": -3}, "--size -3: expected"),
+        ({"size": 10**12}, "--size 1000000000000: expected"),
+        ({"size": 1.5}, "--size 1.5: expected"),
+        ({"size": 5}, "too small for relu5_1"),
+        ({"seconds": 0}, "--seconds 0: expected a number above 0"),
+        ({"seconds": -1.0}, "--seconds -1.0: expected"),
+        ({"seconds": float("nan")}, "--seconds nan: expected"),
+        ({"seconds": float("inf")}, "--seconds inf: expected"),
+        ({"content": Path("absent.jpg")}, "absent.jpg: no such file"),
+        ({"style": Path("absent.jpg")}, "absent.jpg: no such file"),
+        ({"style": Path(__file__)}, "test_console.py: not an image"),
+        ({"device": "nope"}, "device 'nope' cannot be used here"),
+        ({"pattern": "nope"}, "no case of smoke matches 'nope'"),
+        ({"size": 64, "weights": "nope"}, "unknown weights 'nope'"),
+    ],
+)
+def test_nothing_is_made_before_all_is_checked(run, case, tmp_path, options, message):
+    output = tmp_path / "out"
+    options = {"weights": "random", **options}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(a=lambda _: pytest.fail("ran"), output=output, options=options)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_writes_what_there_is_and_leaves_nothing_else(run, case, number):
+    def stop(_):
+        signal.raise_signal(number)
+
+    with terminable():
+        code, path = run(a=draw(case, "a"), b=stop)
+    assert code == 128 + number
+    assert [case.name for case in read_record(path).cases] == ["a"]
+    assert sorted(item.name for item in path.parent.iterdir()) == [path.stem, path.name]
+
+
+def test_a_record_that_cannot_be_written_any_more_is_kept_elsewhere(
+    run, case, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "out"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def spoil(_):
+        shutil.rmtree(output)
+        output.write_text("in the way")
+        return case("b")
+
+    with pytest.raises(OSError, match=r"; the record is in .*, without its pictures"):
+        run(a=lambda _: case("a"), b=spoil, output=output)
+    (path,) = tmp_path.glob("stylebench-record-*/*.json")
+    assert [case.name for case in read_record(path).cases] == ["a", "b"]
+    assert "the record so far cannot be written" in capsys.readouterr().err
+
+
+def test_a_resumed_record_brings_no_file_from_outside_of_its_folder(run, case, tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    _, path = run(a=draw(case, "a"), b=interrupt)
+    data = json.loads(path.read_text())
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "../../secret.png"):
+        data["cases"][0]["pictures"] = {"output": name}
+        path.write_text(json.dumps(data))
+        _, again = run(b=draw(case, "b"), a=interrupt, resume=path, output=tmp_path / "other")
+        assert [each.name for each in again.with_suffix("").iterdir()] == ["b.png"]
+        shutil.rmtree(tmp_path / "other")
 
 
 def test_pictures_of_a_run_that_was_killed_stay_out_of_the_next_ones_record(run, case):

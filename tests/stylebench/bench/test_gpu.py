@@ -1,8 +1,12 @@
 """The command for a lent GPU, rehearsed on the CPU."""
 
+import gzip
 import json
+import os
 import tarfile
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,10 +70,90 @@ def test_a_rehearsal_packs_what_its_stages_leave(tmp_path, capsys, record, case,
     shown = capsys.readouterr().out
     assert "..." not in shown  # nothing was run
     assert "fused fp32 64x48: 1 s" in shown
-    with pytest.raises(SystemExit, match="no such archive"):
-        loan.main([*call, "--resume", str(tmp_path / "absent.tar.gz")])
-    with pytest.raises(SystemExit, match="unknown stages x: expected smoke, environment"):
-        loan.main([*call[:-1], "x"])
+
+
+def packed(path, **files):
+    """An archive with files of these texts."""
+    folder = path.with_name(f"{path.name}-files")
+    folder.mkdir()
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            (folder / name).write_text(text)
+            archive.add(folder / name, f"{name}.json")
+
+
+def leading_out(path):
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../outside"))
+
+
+def unpacking_to_a_lot(path):
+    member = tarfile.TarInfo("large")
+    member.size = 2**40
+    path.write_bytes(gzip.compress(member.tobuf()))
+
+
+ARCHIVES = {
+    "nothing": (lambda path: None, "no such file"),
+    "a folder": (Path.mkdir, "is a folder"),
+    "a pipe": (os.mkfifo, "is a named pipe"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
+    "an empty file": (Path.touch, "is empty"),
+    "a text": (lambda path: path.write_text("hello"), "is no archive of an earlier call"),
+    "half a file": (lambda path: path.write_bytes(gzip.compress(b"a" * 999)[:20]), "is no archive"),
+    "one that leads out": (leading_out, "is no archive"),
+    "one that is large": (unpacking_to_a_lot, "is no archive of an earlier call"),
+    **{
+        f"a state of {text}": (lambda path, text=text: packed(path, state=text), "state.json of th")
+        for text in (
+            "{",
+            "[]",
+            "3",
+            '{"a": 3}',
+            '{"a": {"verdict": "fine"}}',
+            '{"a": {"tries": "1"}}',
+        )
+    },
+}
+
+
+@pytest.mark.parametrize(("make", "message"), ARCHIVES.values(), ids=ARCHIVES)
+def test_what_is_no_archive_is_one_line(tmp_path, capsys, make, message):
+    make(tmp_path / "records.tar.gz")
+    out = tmp_path / "out"
+    call = ["--output", str(out), "--rehearse", "--resume", str(tmp_path / "records.tar.gz")]
+    assert loan.main(call) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("stylebench.bench.gpu: error: ")
+    assert message in line
+    assert line.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--stages", "x"], "unknown stages x: expected environment"),
+        (["--minutes", "nan"], "--minutes nan: expected a number above 0"),
+        (["--minutes", "-1"], "--minutes -1.0: expected a number above 0"),
+        (["--minutes", "inf"], "--minutes inf: expected a number above 0"),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_line(tmp_path, capsys, more, message):
+    assert loan.main(["--output", str(tmp_path / "out"), "--rehearse", *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_written_is_kept_elsewhere(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(loan, "stages", lambda *_: [script(f"import os; os.rmdir({str(out)!r})")])
+    assert loan.main(["--output", str(out), "--rehearse"]) == 2
+    (archive,) = tmp_path.glob("stylebench-records-*/records.tar.gz")
+    assert f"all is in {archive}" in capsys.readouterr().err
+    with tarfile.open(archive) as content:
+        assert {"logs/try.log", "state.json"} < set(content.getnames())
 
 
 def script(text, limit=30.0):

@@ -1,6 +1,5 @@
 """Records: no time without proof, files that are whole, and readers that survive the rest."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -142,7 +141,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, record, case, monkeypa
         ('{"version": 1}', "suite: is missing"),
         ('{"version": -1}', "is no record of version -1 (KeyError: 'title')"),
         ('{"version": -2}', "is no record of version -2 (KeyError: 'version')"),
+        ('{"version": true}', "it has no version"),
         ("[" * 100_000, "cannot be read as JSON"),
+        ("", "is empty, expected a record"),
     ],
 )
 def test_broken_files_are_named_and_skipped(tmp_path, record, case, text, message, monkeypatch):
@@ -160,15 +161,6 @@ def test_broken_files_are_named_and_skipped(tmp_path, record, case, text, messag
         frame = load_results(tmp_path)
     assert list(frame["case"]) == ["fused fp32 64x48"]
     assert frame["rate"].item() == 1.0
-
-
-def test_a_median_of_nothing_has_no_rate(tmp_path, record, case):
-    one = case()
-    still = dataclasses.replace(one, timing=dataclasses.replace(one.timing, median=0.0))
-    write_record(tmp_path / "r.json", record(still))
-    frame = load_results(tmp_path)
-    assert frame["median"].item() == 0
-    assert frame["rate"].isna().item()
 
 
 def test_a_frame_has_its_columns_without_a_record(tmp_path):
@@ -196,6 +188,31 @@ def test_a_frame_has_its_columns_without_a_record(tmp_path):
         (("cases", 0, "timing", "median"), float("inf"), "median: inf is not a finite number"),
         (("cases", 0, "parity"), None, "cases.0: case 'fused fp32 64x48' has a time but no"),
         (("cases", 0, "parity", "checks", 0, "value"), 2.0, "'nothing' contradicts itself"),
+        (("cases", 0, "parity", "checks", 0, "limit"), float("inf"), "inf is not a finite number"),
+        (("cases", 0, "parity", "checks", 0, "limit"), float("nan"), "nan is not a finite number"),
+        (("cases", 0, "parity", "checks", 0, "limit"), -1.0, "limit is -1.0; expected 0 or more"),
+        (("cases", 0, "timing", "samples"), [], "samples is []; expected one or more, finite"),
+        (("cases", 0, "timing", "samples", 0), 0.0, "a sample is 0.0; expected above 0"),
+        (("cases", 0, "timing", "samples", 0), -1.0, "a sample is -1.0; expected above 0"),
+        (("cases", 0, "timing", "samples", 0), 10**400, "is an integer of more than 64 bits"),
+        (("cases", 0, "values"), {"psnr": 1e300}, "1e+300 is no measurement"),
+        (("cases", 0, "parameters"), {"width": 1e-300}, "1e-300 is no measurement"),
+        (("cases", 0, "timing", "disturbed"), [3], "disturbed is [3]; expected each a sample's"),
+        (("cases", 0, "timing", "disturbed"), [1, 1], "disturbed is [1, 1]; expected each"),
+        (("cases", 0, "timing", "median"), 0.0, "median is 0.0; expected above 0"),
+        (("cases", 0, "timing", "q1"), 2.0, "quartiles is (2.0, 1.0, 1.0); expected in their"),
+        (("cases", 0, "timing", "spread"), -0.1, "spread is -0.1; expected 0 or more"),
+        (("cases", 0, "timing", "per_sample"), 0, "per_sample is 0; expected 1 or more"),
+        (("cases", 0, "values"), {"seconds_to_9": 0.0}, "seconds_to_9 is 0.0; expected above 0"),
+        (("cases", 0, "values"), {"GB/s": -1.0}, "GB/s is -1.0; expected above 0"),
+        (("cases", 0, "peak_bytes"), -1, "peak_bytes is -1; expected above 0"),
+        (("cases", 0, "setup"), {"build": -1.0}, "build is -1.0; expected 0 or more"),
+        (("cases", 0, "parts"), {"style": -1.0}, "style is -1.0; expected above 0"),
+        (("cases", 0, "name"), "a\0", "which is no text"),
+        (("machine", "slug"), "../../elsewhere", "slug is '../../elsewhere'; expected lowercase"),
+        (("suite",), "../x", "suite is '../x'; expected lowercase"),
+        (("started",), "../x", "started is '../x'; expected as ISO 8601"),
+        (("seconds",), -1.0, "seconds is -1.0; expected 0 or more"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(tmp_path, record, case, place, value, message):
@@ -225,6 +242,12 @@ def test_a_whole_number_is_a_float_too(tmp_path, record, case):
     path = write_record(tmp_path / "r.json", record(case(), seconds=5))
     seconds = read_record(path).seconds
     assert (seconds, type(seconds)) == (5.0, float)
+
+
+def test_one_time_less_another_may_be_negative_now_and_then(tmp_path, record, case):
+    alone = timing("cuda graph", [-0.1, 1.0, 1.0])
+    path = write_record(tmp_path / "r.json", record(case(in_situ=alone)))
+    assert read_record(path).cases[0].in_situ == alone
 
 
 def test_older_versions_migrate_step_by_step(tmp_path, record, case, monkeypatch):

@@ -91,23 +91,88 @@ def test_another_run_is_refused_by_name(photo, painting, tmp_path, change, messa
         style_transfer(photo, painting, other, resume=path)
 
 
-def test_other_pictures_are_refused(photo, painting, tmp_path):
-    path = tmp_path / "run.safetensors"
-    settings = Settings(**QUICK, precision="fp32")
-    style_transfer(photo, painting, settings, keep=Keep(path))
-    with pytest.raises(CheckpointError, match="other pictures: the target of style relu"):
-        style_transfer(photo, photo, settings, resume=path)
+@pytest.fixture(scope="module")
+def kept(photo, painting, tmp_path_factory):
+    """The checkpoint of a run from a third picture."""
+    path = tmp_path_factory.mktemp("kept") / "run.safetensors"
+    init = path.with_name("init.png")
+    photo.save(init)
+    style_transfer(photo, [painting, photo], from_file(init), keep=Keep(path))
+    return path
 
 
-def test_another_content_is_refused_where_its_layer_has_a_style_too(photo, painting, tmp_path):
-    path = tmp_path / "run.safetensors"
-    settings = Settings(
-        **QUICK, precision="fp32", content_layers=["relu2_1"], style_layers=["relu2_1"]
+def from_file(init):
+    return Settings(**QUICK | {"iterations": 2, "history": 3}, precision="fp32", init=str(init))
+
+
+def brighter(picture):
+    """The same but for one grey level in one pixel, which no target's norm shows."""
+    other = picture.copy()
+    red, green, blue = other.getpixel((3, 4))
+    other.putpixel((3, 4), (red ^ 1, green, blue))
+    return other
+
+
+def transparent(picture):
+    other = picture.convert("RGBA")
+    other.putpixel((3, 4), (*other.getpixel((3, 4))[:3], 254))
+    return other
+
+
+def the_same(picture):
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((brighter, the_same, the_same, the_same), "the content differs"),
+        ((transparent, the_same, the_same, the_same), "the content differs"),
+        ((the_same, brighter, the_same, the_same), "the style 1 differs"),
+        ((the_same, the_same, brighter, the_same), "the style 2 differs"),
+        ((the_same, the_same, the_same, brighter), "the init differs"),
+    ],
+)
+def test_a_picture_that_is_one_grey_level_brighter_is_refused(
+    photo, painting, kept, tmp_path, change, message
+):
+    content, first, second, init = (
+        make(one) for make, one in zip(change, (photo, painting, photo, photo), strict=True)
     )
-    style_transfer(photo, painting, settings, keep=Keep(path))
-    other = painting.resize(photo.size)
-    with pytest.raises(CheckpointError, match="the target of content relu2_1 differs"):
-        style_transfer(other, painting, settings, resume=path)
+    init.save(tmp_path / "init.png")
+    with pytest.raises(CheckpointError, match=f"other pictures or weights: {message}"):
+        style_transfer(content, [first, second], from_file(tmp_path / "init.png"), resume=kept)
+
+
+def test_the_same_pictures_elsewhere_are_taken(photo, painting, kept, tmp_path):
+    for name, picture in (("a", photo), ("b", painting), ("init", photo)):
+        picture.save(tmp_path / f"{name}.png")
+    files = [tmp_path / f"{name}.png" for name in ("b", "a")]
+    result = style_transfer(
+        tmp_path / "a.png", files, from_file(tmp_path / "init.png"), resume=kept
+    )
+    assert result.parameters["iterations_done"] == 2
+
+
+def test_fewer_iterations_than_were_done_are_refused(photo, painting, tmp_path):
+    path = tmp_path / "run.safetensors"
+    style_transfer(photo, painting, Settings(**QUICK, precision="fp32"), keep=Keep(path))
+    with pytest.raises(CheckpointError, match="has 9 iterations, more than this run comes to"):
+        style_transfer(
+            photo, painting, Settings(**QUICK | {"iterations": 5}, precision="fp32"), resume=path
+        )
+
+
+def test_weights_that_no_file_tells_are_known_by_their_values(photo, painting, tmp_path, weights):
+    path = tmp_path / "run.safetensors"
+    layers = {name: (weight * 1.01, bias) for name, (weight, bias) in weights.layers.items()}
+    first, second = (
+        Settings(**QUICK | {"iterations": 2, "weights": replace(weights, sha256=None, **more)})
+        for more in ({}, {"layers": layers})
+    )
+    style_transfer(photo, painting, first, keep=Keep(path))
+    with pytest.raises(CheckpointError, match="the weights differs"):
+        style_transfer(photo, painting, second, resume=path)
 
 
 def test_weights_of_the_same_name_from_another_file_are_refused(photo, painting, tmp_path, weights):

@@ -1,6 +1,11 @@
 """The page as text: complete, escaped, the same for the same records, and clear about gaps."""
 
+import io
+import json
+import os
 import re
+import shutil
+import zlib
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -119,6 +124,92 @@ def test_lost_pictures_are_named_and_none_from_outside_of_the_folder_is_shown(tm
     assert 'class="exhibit"' not in made
 
 
+def bomb(path):
+    """A file of a few bytes that claims 9,000 x 9,000 px."""
+    Image.new("L", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = (9_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+def huge(path):
+    with path.open("wb") as file:
+        file.truncate(10**12)
+
+
+PICTURES = {
+    "a bomb": bomb,
+    "text": lambda path: path.write_text("hello"),
+    "half a picture": lambda path: path.write_bytes(picture_bytes()[:60]),
+    "PostScript": lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9"),
+    "nothing": Path.touch,
+    "a sparse file": huge,
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to elsewhere": lambda path: path.symlink_to(path.parents[2] / "secret.png"),
+}
+
+
+def picture_bytes():
+    buffer = io.BytesIO()
+    Image.effect_noise((16, 16), 50).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_broken_picture_costs_no_other_its_place(tmp_path):
+    (tmp_path / "secret.png").write_bytes(picture_bytes())
+    folder = tmp_path / "results" / CPU.slug
+    folder.mkdir(parents=True)
+    (folder / "good.png").write_bytes(picture_bytes())
+    cases = [
+        Case("good", {}, parity=PASSED, pictures=dict.fromkeys(("reference", "output"), "good.png"))
+    ]
+    for number, (name, make) in enumerate(PICTURES.items()):
+        make(folder / f"{number}.png")
+        files = {"reference": "good.png", "output": f"{number}.png"}
+        cases.append(Case(name, {}, parity=PASSED, pictures=files))
+    one = record("parity", CPU, cases)
+    write_record(tmp_path / "results" / file_name(one), one)
+    made = render(*load_records(tmp_path / "results"))
+    for name in PICTURES:
+        assert f"pictures of {name}: " in made
+    assert "9000 x 9000 px, more than a page should hold" in made
+    assert made.count('class="exhibit"') == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"command": "a\ud800"},
+        {"command": "a\0"},
+        {"command": "a" * 10**6},
+        {"seconds": 10**400},
+        {"cases": None},
+    ],
+    ids=["a surrogate", "a null byte", "a long text", "a huge number", "no cases"],
+)
+def test_one_record_that_cannot_be_stops_no_page(results, tmp_path, change):
+    shutil.copytree(results / CPU.slug, tmp_path / "results" / CPU.slug)
+    good = next((tmp_path / "results").rglob("*-iteration.json"))
+    (good.parent / "bad.json").write_text(json.dumps({**json.loads(good.read_text()), **change}))
+    stored, faults = load_records(tmp_path / "results")
+    assert [fault.split(": ")[0] for fault in faults] == [str(good.parent / "bad.json")]
+    page_file = write_report([tmp_path / "results"], tmp_path / "report")
+    assert "bad.json: " in page_file.read_text("utf-8")
+    assert len(stored) > 1
+
+
+def test_a_file_whose_name_is_no_text_stops_no_page(tmp_path):
+    one = record("iteration", CPU, [Case("bare", {})])
+    write_record(tmp_path / "results" / file_name(one), one)
+    write_record(Path(os.fsdecode(os.fsencode(tmp_path / "results") + b"/\xff.json")), one)
+    (tmp_path / "results" / os.fsdecode(b"\xfe.json")).write_text("{")
+    text = write_report([tmp_path / "results"], tmp_path / "report").read_text("utf-8")
+    assert "\\udcfe.json: cannot be read as JSON" in text
+
+
 def test_cases_with_nothing_but_a_name_make_a_page():
     suites = ("iteration", "sizes", "kernels", "time-to-loss", "parity", "stylize", "unheard-of")
     bare = [
@@ -149,14 +240,21 @@ def test_a_missing_plotly_is_one_line(tmp_path, monkeypatch):
     [
         (["results", "-o", "report"], 0, "report/index.html"),
         (["absent"], 2, "absent: no such file"),
+        (["broken"], 2, "no record can be read: broken/a.json: cannot be read as JSON"),
+        (["results", "-o", "broken/a.json"], 2, "broken/a.json: "),
+        (["results", "-o", "report", "--readme", "absent.md"], 2, "absent.md: no such file"),
+        (["results", "-o", "report", "--readme", "broken/a.json"], 2, "a.json: expected the lines"),
     ],
 )
 def test_the_command(arguments, code, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.json").write_text("{")
     monkeypatch.setattr("warnings.showwarning", None)  # main replaces it
     monkeypatch.setattr("sys.argv", ["stylebench", "report", *arguments])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == code
     assert message in "".join(capsys.readouterr())
+    assert (tmp_path / "report").exists() == (code == 0)

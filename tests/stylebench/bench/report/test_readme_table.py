@@ -8,7 +8,15 @@ import pytest
 
 from stylebench.bench.records.record import Case
 from stylebench.bench.records.store import file_name, load_records, write_record
-from stylebench.bench.report.readme import BEGIN, END, NONE, results_table, rewrite_readme
+from stylebench.bench.report.readme import (
+    BEGIN,
+    END,
+    NONE,
+    _cell,
+    _relative,
+    results_table,
+    rewrite_readme,
+)
 
 from .conftest import CPU, HOSTILE, PASSED, record, timing
 
@@ -116,6 +124,47 @@ def test_a_readme_without_the_comments_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"README\.md: expected the lines"):
         rewrite_readme(readme, [tmp_path])
     assert readme.read_text() == "nothing here"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        ("[a](http://b.c)", r"\[a\](http\://b.c)"),
+        ("![a](b)", r"\!\[a\](b)"),
+        ("`a`", r"\`a\`"),
+        ("**a** _b_ ~~c~~", r"\*\*a\*\* \_b\_ \~\~c\~\~"),
+        ("<b>&lt;", "&lt;b&gt;&amp;lt;"),
+        ("<!-- end of results -->", r"&lt;\!-- end of results --&gt;"),
+        ("https://a.b www.a.b a@b.c", r"https\://a.b www\.a.b a\@b.c"),
+        ("a\n\n# b\r\t| c", r"a \# b \| c"),
+        ("a\\|b", r"a\\\|b"),
+        (":smile: $x$", r"\:smile\: \$x\$"),
+        ("a\u202eb\u200b", "ab"),
+        ("fused bf16, 512 x 384 (mkl, tv 0) 1.6.0-b", "fused bf16, 512 x 384 (mkl, tv 0) 1.6.0-b"),
+    ],
+)
+def test_text_is_shown_as_it_is(text, shown):
+    assert _cell(text) == shown
+
+
+def test_a_link_ends_where_its_file_does(tmp_path):
+    assert (
+        _relative(tmp_path / "a b) [c](d)|.json", tmp_path) == "a%20b%29%20%5Bc%5D%28d%29%7C.json"
+    )
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "nan", "inf", 10**400, [], None])
+def test_figures_of_peers_are_above_0(peers, tmp_path, seconds):
+    rows = [*PEERS["rows"], {"implementation": "a", "kind": "ours", "seconds": seconds}]
+    with pytest.raises(ValueError, match=r"peers\.json: expected machine, "):
+        results_table([peers(rows=rows)], tmp_path)
+
+
+def test_a_peer_without_a_name_is_refused(peers, tmp_path):
+    rows = [*PEERS["rows"], {"implementation": 3, "kind": "ours", "seconds": 1}]
+    with pytest.raises(ValueError, match=r"peers\.json: expected machine, "):
+        results_table([peers(rows=rows)], tmp_path)
 
 
 def test_neither_a_case_nor_a_peer_can_break_the_table(peers, tmp_path):
