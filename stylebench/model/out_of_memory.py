@@ -8,8 +8,12 @@ _WORDS = (  # in the messages of allocators and libraries, of the GPU and of the
 )  # fmt: skip
 
 
+class TooLarge(ValueError):
+    """A run that cannot fit into memory, refused before anything is allocated."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is an out-of-memory error of Python, an allocator or a library."""
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    named = isinstance(error, MemoryError | TooLarge) or type(error).__name__ == "OutOfMemoryError"
     text = str(error).lower()
     return named or any(words in text for words in _WORDS)

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stylebench.files.from_dict import from_dict
-from stylebench.files.paths import expand
+from stylebench.files.paths import FileError, expand
 from stylebench.files.reading import check_file
 from stylebench.files.writing import atomic_path
 from stylebench.transfer.hashing import hash_of
@@ -141,7 +141,7 @@ class Checkpoint:
         try:
             with atomic_path(path) as partial:
                 save_file(tensors, partial, {_HEADER: json.dumps(asdict(header))})
-        except (OSError, SafetensorError) as error:
+        except (OSError, FileError, SafetensorError) as error:
             raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
     @classmethod

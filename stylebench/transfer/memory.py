@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from stylebench.image.load import fit
+from stylebench.model.out_of_memory import TooLarge
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.vgg import LAYERS, feature_shapes
 from stylebench.transfer.device import (
@@ -50,7 +51,7 @@ def check_fits(settings: Settings, content: Size, styles: Sequence[Size]) -> Non
         styles: of the style images.
 
     Raises:
-        ValueError: it cannot.
+        TooLarge: it cannot.
     """
     device = choose_device(settings.device)
     memory = memory_of(device)
@@ -59,14 +60,14 @@ def check_fits(settings: Settings, content: Size, styles: Sequence[Size]) -> Non
     bound = _Bound.of(settings, device)
     there = f"{device} has {_gib(memory.free)} free of {_gib(memory.whole)}"
     if not bound.fits(content, memory):
-        raise ValueError(
+        raise TooLarge(
             f"{content[1]} x {content[0]} px {bound.told(content)} need at least "
             f"{_gib(bound.needed(content))}, and {there}: lower {bound.advice(content, memory)}"
         )
     for style in styles:
         if (need := bound.style(style)) > memory.free:
             scale = min(settings.style_scale, max(style) / max(content)) * sqrt(memory.free / need)
-            raise ValueError(
+            raise TooLarge(
                 f"a style image of {style[1]} x {style[0]} px needs at least {_gib(need)}, and "
                 f"{there}: lower the size, or style_scale to {scale:.2g} or less"
             )

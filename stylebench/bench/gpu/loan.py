@@ -29,6 +29,7 @@ from stylebench.bench.records.show import summary
 from stylebench.bench.records.store import read_or_none
 from stylebench.bench.suites.termination import signal_of, terminable
 from stylebench.files.from_dict import from_dict
+from stylebench.files.paths import FileError
 from stylebench.files.reading import check_file, read_json
 from stylebench.files.scratch import scratch_folder
 from stylebench.files.writing import atomic_path
@@ -166,7 +167,7 @@ def _keep(state: _State, work: Path, output: Path) -> None:
         for name, content in ((_STATE, text), (_SUMMARY, summary_text)):
             with atomic_path(output / name) as partial:
                 partial.write_text(content, "utf-8", "backslashreplace")
-    except OSError as error:
+    except (OSError, FileError) as error:
         elsewhere = Path(tempfile.mkdtemp(prefix="stylebench-records-")) / _ARCHIVE
         _pack(work, elsewhere)
         raise OSError(f"{output}: cannot be written ({error}); all is in {elsewhere}") from error

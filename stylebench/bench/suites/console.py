@@ -95,7 +95,7 @@ def _keeper(writer: RecordWriter, console: Console) -> Callable[[Record], object
     def keep(record: Record) -> None:
         try:
             writer.write(record)
-        except OSError as error:
+        except (OSError, FileError) as error:
             fault = f"the record so far cannot be written: {error}"
             console.print(fault, markup=False, emoji=False)
 
@@ -110,7 +110,7 @@ def _written(writer: RecordWriter, record: Record) -> tuple[Path, Record]:
     """
     try:
         return writer.write(record)
-    except OSError as error:
+    except (OSError, FileError) as error:
         folder = Path(tempfile.mkdtemp(prefix="stylebench-record-"))
         path = write_record(folder / Path(file_name(record)).name, record)
         raise OSError(f"{error}; the record is in {path}, without its pictures") from error

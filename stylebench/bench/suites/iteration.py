@@ -31,4 +31,5 @@ def jobs(bench: Bench) -> Iterator[Job]:
         for engines in _SEPARATE if bench.kind == "cuda" else (_ENGINES,):
             runs = [EngineRun(e, precision) for e in engines for precision in bench.precisions(e)]
             runs += others * (index == 0 and "fused" in engines)
+            runs += [EngineRun("fused", "fp32-direct")] * (bench.kind == "cpu")
             yield engine_job(bench, size, runs, alone=alone)

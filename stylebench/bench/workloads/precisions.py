@@ -32,13 +32,13 @@ def product_arithmetic(precision: str) -> Iterator[None]:
 def worthwhile(engine: str, device: torch.device) -> list[str]:
     """Precisions that ``engine`` offers on ``device`` and that the device multiplies in hardware.
 
-    fp64 is the oracle's. Half precision on a processor that only emulates it would measure the
-    emulation.
+    fp64 is the oracle's, and fp32-direct the suite ``iteration``'s alone. Half precision on a
+    processor that only emulates it would measure the emulation.
     """
     return [
         precision
         for precision in ENGINES[engine].precisions
-        if precision != "fp64"
+        if precision not in ("fp64", "fp32-direct")
         and _accepted(precision, engine, device)
         and not _emulated(PRECISIONS[precision].dtype, device)
     ]
