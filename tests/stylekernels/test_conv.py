@@ -130,6 +130,18 @@ def test_memory_that_was_used_before_does_not_show():
     assert torch.equal(convolution(x), expected)
 
 
+@native
+@pytest.mark.parametrize(
+    "x",
+    [torch.empty(1, 8, 4, 4), torch.empty(1, 16, 4, 4).double(), torch.empty(16, 4, 4)],
+    ids=["channels", "dtype", "dimensions"],
+)
+def test_what_would_be_read_beyond_its_end_is_refused(x):
+    _, weight, bias = layer(16, 16, 4, 4)
+    with pytest.raises(ValueError, match=r"x must be fp32 \[B, 16, H, W\] on the CPU, got"):
+        Winograd(weight, bias, Workspace())(x)
+
+
 def test_other_layers_are_refused():
     assert not supports(torch.empty(16, 3, 3, 3))
     assert not supports(torch.empty(3, 16, 3, 3))

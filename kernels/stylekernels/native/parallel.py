@@ -30,7 +30,7 @@ def has_threads() -> bool:
     """Whether torch's threads can be had."""
     try:
         _entry()
-    except AttributeError:
+    except (AttributeError, OSError, TypeError):  # other OpenMPs; Windows has no such library
         return False
     return True
 
