@@ -33,10 +33,10 @@ def own_torch_state() -> Iterator[None]:
             torch.set_autocast_enabled(device, False)
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
-        warns = torch.is_deterministic_algorithms_warn_only_enabled()
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        stack.callback(torch.use_deterministic_algorithms, deterministic, warn_only=warns)
-        torch.use_deterministic_algorithms(False)
+        if torch.are_deterministic_algorithms_enabled():  # the switch imports torch's compiler
+            warns = torch.is_deterministic_algorithms_warn_only_enabled()
+            stack.callback(torch.use_deterministic_algorithms, True, warn_only=warns)
+            torch.use_deterministic_algorithms(False)
         yield
 
 
