@@ -18,8 +18,20 @@ from stylebench.model.weights import (
 )
 from stylebench.transfer.device import choose_device, choose_engine, choose_precision
 from stylebench.transfer.settings import Settings
+from stylekernels.native import cache_folder, has_native_code
+from stylekernels.ops.conv.op import processor
 
-_PACKAGES = ("stylebench", "torch", "torchvision", "triton", "pillow", "numpy", "pandas", PACKAGE)
+_PACKAGES = (
+    "stylebench",
+    "torch",
+    "torchvision",
+    "triton",
+    "pillow",
+    "numpy",
+    "pandas",
+    "llvmlite",
+    PACKAGE,
+)
 
 
 def report() -> str:
@@ -27,6 +39,7 @@ def report() -> str:
     lines = ["versions", f"  python {platform.python_version()} on {platform.platform()}"]
     lines += [f"  {package} {_version(package)}" for package in _PACKAGES]
     lines += ["devices", f"  cpu: {_cpu()}, {torch.get_num_threads()} threads"]
+    lines.append(f"  native code: {_native_code()}")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
@@ -45,6 +58,12 @@ def report() -> str:
         *_auto_weights(),
     ]
     return "\n".join(lines)
+
+
+def _native_code() -> str:
+    if not has_native_code():
+        return "none, so fp32 convolutions are direct: pip install llvmlite"
+    return f"{processor()}, kept in {cache_folder()}"
 
 
 def _weights() -> list[str]:

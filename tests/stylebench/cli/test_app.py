@@ -184,6 +184,15 @@ def test_doctor_tells_versions_devices_weights_and_choices(call, tmp_path, monke
     assert f"weights original, SHA-256 {SHA256}\n    from {original_file()}" in out
 
 
+@pytest.mark.parametrize(("native", "line"), [(True, " lanes, kept in "), (False, "none, so fp32")])
+def test_doctor_tells_of_native_code(call, monkeypatch, native, line):
+    monkeypatch.setattr("stylebench.cli.doctor.has_native_code", lambda: native)
+    monkeypatch.setattr("stylebench.cli.doctor.processor", lambda: "znver3, 8 lanes")
+    _, out, _ = call("doctor")
+    (found,) = [text for text in out.splitlines() if "native code" in text]
+    assert line in found
+
+
 def test_doctor_tells_of_the_file_that_auto_takes_first(call, tmp_path, weights, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     path = tmp_path / "hub" / "checkpoints" / "vgg_conv.pth"
