@@ -48,6 +48,13 @@ def check_folder(path: str | Path) -> Path:
         FileError: no folder is there, or none can be made.
     """
     path = expand(path)
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # it can be made, or the nearest one above is told
+    except (OSError, ValueError) as error:  # too long a name, a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"{str(path)!r}: cannot be made ({reason})") from error
     nearest = path
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
