@@ -25,7 +25,7 @@ from stylebench.cli.parsing import (
     parse_scales,
     parse_size,
 )
-from stylebench.files.paths import expand
+from stylebench.files.paths import exists, expand
 from stylebench.files.writing import check_folder, check_writable
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
@@ -52,7 +52,7 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
-        if command is None and (Path(cmd_name).suffix or expand(cmd_name).exists()):
+        if command is None and (Path(cmd_name).suffix or exists(expand(cmd_name))):
             typed = shlex.join(sys.argv[1:])
             raise ValueError(
                 f"No such command {cmd_name!r}: for pictures it is 'stylebench stylize {typed}'"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylebench.cli.previews import Previews
-from stylebench.files.paths import FileError, expand, same_file
+from stylebench.files.paths import FileError, exists, expand, same_file
 from stylebench.files.writing import check_writable
 from stylebench.image.save import check_output
 
@@ -108,7 +108,7 @@ def _same(path: Path, read: Mapping[str, Sequence[Path]]) -> Iterator[str]:
 
 def _check_no_other_run(path: Path, resume: Path | None) -> None:
     mine = resume is not None and same_file(path, resume)
-    if not mine and path.exists() and path.stat().st_size:
+    if not mine and exists(path) and path.stat().st_size:
         raise FileError(
             f"--checkpoint {path}: exists, and may be of another run; go on from it with --resume "
             f"{shlex.quote(os.fspath(path))}, take another name, or add --overwrite"

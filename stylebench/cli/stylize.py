@@ -13,7 +13,7 @@ from stylebench.cli.destinations import Destinations
 from stylebench.cli.errors import ELSEWHERE, STUCK, leave, tell
 from stylebench.cli.progress import progress, summary
 from stylebench.cli.saving import write_or_rescue
-from stylebench.files.paths import same_file
+from stylebench.files.paths import exists, same_file
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.checkpoint import CheckpointConfig
 from stylebench.transfer.observers import Step
@@ -110,7 +110,7 @@ def _ending(error: BaseException) -> str:
 
 def _version(path: Path | None) -> tuple[int, int] | None:
     """A file's identity and time, which a new checkpoint changes; None where there is none."""
-    if path is None or not path.exists():
+    if path is None or not exists(path):
         return None
     status = path.stat()
     return status.st_ino, status.st_mtime_ns

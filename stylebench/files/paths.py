@@ -37,6 +37,11 @@ def expand(path: str | Path) -> Path:
         ) from error
 
 
+def exists(path: Path) -> bool:
+    """Whether the path names something that can be reached; a name that is too long does not."""
+    return os.path.exists(path)  # noqa: PTH110  # which raises no error
+
+
 def special_kind(path: Path) -> str | None:
     """``a folder``, ``a named pipe``, ``a device`` or ``a socket``; None for all else.
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stylebench.files.partial import create_partial
-from stylebench.files.paths import FileError, expand, special_kind
+from stylebench.files.paths import FileError, exists, expand, special_kind
 
 _NO_RENAME = {errno.EBUSY, errno.EPERM, errno.EACCES, errno.EXDEV, errno.EROFS}
 
@@ -48,10 +48,17 @@ def check_folder(path: str | Path) -> Path:
         FileError: no folder is there, or none can be made.
     """
     path = expand(path)
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # it can be made, or the nearest one above is told
+    except (OSError, ValueError) as error:  # too long a name, a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"{str(path)!r}: cannot be made ({reason})") from error
     nearest = path
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
-    if not nearest.is_dir():
+    if special_kind(nearest) != "a folder":
         raise FileError(f"{path}: {nearest} is no folder, expected one to write into")
     if not os.access(nearest, os.W_OK):
         raise FileError(f"{path}: the folder {nearest} cannot be written to")
@@ -71,7 +78,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         OSError: the disk is full, the folder was removed, and so on; ``path`` is as it was.
     """
     target = _target(check_writable(path))
-    before = target.stat() if target.exists() else None
+    before = target.stat() if exists(target) else None
     descriptor, partial = _create_beside(target, before)
     try:
         yield partial

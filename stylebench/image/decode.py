@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from stylebench.files.paths import FileError, expand
+from stylebench.files.paths import FileError, expand, special_kind
 from stylebench.files.reading import read_file
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def decode_file(path: Path) -> Array:
         path = expand(path)
         data = read_file(path, _LARGEST_FILE, "an image file")
     except FileError as error:
-        advice = f": {_ONE_BY_ONE}" if path.is_dir() else ""
+        advice = f": {_ONE_BY_ONE}" if special_kind(path) == "a folder" else ""
         raise ImageError(f"{error}{advice}") from error
     with _decoding(str(path)), Image.open(io.BytesIO(data), formats=_formats()) as image:
         deep = _deep_pixels(image, data, str(path))

@@ -168,6 +168,8 @@ def _unusable_kind(tensor: Tensor) -> str | None:
         return "on the device meta, without values"
     if tensor.layout is not torch.strided:
         return f"of the layout {str(tensor.layout).removeprefix('torch.')}"
+    if tensor.numel() and not tensor.untyped_storage().nbytes():
+        return "without values, whose memory was freed"
     if tensor.is_quantized or tensor.dtype not in _TENSOR_DTYPES:
         return f"of the dtype {str(tensor.dtype).removeprefix('torch.')}"
     return None

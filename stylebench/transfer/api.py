@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from stylebench.engines.fused.cpu_convolution import choose_as
 from stylebench.files.paths import expand
 from stylebench.files.writing import check_writable
 from stylebench.image.load import ImageSource
@@ -131,6 +132,8 @@ def style_transfer(
     if keep:
         keep = replace(keep, path=check_writable(keep.path))
     checkpoint = Checkpoint.load(expand(resume)) if resume else None
+    if checkpoint:
+        choose_as(checkpoint.convolutions)
     inputs = load_inputs(content, style, settings)
     settings = with_scales(settings.sized(inputs.content.size), inputs)
     polish = polish_iterations(settings)

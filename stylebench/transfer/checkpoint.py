@@ -29,7 +29,7 @@ from stylebench.transfer.hashing import hash_of
 from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import INITS
 
-_VERSION = 5
+_VERSION = 6
 _HEADER = "stylebench"  # its key in the file's metadata
 _OPTIMIZER = "optimizer."
 _COLUMNS = ("iteration", "seconds", "loss")  # of a row, before the terms
@@ -64,6 +64,7 @@ class _Header:
 
     Attributes:
         columns: names of a row's values.
+        convolutions: see ``Checkpoint``.
         sha256: of the other fields and all tensors.
     """
 
@@ -75,6 +76,7 @@ class _Header:
     best_iteration: int
     identity: Mapping[str, Any]
     inputs: Mapping[str, str]
+    convolutions: Mapping[str, Mapping[str, str]]
     sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -105,6 +107,8 @@ class Checkpoint:
         best_iteration: the evaluation that found it.
         identity: the settings that have to be the same when the run goes on; see ``identity_of``.
         inputs: hashes of what has to be the same too; see ``hashing.input_hashes``.
+        convolutions: the algorithms that were measured to be the fastest, machine -> layer -> name:
+            measured anew, others might be, whose bits differ.
     """
 
     phase: int
@@ -117,6 +121,7 @@ class Checkpoint:
     best_iteration: int
     identity: Mapping[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
+    convolutions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, atomically.
@@ -135,7 +140,7 @@ class Checkpoint:
         tensors["rows"] = torch.tensor(rows, dtype=torch.float64)
         header = _Header(
             _VERSION, self.phase, self.phase_began, columns, self.best_loss, self.best_iteration,
-            self.identity, self.inputs,
+            self.identity, self.inputs, self.convolutions,
         )  # fmt: skip
         header = replace(header, sha256=_hash(header, tensors))
         try:
@@ -275,7 +280,7 @@ def _checkpoint(header: _Header, tensors: dict[str, Tensor]) -> Checkpoint:
     return Checkpoint(
         header.phase, header.phase_began, tensors["start"], tensors["image"], optimizer,
         rows, header.best_loss, header.best_iteration, header.identity,
-        header.inputs,
+        header.inputs, header.convolutions,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from stylebench.engines import ENGINES
-from stylebench.files.paths import expand
+from stylebench.files.paths import exists, expand
 from stylebench.image.load import ImageSource
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import PRESETS
@@ -111,7 +111,7 @@ def _source(name: str, value: Any) -> ImageSource:
 
 def _exists(path: str | Path) -> bool:
     try:
-        return bool(str(path)) and expand(path).exists()
+        return bool(str(path)) and exists(expand(path))
     except ValueError:  # a null byte, or a user that this machine does not have
         return False
 

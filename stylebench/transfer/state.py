@@ -9,6 +9,7 @@ from time import perf_counter
 
 from torch import Tensor
 
+from stylebench.engines.fused.cpu_convolution import choices_so_far
 from stylebench.optim.adam import Adam
 from stylebench.optim.base import DeviceOptimizer, Optimizer
 from stylebench.optim.lbfgs import LBFGS
@@ -105,6 +106,7 @@ class RunState:
             best_iteration=self.trace.best_iteration,
             identity=identity_of(problem),
             inputs=self.inputs,
+            convolutions=choices_so_far(),
         ).save(path)
 
     @classmethod

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 
 import torch
 
@@ -31,13 +32,38 @@ def own_torch_state() -> Iterator[None]:
         for device in _AUTOCAST_DEVICES:
             stack.callback(torch.set_autocast_enabled, device, torch.is_autocast_enabled(device))
             torch.set_autocast_enabled(device, False)
-        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        stack.enter_context(_shared)
+        yield
+
+
+class _SharedState:
+    """The state that all threads share: set by the first run, brought back after the last."""
+
+    def __init__(self) -> None:
+        self._lock, self._runs, self._caller = Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._runs:
+                self._replace()
+            self._runs += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._runs -= 1
+            if not self._runs:
+                self._caller.close()
+
+    def _replace(self) -> None:
+        self._caller.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         if torch.are_deterministic_algorithms_enabled():  # the switch imports torch's compiler
             warns = torch.is_deterministic_algorithms_warn_only_enabled()
-            stack.callback(torch.use_deterministic_algorithms, True, warn_only=warns)
+            self._caller.callback(torch.use_deterministic_algorithms, True, warn_only=warns)
             torch.use_deterministic_algorithms(False)
-        yield
+
+
+_shared = _SharedState()
 
 
 def _compute_in_one_thread() -> None:
@@ -52,8 +78,8 @@ def _compute_in_one_thread() -> None:
 
 
 def _note_fork() -> None:
-    global _forked
-    _forked = True
+    global _forked, _shared
+    _forked, _shared = True, _SharedState()  # threads, and what they held, are not copied
 
 
 if hasattr(os, "register_at_fork"):

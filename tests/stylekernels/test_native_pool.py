@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from stylekernels.native import has_native_code
 from stylekernels.ops.pool import cpu, native
 
 WIDTH = 16  # channels, that every processor's vectors divide
 
 pytestmark = pytest.mark.skipif(
-    not native.supports(*[torch.empty(1, 2, 2, WIDTH).permute(0, 3, 1, 2)] * 3),
+    not has_native_code(),
     reason="no native code on this platform",
 )
 
@@ -57,9 +58,37 @@ def test_what_is_not_finite_goes_where_plain_torch_sends_it(monkeypatch, maximum
         torch.testing.assert_close(result, expected, rtol=0, atol=0, equal_nan=True)
 
 
+def maps_of(channels):
+    """A map, its pooling and its code."""
+    pooled = channels_last(1, channels, 2, 2)
+    return channels_last(1, channels, 4, 4), pooled, torch.empty_like(pooled, dtype=torch.uint8)
+
+
 def test_only_what_its_vectors_divide_is_native():
-    maps = [channels_last(1, WIDTH, 4, 4)] * 3
+    maps = maps_of(WIDTH)
     assert native.supports(*maps)
-    assert not native.supports(*[channels_last(1, 3, 4, 4)] * 3)
+    assert not native.supports(*maps_of(3))
     assert not native.supports(*[x.contiguous() for x in maps])
-    assert not native.supports(*[x.double() for x in maps])
+
+
+@pytest.mark.parametrize(
+    ("wide", "pooled", "code"),
+    [
+        ((1, WIDTH, 4, 4), (1, WIDTH, 3, 2), (1, WIDTH, 3, 2)),
+        ((1, WIDTH, 4, 4), (1, WIDTH, 2, 3), (1, WIDTH, 2, 3)),
+        ((1, WIDTH, 4, 4), (1, WIDTH, 2, 2), (1, WIDTH, 2, 1)),
+        ((1, WIDTH, 4, 4), (1, 2 * WIDTH, 2, 2), (1, 2 * WIDTH, 2, 2)),
+        ((1, WIDTH, 4, 4), (2, WIDTH, 2, 2), (2, WIDTH, 2, 2)),
+    ],
+)
+def test_maps_of_other_sizes_are_not_read_or_written_beyond_their_ends(wide, pooled, code):
+    maps = channels_last(*wide), channels_last(*pooled), channels_last(*code, dtype=torch.uint8)
+    assert not native.supports(*maps)
+
+
+def test_maps_of_other_types_are_not_taken():
+    wide, pooled, code = maps_of(WIDTH)
+    assert not native.supports(wide.double(), pooled, code)
+    assert not native.supports(wide, pooled.bfloat16(), code)
+    assert not native.supports(wide, pooled, pooled)
+    assert not native.supports(wide, pooled, code.to("meta"))

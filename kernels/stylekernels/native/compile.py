@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from stylekernels.native.folder import cache_folder
+from stylekernels.native.folder import cache_folder, keep, read_kept
 
 _DIGEST = 32  # bytes of SHA-256, before the code
+_lock = Lock()
+_engines: dict[
+    str, Any
+] = {}  # by the module's text; never closed, as a thread may be in their code
 
 
 @cache
@@ -33,25 +35,28 @@ def lanes() -> int:
 
 
 class Library:
-    """Functions in machine code, which live as long as it does."""
+    """Functions in machine code, which live as long as the process does."""
 
     def __init__(self, module: ir.Module) -> None:
-        self._engine = _compiled(module)
+        text = str(module)
+        with _lock:
+            if text not in _engines:
+                _engines[text] = _compiled(text)
+            self._engine = _engines[text]
 
     def address(self, function: str) -> int:
         """The address of a function by its name in the module."""
         return int(self._engine.get_function_address(function))
 
 
-def _compiled(module: ir.Module) -> Any:
-    """LLVM's engine for ``module``.
+def _compiled(text: str) -> Any:
+    """LLVM's engine for a module.
 
     The machine code comes from the disk where this processor compiled the same module before.
     """
     name, features = host()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(name, features, opt=3)
-    text = str(module)
     key = hashlib.sha256("\0".join((text, name, features, llvmlite.__version__)).encode())
     file = cache_folder() / f"{key.hexdigest()[:32]}.o"
     parsed = llvm.parse_assembly(text)
@@ -68,18 +73,12 @@ def _compiled(module: ir.Module) -> Any:
 
 def _read(file: Path) -> bytes | None:
     """The machine code in ``file``, if it is whole: what is damaged would be run."""
-    try:
-        kept = file.read_bytes()
-    except OSError:
+    kept = read_kept(file)
+    if kept is None:
         return None
     digest, code = kept[:_DIGEST], kept[_DIGEST:]
     return code if hashlib.sha256(code).digest() == digest else None
 
 
 def _write(file: Path, code: bytes) -> None:
-    with suppress(OSError):  # a cache that cannot be written costs the next start a second
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=file.parent)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(hashlib.sha256(code).digest() + code)
-        Path(partial).replace(file)
+    keep(file, hashlib.sha256(code).digest() + code)

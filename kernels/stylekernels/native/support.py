@@ -9,7 +9,7 @@ from stylekernels.native.parallel import has_threads
 def has_native_code() -> bool:
     """Whether llvmlite is installed and torch's threads can be had."""
     try:
-        import llvmlite  # noqa: F401
-    except ImportError:
+        import llvmlite.binding  # noqa: F401
+    except (ImportError, OSError):  # OSError: LLVM's own library is missing or cannot be loaded
         return False
     return has_threads()

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from math import log2
-from pathlib import Path
 from statistics import median
+from threading import Lock
 from time import perf_counter
 
 import torch
@@ -25,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylebench.engines.fused.tiling import tile_size
-from stylekernels.native import cache_folder
+from stylekernels.native import cache_folder, has_native_code, keep, read_kept
 from stylekernels.ops.conv.op import Winograd, Workspace, processor, supports
 
 Algorithm = Callable[[Tensor, bool, bool, bool], Tensor]
@@ -38,6 +35,7 @@ _ROUNDS = 3
 _CROP = 10  # px, the side of what is checked against fp64
 _TOLERANCE = 2e-5  # relative: ten times Winograd's error, a hundredth of what a fault would make
 _FILE = "convolutions.json"
+_lock = Lock()  # two threads that measured at once would disturb each other, and choose differently
 
 
 def choose(
@@ -58,12 +56,25 @@ def choose(
         return "direct", makers["direct"]()
     makers["winograd"] = lambda: _winograd(weight, bias, workspace)
     layer = _layer(weight, size)
-    name = _choices().get(layer)
-    if name not in makers:
-        name = _fastest(makers, weight, bias, size)
-        _keep(layer, name)
-        _log.debug("convolution %s: %s is the faster", layer, name)
+    with _lock:
+        choices = _choices(_machine())
+        name = choices.get(layer)
+        if name not in makers:
+            name = _keep(layer, _fastest(makers, weight, bias, size), makers)
+            _log.debug("convolution %s: %s is the faster", layer, name)
     return name, makers[name]()
+
+
+def choices_so_far() -> dict[str, dict[str, str]]:
+    """Machine -> layer -> name of its algorithm, for the processor and threads of this process."""
+    return {_machine(): dict(_choices(_machine()))} if has_native_code() else {}
+
+
+def choose_as(choices: Mapping[str, Mapping[str, str]]) -> None:
+    """Take the algorithms that ``choices_so_far`` told of, where this is the same machine."""
+    if has_native_code():
+        with _lock:
+            _choices(_machine()).update(choices.get(_machine(), {}))
 
 
 def packable(weight: Tensor) -> bool:
@@ -163,30 +174,30 @@ def _layer(weight: Tensor, size: tuple[int, int]) -> str:
 
 
 @cache
-def _choices() -> dict[str, str]:
-    """Layer -> name of its algorithm, on this processor with as many threads."""
-    return _read().get(_machine(), {})
+def _choices(machine: str) -> dict[str, str]:
+    """Layer -> name of its algorithm, on a processor with so many threads."""
+    return _read().get(machine, {})
 
 
-def _keep(layer: str, name: str) -> None:
-    _choices()[layer] = name
-    with suppress(OSError):  # a folder that cannot be written costs the next start a measurement
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=folder)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({**_read(), _machine(): _choices()}, file, indent=1)
-        Path(partial).replace(folder / _FILE)
+def _keep(layer: str, name: str, known: Collection[str]) -> str:
+    """The choice of this process, or what another one has chosen for the layer meanwhile."""
+    machine, kept = _machine(), _read()
+    other = kept.get(machine, {}).get(layer)
+    choices = _choices(machine)
+    choices[layer] = other if other and other in known else name
+    kept[machine] = {**kept.get(machine, {}), **choices}
+    keep(cache_folder() / _FILE, json.dumps(kept, indent=1).encode())
+    return choices[layer]
 
 
 def _read() -> dict[str, dict[str, str]]:
     try:
-        kept = json.loads((cache_folder() / _FILE).read_text("utf-8"))
+        kept = json.loads(read_kept(cache_folder() / _FILE) or b"{}")
         return {
             machine: {layer: name for layer, name in choices.items() if isinstance(name, str)}
             for machine, choices in kept.items()
         }
-    except (OSError, ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from stylebench.engines.fused import cpu_convolution
 from stylebench.engines.fused.convolution import Convolution
-from stylebench.engines.fused.cpu_convolution import choose
+from stylebench.engines.fused.cpu_convolution import choices_so_far, choose, choose_as
 from stylekernels.ops.conv.op import Workspace, supports
 
 pytestmark = pytest.mark.skipif(
@@ -87,7 +87,10 @@ def test_a_wrong_algorithm_is_never_the_faster(cache, monkeypatch, fault):
     assert choose(weight, bias, SIZE, Workspace())[0] == "direct"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 3}', '{"a": {"b": [1]}}', "null"])
+BROKEN = ["", "[]", "{", '{"a": 3}', '{"a": {"b": [1]}}', "null", 100_000 * "["]
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
 def test_a_broken_file_is_measured_anew(cache, content):
     cache.write_text(content)
     _, weight, bias = layer()
@@ -103,6 +106,42 @@ def test_a_folder_that_cannot_be_written_changes_nothing(monkeypatch, tmp_path):
     _, weight, bias = layer()
     assert choose(weight, bias, SIZE, Workspace())[0] in ("direct", "winograd")
     forget()
+
+
+def test_other_threads_have_choices_of_their_own(cache):
+    _, weight, bias = layer()
+    threads = torch.get_num_threads()
+    choose(weight, bias, SIZE, Workspace())
+    torch.set_num_threads(threads + 1)
+    try:
+        assert choices_so_far() == {cpu_convolution._machine(): {}}
+    finally:
+        torch.set_num_threads(threads)
+    ((_, choices),) = choices_so_far().items()
+    assert len(choices) == 1
+
+
+def test_what_another_process_chose_meanwhile_is_taken_and_stays(cache, monkeypatch):
+    _, weight, bias = layer()
+
+    def measured_as_another_writes(*given):
+        others = {cpu_convolution._machine(): {cpu_convolution._layer(weight, SIZE): "direct"}}
+        cache.write_text(json.dumps({"another machine": {"a": "b"}, **others}))
+        return "winograd"
+
+    monkeypatch.setattr(cpu_convolution, "_fastest", measured_as_another_writes)
+    assert choose(weight, bias, SIZE, Workspace())[0] == "direct"
+    assert json.loads(cache.read_text())["another machine"] == {"a": "b"}
+
+
+@pytest.mark.parametrize("name", ["direct", "winograd"])
+def test_the_choices_of_a_checkpoint_are_taken(cache, monkeypatch, name):
+    _, weight, bias = layer()
+    monkeypatch.setattr(cpu_convolution, "_fastest", None)  # nothing is measured
+    machine, kind = cpu_convolution._machine(), cpu_convolution._layer(weight, SIZE)
+    choose_as({machine: {kind: name}, "another machine": {kind: "other"}})
+    assert choose(weight, bias, SIZE, Workspace())[0] == name
+    assert choices_so_far() == {machine: {kind: name}}
 
 
 def test_without_a_workspace_and_in_other_dtypes_it_is_direct(cache):

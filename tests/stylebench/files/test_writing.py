@@ -248,3 +248,17 @@ def test_one_file_by_several_names(tmp_path):
         assert same_file(first, tmp_path / name)
     assert same_file(tmp_path / "absent", tmp_path / "folder" / "absent")
     assert not same_file(first, tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 256, "cannot be made .*name too long"),
+        ("x" * 256 + "/below", "cannot be made .*name too long"),
+        ("a\0b", "cannot be made .*null"),
+    ],
+)
+def test_a_folder_that_can_never_be_made_is_refused_before_any_work(tmp_path, name, message):
+    with pytest.raises(FileError, match=message):
+        check_folder(tmp_path / name)
+    assert not list(tmp_path.iterdir())

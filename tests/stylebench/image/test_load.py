@@ -251,6 +251,12 @@ def nested(layout):
         return torch.nested.nested_tensor([torch.zeros(4, 4)], layout=layout)
 
 
+def freed():
+    tensor = torch.zeros(3, 4, 4)
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
 def saved():
     file = io.BytesIO()
     Image.effect_noise((64, 64), 99).save(file, "JPEG")
@@ -289,6 +295,7 @@ def truncated():
         (torch.zeros(3, 4, 4).to(torch.float8_e4m3fn), "is of the dtype float8_e4m3fn"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), "is of the dtype int64; expected a dense tensor"),
         (quantized(), "is of the dtype quint8"),
+        (freed(), "is without values, whose memory was freed"),
         (nested(torch.strided), "is nested"),
         (nested(torch.jagged), "is nested"),
         (closed(), r"PIL image: corrupt, incomplete or closed \("),
@@ -341,6 +348,7 @@ def test_files_that_are_not_files_are_refused_unread(tmp_path):
         tmp_path / "sparse.png": "has 57220 MiB, more than the 2048 MiB that an image file may",
         Path("~nosuchuser/photo.png"): "this machine has no user 'nosuchuser'",
         tmp_path / "a\0b.png": "cannot be read",
+        tmp_path / ("a" * 5000): "cannot be read .*name too long",
         tmp_path: "is a folder, expected an image file: a run takes one content",
     }
     for path, message in names.items():

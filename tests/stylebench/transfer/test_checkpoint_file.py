@@ -72,7 +72,8 @@ FIELDS = {
     "identity": [MISSING, None, [], "abc"],
     "inputs": [MISSING, None, {"content": 3}, {"content": "\ud800"}],
     "sha256": [MISSING, "0" * 64, "", 3],
-    "version": [MISSING, "5", None, 5.0, 10**30, -1],
+    "convolutions": [MISSING, None, {"a": "b"}, {"a": {"b": 3}}],
+    "version": [MISSING, "6", None, 6.0, 10**30, -1],
     "more": [1],
 }
 
@@ -235,8 +236,8 @@ def test_a_truncated_file_is_refused(written, tmp_path, share):
 
 def test_another_version_is_told_from_a_broken_file(parts, tmp_path):
     header, tensors = parts
-    line = refused(write(tmp_path / "x", {**header, "version": 4}, tensors))
-    assert "is a checkpoint of version 4, expected 5: take it up with the stylebench" in line
+    line = refused(write(tmp_path / "x", {**header, "version": 5}, tensors))
+    assert "is a checkpoint of version 5, expected 6: take it up with the stylebench" in line
 
 
 def test_nothing_is_written_before_the_first_iteration(written, tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -90,6 +91,32 @@ def test_the_state_comes_back_after_an_error(state):
         with contextlib.suppress(KeyError), own_torch_state():
             raise KeyError
         assert told() == before
+
+
+@pytest.mark.parametrize("state", ["default_dtype", "deterministic"])
+def test_the_state_stays_until_the_last_of_several_threads_is_done(state):
+    inside, first_done, seen = threading.Barrier(2, timeout=20), threading.Event(), []
+
+    def first():
+        with own_torch_state():
+            inside.wait()
+        first_done.set()
+
+    def second():
+        with own_torch_state():
+            inside.wait()
+            first_done.wait(20)
+            seen.append((torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()))
+
+    with STATES[state]():
+        before = told()
+        threads = [threading.Thread(target=target) for target in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert told() == before
+    assert seen == [(torch.float32, False)]
 
 
 @pytest.mark.parametrize("state", ["inference_mode", "default_dtype", "default_device"])

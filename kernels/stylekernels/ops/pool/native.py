@@ -38,9 +38,15 @@ class _Argument(IntEnum):
 
 def supports(wide: Tensor, pooled: Tensor, code: Tensor) -> bool:
     """Whether there is native code for maps before and after the pooling, and its code."""
+    batch, channels, height, width = wide.shape
+    shape = (batch, channels, height // 2, width // 2)
     return (
-        wide.dtype == torch.float32
-        and wide.device.type == "cpu"
+        wide.dtype == pooled.dtype == torch.float32
+        and code.dtype == torch.uint8
+        and wide.is_cpu
+        and pooled.is_cpu
+        and code.is_cpu
+        and pooled.shape == code.shape == shape
         and has_native_code()
         and wide.shape[1] % _lanes() == 0
         and all(x.stride(1) == 1 and x.stride(3) == x.shape[1] for x in (wide, pooled, code))
