@@ -10,9 +10,10 @@ nothing else:
 - of what needs a GPU, minutes, git history or a package index, the options alone are checked.
 """
 
+import os
 import re
-import runpy
 import shlex
+import subprocess
 import sys
 import tomllib
 import warnings
@@ -143,14 +144,14 @@ def run(words, monkeypatch, capsys) -> None:
     """Run one line of a shell, or check what of it can be checked here."""
     match words:
         case ["stylebench", "bench", "compare", *rest] if "--base" in rest:
-            assert options(rest) <= options_of("stylebench", words[1:3], monkeypatch, capsys)
+            assert options(rest) <= options_of("stylebench", words[1:3])
         case ["stylebench", *rest]:
             monkeypatch.setattr(sys, "argv", ["stylebench", *smaller_line(rest)])
             with pytest.raises(SystemExit) as ended:
                 main()
             assert not ended.value.code, (words, capsys.readouterr().err)
         case ["python", "-m", module, *rest]:
-            assert options(rest) <= options_of(module, [], monkeypatch, capsys)
+            assert options(rest) <= options_of(module, [])
         case ["python", script, *_]:  # which has tests of its own
             assert (ROOT / script).is_file()
         case ["make", target]:
@@ -167,15 +168,13 @@ def options(words: list[str]) -> set[str]:
     return {word for word in words if word.startswith("-")}
 
 
-def options_of(module: str, command: list[str], monkeypatch, capsys) -> set[str]:
+def options_of(module: str, command: list[str]) -> set[str]:
     """The options that the help of a module's command names."""
-    monkeypatch.setattr(sys, "argv", [module, *command, "--help"])
-    monkeypatch.setenv("COLUMNS", "200")
-    capsys.readouterr()
-    monkeypatch.delitem(sys.modules, module, raising=False)  # runpy warns of what is imported
-    with pytest.raises(SystemExit):
-        runpy.run_module(module, run_name="__main__")
-    return set(OPTION.findall(capsys.readouterr().out))
+    done = subprocess.run(
+        [sys.executable, "-m", module, *command, "--help"],
+        env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return set(OPTION.findall(done.stdout))
 
 
 def smaller(code: str) -> str:

@@ -10,7 +10,7 @@ from .problems import SHALLOW, TAP_CASES, build, evaluate, random_images, relati
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes maps whole")
 
 
-@pytest.mark.parametrize("precision", ["fp64", "fp32"])
+@pytest.mark.parametrize("precision", ["fp64", "fp32-direct"])  # Winograd: test_conv.py
 @pytest.mark.parametrize("pooling", ["average", "max"])
 @pytest.mark.parametrize("preset", TAP_CASES)
 def test_an_iteration_in_tiles_is_the_whole_one(
