@@ -11,15 +11,14 @@ from PIL import Image
 from stylebench.cli import signals
 from stylebench.cli.console import PlainConsole, stdout_console
 from stylebench.cli.errors import ELSEWHERE, leave
-from stylebench.cli.progress import progress, summary
+from stylebench.cli.progress import summary
 from stylebench.cli.saving import write_or_rescue
 from stylebench.cli.streams import ascii_only
+from stylebench.cli.watched import watched
 from stylebench.files.writing import check_folder
 from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture
 from stylebench.image.synthetic import landscape, painting
-from stylebench.transfer.api import style_transfer
-from stylebench.transfer.observers import Step
 from stylebench.transfer.result import Result, result_of
 from stylebench.transfer.settings import Settings
 
@@ -37,25 +36,10 @@ def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
     folder = check_folder(folder)
     settings = Settings(size=size, iterations=iterations, weights=weights)
     content, style = landscape(), painting()
-    result: Result | None = None
     try:
-        with progress(console) as show:
-
-            def callback(step: Step) -> None:
-                signals.check()
-                show(step)
-
-            result = style_transfer(
-                content,
-                style,
-                settings,
-                callback,
-                on_start=lambda problem: console.print(problem.description),
-            )
-            signals.hold()
+        result = watched(console, content, style, settings)
     except BaseException as error:
-        signals.hold()
-        kept = result_of(error) or result
+        kept = result_of(error)
         if kept is None:
             raise
         place = _show(console, folder, content, style, kept)

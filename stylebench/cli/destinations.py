@@ -13,6 +13,8 @@ from stylebench.files.paths import FileError, exists, expand, same_file
 from stylebench.files.writing import check_writable
 from stylebench.image.save import check_output
 
+PICTURES = ("the content", "a style", "the init")
+
 
 @dataclass(frozen=True)
 class Destinations:
@@ -97,9 +99,6 @@ def _check_inputs_stay(
             raise FileError(f"{option} {path}: is {what}; take another name")
         if resume and option != "--checkpoint" and same_file(path, resume):
             raise FileError(f"{option} {path}: is the file of --resume; take another name")
-
-
-PICTURES = ("the content", "a style", "the init")
 
 
 def _same(path: Path, read: Mapping[str, Sequence[Path]]) -> Iterator[str]:

@@ -11,12 +11,11 @@ from stylebench.cli import signals
 from stylebench.cli.console import stderr_console
 from stylebench.cli.destinations import Destinations
 from stylebench.cli.errors import ELSEWHERE, STUCK, leave, tell
-from stylebench.cli.progress import progress, summary
+from stylebench.cli.progress import summary
 from stylebench.cli.saving import write_or_rescue
+from stylebench.cli.watched import watched
 from stylebench.files.paths import exists, same_file
-from stylebench.transfer.api import style_transfer
 from stylebench.transfer.checkpoint import CheckpointConfig
-from stylebench.transfer.observers import Step
 from stylebench.transfer.result import Diverged, Result, result_of
 from stylebench.transfer.settings import Settings
 
@@ -46,29 +45,19 @@ def stylize_files(
     console = stderr_console(quiet=quiet)
     keep = CheckpointConfig(to.checkpoint, checkpoint_every) if to.checkpoint else None
     version = _version(to.checkpoint)
-    result: Result | None = None
     try:
-        with progress(console) as show:
-
-            def callback(step: Step) -> None:
-                signals.check()
-                show(step)
-                to.previews.save(step)
-
-            result = style_transfer(
-                content,
-                styles,
-                settings,
-                callback,
-                on_start=lambda problem: console.print(problem.description),
-                sync_every=to.previews.every,
-                keep=keep,
-                resume=resume,
-            )
-            signals.hold()
+        result = watched(
+            console,
+            content,
+            styles,
+            settings,
+            to.previews.save,
+            sync_every=to.previews.every,
+            keep=keep,
+            resume=resume,
+        )
     except BaseException as error:
-        signals.hold()
-        kept = result_of(error) or result
+        kept = result_of(error)
         if kept is None:
             raise
         place, elsewhere = _save(kept, to)

@@ -31,10 +31,10 @@ def check_writable(path: str | Path) -> Path:
         raise FileError(f"{path}: is {kind}, expected a file name")
     if not os.path.isdir(target.parent):  # noqa: PTH112  # False also where it cannot be asked
         raise FileError(f"{path}: the folder {_parent(path, target)} does not exist; make it first")
-    exists = _exists(path, target)
-    if exists and not os.access(target, os.W_OK):
+    there = _exists(path, target)
+    if there and not os.access(target, os.W_OK):
         raise FileError(f"{path}: is read-only; take another name, or make it writable")
-    if not exists and not os.access(target.parent, os.W_OK):
+    if not there and not os.access(target.parent, os.W_OK):
         raise FileError(f"{path}: the folder {_parent(path, target)} cannot be written to")
     return path
 

@@ -22,7 +22,7 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # the ones that carry them
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a picture says of itself.
+    """Artist, copyright and resolution of a picture.
 
     Attributes:
         artist: its author, or None.

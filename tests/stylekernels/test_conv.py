@@ -161,10 +161,10 @@ def test_without_llvmlite_there_is_no_native_code(monkeypatch):
 @native
 def test_sixteen_lanes_compute_the_same(monkeypatch):
     """As processors with AVX-512 do; others do each vector in two halves."""
-    if op._lanes() == 16:
+    if op.lanes() == 16:
         pytest.skip("the other tests are of sixteen lanes")
     x, weight, bias = layer(32, 64, 13, 9)
-    monkeypatch.setattr(op, "_lanes", lambda: 16)
+    monkeypatch.setattr(op, "lanes", lambda: 16)
     for cached in (op._library, op._panel, op._group):
         cached.cache_clear()
     try:

@@ -87,6 +87,7 @@ def test_the_home_is_put_for_a_tilde(monkeypatch):
 def test_code_is_compiled_once_and_never_unloaded(monkeypatch):
     """A thread that builds a library anew does not take the code of another that runs it."""
     from stylekernels.native import compile as native_compile
+    from stylekernels.native import lanes
     from stylekernels.ops.pool.native import build
 
     monkeypatch.setattr(native_compile, "_engines", {})
@@ -99,7 +100,7 @@ def test_code_is_compiled_once_and_never_unloaded(monkeypatch):
 
     def use():
         addresses.append(
-            native_compile.Library(build(native_compile.lanes())).address("maximum")
+            native_compile.Library(build(lanes())).address("maximum")
         )  # and the library is gone
 
     threads = [threading.Thread(target=use) for _ in range(4)]

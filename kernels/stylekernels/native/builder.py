@@ -74,13 +74,13 @@ class Vector:
         return self._of(self.builder.select(negative, zero, self.value))
 
     def above(self, other: Vector) -> Mask:
-        """Where it is above ``other``, or not a number itself."""
+        """Lanes above ``other``, and those that are no numbers."""
         higher = self.builder.fcmp_ordered(">", self.value, other.value)
         no_number = self.builder.fcmp_unordered("uno", self.value, self.value)
         return Mask(self.builder, self.builder.or_(higher, no_number))
 
     def nonzero(self) -> Mask:
-        """Where it is not 0; NaN is not."""
+        """Lanes that are not 0; NaN is none."""
         return Mask(self.builder, self.builder.fcmp_unordered("!=", self.value, self._like(0.0)))
 
     def _of(self, value: Any) -> Vector:
@@ -126,7 +126,7 @@ class Codes:
         return Codes(self.builder, self.builder.or_(self.value, other.value))
 
     def has(self, bit: int) -> Mask:
-        """Where ``bit`` is set."""
+        """Lanes that have ``bit`` set."""
         wanted = Codes.of(self.builder, bit, self.value.type.count).value
         return Mask(
             self.builder,

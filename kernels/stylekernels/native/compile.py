@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from enum import IntEnum
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import llvmlite
 import llvmlite.binding as llvm
+import torch
 from llvmlite import ir
 
 from stylekernels.native.folder import cache_folder, keep, read_kept
+from stylekernels.native.parallel import parallel
 
 _DIGEST = 32  # bytes of SHA-256, before the code
 _lock = Lock()
-_engines: dict[
-    str, Any
-] = {}  # by the module's text; never closed, as a thread may be in their code
+_engines: dict[str, Any] = {}  # by the module's text; kept, as a thread may be in their code
+_Place = TypeVar("_Place", bound=IntEnum)
 
 
 @cache
@@ -27,11 +30,6 @@ def host() -> tuple[str, str]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-
-
-def lanes() -> int:
-    """Floats of a vector that this processor multiplies at once."""
-    return 16 if "+avx512f" in host()[1].split(",") else 8
 
 
 class Library:
@@ -47,6 +45,17 @@ class Library:
     def address(self, function: str) -> int:
         """The address of a function by its name in the module."""
         return int(self._engine.get_function_address(function))
+
+    def run(self, function: str, arguments: Mapping[_Place, int]) -> None:
+        """Call a function on as many threads as torch has, and wait for them.
+
+        Args:
+            function: its name in the module.
+            arguments: numbers and addresses by their places; 0 where there is none.
+        """
+        places = type(next(iter(arguments)))
+        values = [arguments.get(place, 0) for place in places]
+        parallel(self.address(function), values, torch.get_num_threads())
 
 
 def _compiled(text: str) -> Any:

@@ -6,6 +6,14 @@ from stylekernels.native.parallel import has_threads
 
 
 @cache
+def lanes() -> int:
+    """Floats of a vector that this processor multiplies at once; needs ``llvmlite``."""
+    from stylekernels.native.compile import host
+
+    return 16 if "+avx512f" in host()[1].split(",") else 8
+
+
+@cache
 def has_native_code() -> bool:
     """Whether llvmlite is installed and torch's threads can be had."""
     try:

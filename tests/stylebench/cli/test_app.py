@@ -232,7 +232,7 @@ def test_an_interrupted_demo_keeps_its_pictures(folder, call, monkeypatch):
     def stopped(*arguments, **options):
         raise Interrupted(style_transfer(*arguments, **options))
 
-    monkeypatch.setattr(stylebench.cli.demo, "style_transfer", stopped)
+    monkeypatch.setattr(stylebench.cli.watched, "style_transfer", stopped)
     code, out, _ = call(
         "demo", "-o", "out", "--size", "32", "--iterations", "2", "--weights", "random"
     )

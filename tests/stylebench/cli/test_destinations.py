@@ -18,7 +18,7 @@ QUICK = [
 
 @pytest.fixture
 def files(folder, photo):
-    """What is in the folder: name -> contents."""
+    """Contents of the folder's files by name."""
     photo.save("init.png")
     Path("link.png").symlink_to("photo.png")
     Path("hard.png").hardlink_to("photo.png")
@@ -76,7 +76,7 @@ def files(folder, photo):
 def test_outputs_that_would_destroy_something_are_refused_before_any_work(
     files, call, monkeypatch, arguments, message
 ):
-    monkeypatch.setattr("stylebench.cli.stylize.style_transfer", None)  # it would fail
+    monkeypatch.setattr("stylebench.cli.watched.style_transfer", None)  # it would fail
     before = files()
     code, out, err = call("stylize", "photo.png", "painting.png", *QUICK, *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)

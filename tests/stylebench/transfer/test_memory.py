@@ -1,4 +1,4 @@
-"""What cannot fit is refused at once, with what would fit; what fits is not."""
+"""Runs that cannot fit into memory are refused at once, with what would fit; others are not."""
 
 import re
 from math import inf

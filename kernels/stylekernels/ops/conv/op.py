@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylekernels.native import has_native_code
+from stylekernels.native import has_native_code, lanes
 from stylekernels.ops.conv.transforms import TILE
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def processor() -> str:
     from stylekernels.native.compile import host
 
     name, _ = host()
-    return f"{name}, {_lanes()} lanes"
+    return f"{name}, {lanes()} lanes"
 
 
 def supports(weight: Tensor) -> bool:
     """Whether there is native code here for convolutions with ``weight`` [K, C, 3, 3]."""
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or not has_native_code():
         return False
-    return weight.shape[1] % _lanes() == 0 and weight.shape[0] % _lanes() == 0
+    return weight.shape[1] % lanes() == 0 and weight.shape[0] % lanes() == 0
 
 
 class Workspace:
@@ -99,7 +99,6 @@ class Winograd:
         return y
 
     def _convolve(self, x: Tensor, y: Tensor, top: bool, relu: bool) -> None:
-        from stylekernels.native.parallel import parallel
         from stylekernels.ops.conv.winograd import Argument, workspace
 
         height, width = y.shape[1:]
@@ -108,7 +107,7 @@ class Winograd:
         threads = torch.get_num_threads()
         block = self._block(tiles, threads)
         outputs = self._kernels.shape[0] * _panel()  # in whole groups
-        size = workspace(block, self.inputs, self.outputs, _lanes())
+        size = workspace(block, self.inputs, self.outputs, lanes())
         memory = self._workspace.floats(threads * size)
         arguments = {
             Argument.BLOCKS: -(-tiles // block),
@@ -131,14 +130,13 @@ class Winograd:
             Argument.WORKSPACE: memory.data_ptr(),
             Argument.WORKSPACE_SIZE: size,
         }
-        values = [arguments.get(place, 0) for place in Argument]
-        parallel(_library().address("winograd_relu" if relu else "winograd"), values, threads)
+        _library().run("winograd_relu" if relu else "winograd", arguments)
 
     def _block(self, tiles: int, threads: int) -> int:
         """Tiles that a thread takes at a time, so that all have as much to do."""
         from stylekernels.ops.conv.winograd import rows_of_product
 
-        rows = rows_of_product(_lanes())
+        rows = rows_of_product(lanes())
         small = self.inputs * self.outputs <= _SMALL_KERNELS
         most = _SMALL_BLOCK if small else _LARGE_BLOCK
         rounds = -(-tiles // (most * threads))
@@ -146,24 +144,17 @@ class Winograd:
 
 
 @cache
-def _lanes() -> int:
-    from stylekernels.native.compile import lanes
-
-    return lanes()
-
-
-@cache
 def _panel() -> int:
     from stylekernels.ops.conv.winograd import panel
 
-    return panel(_lanes())
+    return panel(lanes())
 
 
 @cache
 def _group() -> int:
     from stylekernels.ops.conv.winograd import group
 
-    return group(_lanes())
+    return group(lanes())
 
 
 @cache
@@ -171,4 +162,4 @@ def _library() -> Library:
     from stylekernels.native.compile import Library
     from stylekernels.ops.conv.winograd import build
 
-    return Library(build(_lanes()))
+    return Library(build(lanes()))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stylekernels.native import has_native_code
+from stylekernels.native import has_native_code, lanes
 
 if TYPE_CHECKING:
     from llvmlite import ir
@@ -48,7 +48,7 @@ def supports(wide: Tensor, pooled: Tensor, code: Tensor) -> bool:
         and code.is_cpu
         and pooled.shape == code.shape == shape
         and has_native_code()
-        and wide.shape[1] % _lanes() == 0
+        and wide.shape[1] % lanes() == 0
         and all(x.stride(1) == 1 and x.stride(3) == x.shape[1] for x in (wide, pooled, code))
     )
 
@@ -64,8 +64,6 @@ def pool_backward(grad: Tensor, code: Tensor, output: Tensor, maximum: bool) -> 
 
 
 def _run(function: str, wide: Tensor, pooled: Tensor, code: Tensor) -> None:
-    from stylekernels.native.parallel import parallel
-
     for x, y, c in zip(wide, pooled, code, strict=True):
         arguments = {
             _Argument.ROWS: y.shape[1],
@@ -78,22 +76,14 @@ def _run(function: str, wide: Tensor, pooled: Tensor, code: Tensor) -> None:
             _Argument.POOLED: y.data_ptr(),
             _Argument.CODE: c.data_ptr(),
         }
-        values = [arguments.get(place, 0) for place in _Argument]
-        parallel(_library().address(function), values, torch.get_num_threads())
-
-
-@cache
-def _lanes() -> int:
-    from stylekernels.native.compile import lanes
-
-    return lanes()
+        _library().run(function, arguments)
 
 
 @cache
 def _library() -> Library:
     from stylekernels.native.compile import Library
 
-    return Library(build(_lanes()))
+    return Library(build(lanes()))
 
 
 def build(lanes: int) -> ir.Module:
