@@ -99,7 +99,7 @@ class _Group:
         self.gate = self._gate(settings)
         for group in [[name] for name in names] if self.alone else [list(names)]:
             torch.compiler.reset()  # else the ninth shape of a function is quietly run eagerly
-            yield from isolate(self.cases, self._together, group)
+            yield from isolate(self.cases, self._together, self._quickest_first(group))
             release(self.bench.device)
 
     def _measure_roofs(self, names: Collection[str]) -> None:
@@ -112,7 +112,9 @@ class _Group:
         ready: dict[str, _Prepared] = {}
 
         def prepare(name: str) -> Case | None:
-            prepared = self._prepare(name)
+            same = (other for other in ready if self._same_optimizer(other, name))
+            like = next(same, None)
+            prepared = self._prepare(name, ready[like].timed_run if like else None)
             if not passed(prepared.checks):
                 return self._refused(name, prepared.checks)
             ready[name] = prepared
@@ -127,7 +129,16 @@ class _Group:
         def case(name: str) -> Case:
             return self._case(name, ready[name], timings[name], note)
 
-        yield from isolate_each(self.cases, case, ready)
+        in_order = [name for name in self.cases if name in ready]
+        yield from isolate_each(self.cases, case, in_order)
+
+    def _quickest_first(self, names: Collection[str]) -> list[str]:
+        """``names``, the fused engine's first: the others take its history over."""
+        return sorted(names, key=lambda name: self.runs[name].engine != "fused")
+
+    def _same_optimizer(self, name: str, other: str) -> bool:
+        one, two = self.runs[name], self.runs[other]
+        return (one.optimizer, one.history) == (two.optimizer, two.history)
 
     def _gate(self, settings: Settings) -> ParityGate:
         return ParityGate(self.bench.inputs(self.size, settings), settings)
@@ -158,7 +169,7 @@ class _Group:
             gate.check_timed_loop(prepared.timed_run, precision),
         ]
 
-    def _prepare(self, name: str) -> _Prepared:
+    def _prepare(self, name: str, like: TimedRun | None) -> _Prepared:
         run, device = self.runs[name], self.bench.device
         # Weights by name: loaded and let go of as for a user, which counts in time and memory.
         settings = replace(self._settings(run, self.size), weights=self.bench.options.weights)
@@ -174,7 +185,8 @@ class _Group:
             synchronize(device)
             first = time.perf_counter()
             # With the history full, as it is timed, so that its memory counts.
-            capture = timed_run.settle(QUICK_PAIRS if self.bench.options.quick else None)
+            most = QUICK_PAIRS if self.bench.options.quick else None
+            capture = timed_run.settle(like, most)
         self.bench.progress(f"proving {name}")
         checks = self._checks(name, problem.engine, "at the start")
         setup = Setup(build=built - start, first=first - built, capture=capture)

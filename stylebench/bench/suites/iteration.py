@@ -11,12 +11,13 @@ from stylebench.bench.workloads.precisions import chosen
 _SIZES = {"cpu": [(512, 384), (256, 192)], "cuda": [(512, 512), (1024, 1024), (2048, 2048)]}
 _QUICK_SIZES = {"cpu": [(128, 96)], "cuda": [(512, 512)]}
 _ENGINES = ("reference", "eager", "compiled", "fused")
+_SHORT_HISTORY = 20  # pairs
 _SEPARATE = (("reference", "eager", "fused"), ("compiled",))
 _TOGETHER = 2**21  # pixels; a dozen histories of larger images do not fit into one memory
 
 
 def jobs(bench: Bench) -> Iterator[Job]:
-    """Engines x precisions x sizes; at the first size also a long history, and Adam.
+    """Engines x precisions x sizes; at the first size also a short history, and Adam.
 
     One job a size, so that all engines meet the same machine; two on a GPU.
 
@@ -25,7 +26,10 @@ def jobs(bench: Bench) -> Iterator[Job]:
     """
     table = _QUICK_SIZES if bench.options.quick else _SIZES
     best = chosen("fused", bench.device)
-    others = [EngineRun("fused", best, history=100), EngineRun("fused", best, optimizer="adam")]
+    others = [
+        EngineRun("fused", best, history=_SHORT_HISTORY),
+        EngineRun("fused", best, optimizer="adam"),
+    ]
     for index, size in enumerate(bench.sizes(*table[bench.kind])):
         alone = size[0] * size[1] > _TOGETHER
         for engines in _SEPARATE if bench.kind == "cuda" else (_ENGINES,):

@@ -12,6 +12,7 @@ from stylebench.model.precision import with_fp64
 from stylebench.transfer.inputs import load_inputs
 from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
+from stylebench.transfer.stepper import WARMUP_STEPS
 from stylekernels.ops.lbfgs.state import COUNT
 
 from .conftest import SHALLOW
@@ -44,6 +45,22 @@ def test_a_settled_run_has_its_history_full(engine):
     assert pairs(settled) == 8
     brief.settle(most=2)
     assert 2 <= pairs(brief) < 8
+
+
+def test_a_history_that_another_run_has_filled_is_taken_over(monkeypatch):
+    filled, other = timed_run("fused"), timed_run("eager")
+    filled.settle()
+    evaluations = []
+    evaluate = other.engine.loss_and_grad
+    monkeypatch.setattr(
+        other.engine, "loss_and_grad", lambda image: evaluations.append(0) or evaluate(image)
+    )
+    other.settle(like=filled)
+    assert len(evaluations) == WARMUP_STEPS
+    assert pairs(other) == 8
+    filled.advance(3)
+    other.advance(3)
+    assert other.image.allclose(filled.image, atol=0.1)  # grey levels: it goes on as the other does
 
 
 def test_a_breakdown_is_of_the_run_that_was_timed():
