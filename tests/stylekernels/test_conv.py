@@ -12,6 +12,8 @@ from stylekernels.native import cache_folder, has_native_code
 from stylekernels.ops.conv import op
 from stylekernels.ops.conv.naive import winograd as naive
 from stylekernels.ops.conv.op import Winograd, Workspace, supports
+from stylekernels.ops.pointwise.cpu import mask_
+from stylekernels.ops.pool.op import relu_avg_pool2d_forward, relu_max_pool2d_forward
 
 native = pytest.mark.skipif(
     not supports(torch.empty(16, 16, 3, 3)), reason="no native code on this platform"
@@ -66,6 +68,71 @@ def test_native_code_is_as_accurate_as_direct_convolution(channels, size):
     assert error(convolution(x), exact) <= limit
     assert error(convolution(x, relu=True), exact.relu()) <= limit
     assert convolution(x).is_contiguous(memory_format=torch.channels_last)
+
+
+@native
+@pytest.mark.parametrize("size", [*SIZES[3:], (2, 2), (7, 9), (14, 2)], ids=str)
+@pytest.mark.parametrize("maximum", [True, False])
+def test_pooling_in_the_cache_has_the_bits_of_pooling_afterwards(size, maximum):
+    x, weight, bias = layer(16, 48, *size, batch=2)
+    convolution = Winograd(weight, bias, Workspace())
+    pool = relu_max_pool2d_forward if maximum else relu_avg_pool2d_forward
+    expected = pool(convolution(x))
+    assert all(map(torch.equal, convolution.pooled(x, maximum=maximum), expected))
+    y, code = (torch.zeros_like(t) for t in expected)
+    written = convolution.pooled(x, maximum=maximum, output=(y, code))
+    assert written[0] is y
+    assert written[1] is code
+    assert torch.equal(y, expected[0])
+    assert torch.equal(code, expected[1])
+
+
+@native
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_mask_in_the_cache_has_the_bits_of_one_afterwards(size):
+    x, weight, bias = layer(16, 48, *size, batch=2)
+    convolution = Winograd(weight, bias, Workspace())
+    mask = torch.randn(2, 48, *size, generator=torch.Generator().manual_seed(6))
+    mask = mask.contiguous(memory_format=torch.channels_last)
+    mask[0, 0, 0, 0], mask[0, 1, 0, 0], mask[0, 2, 0, 0] = torch.nan, 0.0, -0.0
+    expected = mask_(convolution(x), mask)
+    assert torch.equal(convolution(x, mask=mask), expected)
+    assert convolution(x, mask=mask, output=mask) is mask  # over itself
+    assert torch.equal(mask, expected)
+
+
+@native
+def test_rows_of_a_larger_map_are_written_and_no_others():
+    x, weight, bias = layer(16, 32, 7, 10)
+    convolution = Winograd(weight, bias, Workspace())
+    whole = torch.full((1, 21, 10, 32), 7.0).permute(0, 3, 1, 2)
+    rows = whole[:, :, 7:14]
+    assert convolution(x, output=rows) is rows
+    assert torch.equal(rows, convolution(x))
+    assert (whole[:, :, :7] == 7).all()
+    assert (whole[:, :, 14:] == 7).all()
+
+
+@native
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.empty(1, 32, 7, 10),  # NCHW
+        torch.empty(1, 7, 10, 32).double().permute(0, 3, 1, 2),
+        torch.empty(1, 7, 9, 32).permute(0, 3, 1, 2),
+        torch.empty(1, 7, 10, 64).permute(0, 3, 1, 2)[:, :32],
+    ],
+    ids=["layout", "dtype", "width", "channels apart"],
+)
+def test_what_would_be_written_elsewhere_is_refused(wrong):
+    x, weight, bias = layer(16, 32, 7, 10)
+    convolution = Winograd(weight, bias, Workspace())
+    with pytest.raises(ValueError, match=r"output must be torch.float32 \(1, 32, 7, 10\)"):
+        convolution(x, output=wrong)
+    with pytest.raises(ValueError, match=r"mask must be torch.float32 \(1, 32, 7, 10\)"):
+        convolution(x, mask=wrong)
+    with pytest.raises(ValueError, match=r"output must be torch.float32 \(1, 32, 3, 5\)"):
+        convolution.pooled(x, maximum=True, output=(wrong, wrong))
 
 
 @native

@@ -45,6 +45,10 @@ class Int:
         """Whether it is below ``other``, as one bit."""
         return self.builder.icmp_signed("<", self.value, _int(other))
 
+    def equals(self, other: int) -> Any:
+        """Whether it is ``other``."""
+        return self.builder.icmp_signed("==", self.value, _int(other))
+
     def within(self, stop: Int | int) -> Any:
         """Whether it is at least 0 and below ``stop``: a negative one is large unsigned."""
         return self.builder.icmp_unsigned("<", self.value, _int(stop))
@@ -171,19 +175,21 @@ class Pointer:
         """Write a vector from here on."""
         self.builder.store(vector.value, self.value, align=4)
 
-    def load_codes(self, place: Int, lanes: int) -> Codes:
-        """So many bytes from ``place`` on, counted in bytes."""
+    def bytes_on(self, count: Int) -> Pointer:
+        """The address so many bytes on."""
+        place = self.builder.gep(self.value, [count.value], source_etype=_BYTE)
+        return Pointer(self.builder, place)
+
+    def load_codes(self, lanes: int) -> Codes:
+        """So many bytes from here on."""
         kind = ir.VectorType(_BYTE, lanes)
-        narrow = self.builder.load(self._byte(place), align=1, typ=kind)
+        narrow = self.builder.load(self.value, align=1, typ=kind)
         return Codes(self.builder, self.builder.zext(narrow, ir.VectorType(_CODE, lanes)))
 
-    def store_codes(self, place: Int, codes: Codes) -> None:
-        """Write a byte for each lane from ``place`` on, counted in bytes."""
+    def store_codes(self, codes: Codes) -> None:
+        """Write a byte for each lane from here on."""
         kind = ir.VectorType(_BYTE, codes.value.type.count)
-        self.builder.store(self.builder.trunc(codes.value, kind), self._byte(place), align=1)
-
-    def _byte(self, place: Int) -> Any:
-        return self.builder.gep(self.value, [place.value], source_etype=_BYTE)
+        self.builder.store(self.builder.trunc(codes.value, kind), self.value, align=1)
 
 
 class Variable:
@@ -260,6 +266,16 @@ class Function:
 
         with self._while(proceed):
             yield Int(self.builder, self.builder.load(index, typ=INT))
+
+    @contextmanager
+    def when(self, condition: Any) -> Iterator[None]:
+        """Do what is written within where ``condition`` holds."""
+        body, after = (self._function.append_basic_block() for _ in range(2))
+        self.builder.cbranch(condition, body, after)
+        self.builder.position_at_end(body)
+        yield
+        self.builder.branch(after)
+        self.builder.position_at_end(after)
 
     def finish(self) -> None:
         """End the function."""

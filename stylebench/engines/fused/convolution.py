@@ -7,12 +7,13 @@ directions and inputs and outputs exchanged: it needs nothing from the forward p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylebench.engines.fused.algorithm import Algorithm
 from stylebench.engines.fused.conv_autotune import (
     ConvAlgorithm,
     backward_algorithms,
@@ -23,7 +24,6 @@ from stylebench.engines.fused.cpu_convolution import choose
 from stylekernels.ops.conv.op import Workspace
 
 _LARGEST_SAMPLE = 1024  # px; larger images rank the algorithms alike, and memory would be short
-_Pass = Callable[[Tensor, bool, bool, bool], Tensor]  # (x, above, below, relu) -> output
 
 
 class Convolution:
@@ -61,7 +61,9 @@ class Convolution:
             self.chosen["forward"], self._forward = choose(weight, bias, size, workspace)
             self.chosen["backward"], self._backward = choose(flipped, None, size, workspace)
 
-    def __call__(self, x: Tensor, above: bool = False, below: bool = False) -> Tensor:
+    def __call__(
+        self, x: Tensor, above: bool = False, below: bool = False, into: Tensor | None = None
+    ) -> Tensor:
         """[B, N_in, H, W] -> [B, N_out, H, W], before ReLU.
 
         Args:
@@ -69,20 +71,41 @@ class Convolution:
             above: whether ``x`` has a row more above those of the output, in place of the padding;
                 on CPUs only.
             below: likewise below.
+            into: shaped as the output, which is written there if the algorithm can.
         """
-        return self._forward(pad_channels(x, self._channels), above, below, False)
+        return self._forward(pad_channels(x, self._channels), above, below, False, into)
 
-    def relu(self, x: Tensor, above: bool = False, below: bool = False) -> Tensor:
+    def relu(
+        self, x: Tensor, above: bool = False, below: bool = False, into: Tensor | None = None
+    ) -> Tensor:
         """[B, N_in, H, W] -> [B, N_out, H, W], after ReLU."""
-        return self._forward(pad_channels(x, self._channels), above, below, True)
+        return self._forward(pad_channels(x, self._channels), above, below, True, into)
 
-    def backward(self, gradient: Tensor, above: bool = False, below: bool = False) -> Tensor:
+    def relu_pool(
+        self,
+        x: Tensor,
+        above: bool,
+        below: bool,
+        pooling: str,
+        into: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """[B, N_in, H, W] -> [B, N_out, H // 2, W // 2] after ReLU and pooling, and its code."""
+        padded = pad_channels(x, self._channels)
+        return self._forward.pooled(padded, above, below, pooling, into)
+
+    def backward(
+        self, gradient: Tensor, above: bool = False, below: bool = False, into: Tensor | None = None
+    ) -> Tensor:
         """Gradient of the output [B, N_out, H, W] -> gradient of the input [B, N_in, H, W]."""
-        return self._backward(gradient, above, below, False)[:, : self.inputs]
+        return self._backward(gradient, above, below, False, into)[:, : self.inputs]
+
+    def backward_masked(self, gradient: Tensor, above: bool, below: bool, mask: Tensor) -> Tensor:
+        """``backward``, with 0 where the input's ``mask`` is not above 0; over ``mask`` perhaps."""
+        return self._backward.masked(gradient, above, below, mask)
 
     def _on_cuda(
         self, weight: Tensor, bias: Tensor, flipped: Tensor, size: tuple[int, int]
-    ) -> tuple[_Pass, _Pass]:
+    ) -> tuple[Algorithm, Algorithm]:
         """Forward and backward; all of their algorithms pad by one."""
         forward, backward = forward_algorithms(weight, bias), backward_algorithms(weight, flipped)
         with_relu = self._fastest("forward", forward, self._channels, weight, size)
@@ -96,7 +119,7 @@ class Convolution:
             del above, below, relu
             return of_gradient(gradient)
 
-        return forward_pass, backward_pass
+        return Algorithm(forward_pass), Algorithm(backward_pass)
 
     def _fastest(
         self,

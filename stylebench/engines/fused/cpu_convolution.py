@@ -21,12 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylebench.engines.fused.algorithm import Algorithm
 from stylebench.engines.fused.tiling import tile_size
 from stylekernels.native import cache_folder, has_native_code, keep, read_kept
 from stylekernels.ops.conv.op import Winograd, Workspace, processor, supports
-
-Algorithm = Callable[[Tensor, bool, bool, bool], Tensor]
-"""(x, above, below, relu) -> output; see ``Convolution``."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ def choose(
     makers: dict[str, Callable[[], Algorithm]] = {"direct": lambda: _direct(weight, bias, size)}
     if workspace is None or not supports(weight):
         return "direct", makers["direct"]()
-    makers["winograd"] = lambda: _winograd(weight, bias, workspace)
+    makers["winograd"] = lambda: _Winograd(weight, bias, workspace)
     layer = _layer(weight, size)
     with _lock:
         choices = _choices(_machine())
@@ -117,18 +115,39 @@ def _plain(weight: Tensor, bias: Tensor | None) -> Algorithm:
 def _cut(convolve: Callable[[Tensor, int, bool], Tensor]) -> Algorithm:
     """The algorithm of a convolution that pads both sides by rows or none."""
 
-    def algorithm(x: Tensor, above: bool, below: bool, relu: bool) -> Tensor:
+    def algorithm(x: Tensor, above: bool, below: bool, relu: bool, /) -> Tensor:
         if above and below:
             return convolve(x, 0, relu)
         y = convolve(x, 1, relu)
         return y[:, :, above : y.shape[2] - below] if above or below else y
 
-    return algorithm
+    return Algorithm(algorithm)
 
 
-def _winograd(weight: Tensor, bias: Tensor | None, workspace: Workspace) -> Algorithm:
-    convolution = Winograd(weight, bias, workspace)
-    return lambda x, above, below, relu: convolution(x, (not above, not below), relu)
+class _Winograd(Algorithm):
+    """All steps in one pass: what follows the convolution finds its output in the cache."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, workspace: Workspace) -> None:
+        self._convolution = Winograd(weight, bias, workspace)
+
+    def __call__(
+        self, x: Tensor, above: bool, below: bool, relu: bool, into: Tensor | None = None
+    ) -> Tensor:
+        return self._convolution(x, (not above, not below), relu, output=into)
+
+    def masked(self, x: Tensor, above: bool, below: bool, mask: Tensor) -> Tensor:
+        return self._convolution(x, (not above, not below), mask=mask, output=mask)
+
+    def pooled(
+        self,
+        x: Tensor,
+        above: bool,
+        below: bool,
+        pooling: str,
+        into: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        padding, maximum = (not above, not below), pooling == "max"
+        return self._convolution.pooled(x, padding, maximum=maximum, output=into)
 
 
 def _fastest(

@@ -18,9 +18,9 @@ from stylebench.engines.base import LossTerms, Targets
 from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.convolution import Convolution
-from stylebench.engines.fused.stage import Stage
+from stylebench.engines.fused.stage import InputGradient, Stage
 from stylebench.engines.fused.tap import Tap, gram
-from stylebench.engines.fused.tiling import RowSource, TiledTensor, row_tiles
+from stylebench.engines.fused.tiling import TiledTensor, row_tiles
 from stylebench.engines.heap import malloc_trim
 from stylebench.model.objective import Objective
 from stylebench.model.precision import PRECISIONS, Precision, arithmetic
@@ -100,7 +100,7 @@ class Fused:
 
     def _backward(self, image: Tensor) -> Tensor:
         """The backward pass: gradient [1, 3, H, W] of the network's losses, without tv's."""
-        rows: RowSource | None = None
+        rows: InputGradient | None = None
         later: Stage | None = None
         for stage in reversed(self._stages):
             rows = stage.backward(rows)

@@ -9,18 +9,51 @@ the activation it belongs to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 import stylekernels as sk
+from stylebench.engines.fused.algorithm import POOL
 from stylebench.engines.fused.convolution import Convolution
 from stylebench.engines.fused.tap import Tap
-from stylebench.engines.fused.tiling import RowSource, TiledTensor, convolved, row_source, row_tiles
-from stylekernels.ops.pointwise.cpu import mask_
+from stylebench.engines.fused.tiling import (
+    Result,
+    RowSource,
+    TiledTensor,
+    convolved,
+    row_source,
+    row_tiles,
+)
 
-POOL = {"average": sk.relu_avg_pool2d_forward, "max": sk.relu_max_pool2d_forward}
 _POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}
+
+
+@dataclass(frozen=True)
+class InputGradient:
+    """Rows of the gradient of a convolution's input, computed when they are asked for.
+
+    Attributes:
+        convolution: the convolution.
+        source: rows of the gradient of its output.
+        height: of both.
+    """
+
+    convolution: Convolution
+    source: RowSource
+    height: int
+
+    def __call__(self, start: int, stop: int, into: Tensor | None = None) -> Tensor:
+        """Rows ``start`` to ``stop`` [1, N, stop - start, W], written to ``into`` perhaps."""
+        convolve = partial(self.convolution.backward, into=into)
+        return convolved(convolve, self.source, start, stop, self.height)
+
+    def masked(self, start: int, stop: int, mask: Tensor) -> Tensor:
+        """Likewise, with 0 where ``mask``, the rows' activations, is off; over it perhaps."""
+        convolve = partial(self.convolution.backward_masked, mask=mask)
+        return convolved(convolve, self.source, start, stop, self.height)
 
 
 class Stage:
@@ -42,7 +75,7 @@ class Stage:
         self.conv_tap: Tap | None = None
         self.relu_tap: Tap | None = None
         self.pool_tap: Tap | None = None
-        self._pool, self._pool_backward = POOL[pooling], _POOL_BACKWARD[pooling]
+        self._pooling = pooling
         self._height = self._width = 0  # before the pooling
         self._tiles: list[tuple[int, int]] = []  # before the pooling
         self._pooled_tiles: list[tuple[int, int]] = []  # after it
@@ -80,23 +113,49 @@ class Stage:
         outputs = self.convolution.outputs
         self._tiles = row_tiles(self._height, self._width, outputs, x)
         self._pooled_tiles = row_tiles(self._height // 2, self._width // 2, outputs, x)
-        convolve = self.convolution.__call__ if self.conv_tap else self.convolution.relu
         for tile in self._tiles:
-            part = convolved(convolve, row_source(x), *tile, self._height)  # [1, N, rows, W]
-            if self.conv_tap:
-                self._z.put(part, *tile, self._height)
-                part = part.relu()
-            if self._keeps_activation:
-                self._x.put(part, *tile, self._height)
+            if self.pool and not self.relu_tap and not self.conv_tap:
+                self._put_pooled(*self._convolve_and_pool(x, tile), tile)
+                continue
+            part = self._activation(x, tile)
             if self.pool:
-                part, code = self._pool(part)  # [1, N, rows // 2, W // 2]
-                self._y.put(part, *self._pooled_rows(*tile))
-                self._code.put(code, *self._pooled_rows(*tile))
+                self._put_pooled(*POOL[self._pooling](part), tile)
         losses = self._losses()
         y = (self._y if self.pool else self._x).whole
         if self.pool and not self.pool_tap:
             self._y.release()
         return y, losses
+
+    def _activation(self, x: Tensor, tile: tuple[int, int]) -> Tensor:
+        """Rows of the map after ReLU [1, N, rows, W], put where they are kept."""
+        kept = self._z if self.conv_tap else self._x
+        place = kept.place(*tile, self._height)
+        convolve = self.convolution.__call__ if self.conv_tap else self.convolution.relu
+        part = self._convolved(partial(convolve, into=place), x, tile)
+        kept.put(part, *tile, self._height)
+        if self.conv_tap:
+            part = part.relu()
+            if self._keeps_activation:
+                self._x.put(part, *tile, self._height)
+        return part
+
+    def _convolve_and_pool(self, x: Tensor, tile: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Rows of the pooled map [1, N, rows // 2, W // 2], and their code."""
+        rows = self._pooled_rows(*tile)
+        places = self._y.place(*rows), self._code.place(*rows)
+        into = None if places[0] is None or places[1] is None else (places[0], places[1])
+        convolve = partial(self.convolution.relu_pool, pooling=self._pooling, into=into)
+        return self._convolved(convolve, x, tile)
+
+    def _convolved(
+        self, convolve: Callable[[Tensor, bool, bool], Result], x: Tensor, tile: tuple[int, int]
+    ) -> Result:
+        return convolved(convolve, row_source(x), *tile, self._height)
+
+    def _put_pooled(self, y: Tensor, code: Tensor, tile: tuple[int, int]) -> None:
+        rows = self._pooled_rows(*tile)
+        self._y.put(y, *rows)
+        self._code.put(code, *rows)
 
     def attach(self, tap: Callable[[str], Tap | None]) -> None:
         """Replace the taps: ``tap`` maps a layer's name to its tap or None."""
@@ -112,15 +171,14 @@ class Stage:
         if self.pool_tap and self.pool:
             yield self.pool, self.pool_tap, self._y.whole
 
-    def backward(self, above: RowSource | None) -> RowSource | None:
+    def backward(self, above: InputGradient | None) -> InputGradient | None:
         """Gradient of the stage's output -> gradient of its input; None stands for zero."""
-        gradient = self._through_pool(above) if self.pool else above
+        gradient = self._of_activation(above)
         if self._keeps_activation or self.conv_tap:
             gradient = self._through_relu(gradient)
         if gradient is None:
             return None
-        source, height = gradient, self._height
-        return lambda start, stop: convolved(self.convolution.backward, source, start, stop, height)
+        return InputGradient(self.convolution, gradient, self._height)
 
     def release(self) -> None:
         """Forget the maps that the backward pass needed."""
@@ -143,10 +201,20 @@ class Stage:
             losses |= tap.losses(x, layer)
         return losses
 
-    def _through_pool(self, above: RowSource | None) -> RowSource | None:
+    def _of_activation(self, above: InputGradient | None) -> RowSource | None:
+        """Gradient of ReLU's output; already through ReLU, but where a tap masks it."""
+        if self.pool:
+            return self._through_pool(above)
+        if above is None or self.relu_tap:
+            return above
+        return lambda start, stop: above.masked(start, stop, self._x.rows(start, stop))
+
+    def _through_pool(self, above: InputGradient | None) -> RowSource | None:
         """Gradient of the pooling's output -> gradient of the convolution's."""
         for start, stop in self._pooled_tiles:
-            part = above(start, stop) if above else None
+            # A tap needs what the pooling gave; without one its memory is free.
+            place = self._y.place(start, stop, self._height // 2) if not self.pool_tap else None
+            part = above(start, stop, place) if above else None
             if self.pool_tap:
                 y = self._y.rows(start, stop)
                 part = self.pool_tap.add_gradient(part, y, False, slice(start, stop))
@@ -160,19 +228,17 @@ class Stage:
         first, last = start // 2, min((stop + 1) // 2, self._height // 2)
         height = max(stop, 2 * last) - 2 * first  # a last odd row is in no window
         pooled, code = self._y.rows(first, last), self._code.rows(first, last)
-        part = self._pool_backward(pooled, code, height, self._width)
+        part = _POOL_BACKWARD[self._pooling](pooled, code, height, self._width)
         return part[:, :, start - 2 * first : stop - 2 * first]
 
     def _through_relu(self, above: RowSource | None) -> RowSource | None:
-        """Gradient of ReLU's output -> gradient of the convolution's, over the activations."""
+        """Put the gradient of the convolution's output over the activations, tile by tile."""
         activations = self._z if self.conv_tap else self._x
         for start, stop in self._tiles:
             rows = slice(start, stop)
             part = above(start, stop) if above else None
             if self.relu_tap:
                 part = self.relu_tap.add_gradient(part, self._x.rows(start, stop), True, rows)
-            elif part is not None and not self.pool:
-                part = mask_(part, self._x.rows(start, stop))
             if self.conv_tap:
                 part = self.conv_tap.add_gradient(part, self._z.rows(start, stop), False, rows)
             if part is None:

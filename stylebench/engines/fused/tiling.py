@@ -10,13 +10,12 @@ the same bits as the whole map.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from torch import Tensor
 
 RowSource = Callable[[int, int], Tensor]  # (start, stop) -> a map's rows [1, N, stop - start, W]
-Convolve = Callable[[Tensor, bool, bool], Tensor]
-"""(input, above, below) -> output: whether the input has a row more above and below the output's;
-where it has not, a row of zeros takes its place."""
+Result = TypeVar("Result")
 
 TILE_BYTES = 4 << 20  # a tile and what is computed from it fit into the caches of two cores
 MIN_ROWS = 32  # with fewer, oneDNN has too little work to spread over the cores
@@ -55,11 +54,18 @@ def row_source(x: Tensor) -> RowSource:
     return lambda start, stop: x[:, :, start:stop]
 
 
-def convolved(convolve: Convolve, source: RowSource, start: int, stop: int, height: int) -> Tensor:
+def convolved(
+    convolve: Callable[[Tensor, bool, bool], Result],
+    source: RowSource,
+    start: int,
+    stop: int,
+    height: int,
+) -> Result:
     """Rows ``start`` to ``stop`` of a 3 x 3 convolution with padding 1: [1, N, stop - start, W].
 
     Args:
-        convolve: the convolution.
+        convolve: (input, above, below) -> the result: whether the input has a row more above and
+            below the output's; where it has not, a row of zeros takes its place.
         source: rows of its input.
         start: first row of the output.
         stop: the row after the last.
@@ -87,14 +93,25 @@ class TiledTensor:
             memory = like.new_empty(1, height, width, channels)
             self._memory = memory.permute(0, 3, 1, 2)  # [1, H, W, N] -> [1, N, H, W] channels-last
 
+    def place(self, start: int, stop: int, height: int) -> Tensor | None:
+        """Where rows ``start`` to ``stop`` of ``height`` may be written before they are put.
+
+        None without memory for them: a single tile brings its own.
+        """
+        if stop - start == height or self._memory is None or self._memory.shape[2] != height:
+            return None
+        return self._memory[:, :, start:stop]
+
     def put(self, tile: Tensor, start: int, stop: int, height: int) -> None:
-        """Store rows ``start`` to ``stop`` of ``height``."""
+        """Store rows ``start`` to ``stop`` of ``height``; what is in its place stays there."""
         if stop - start == height:
             self._whole = tile
             return
         self.reserve(height, tile.shape[3], tile.shape[1], tile)
         self._whole = self._memory
-        self.rows(start, stop).copy_(tile)
+        rows = self.rows(start, stop)
+        if rows.data_ptr() != tile.data_ptr():
+            rows.copy_(tile)
 
     @property
     def whole(self) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from stylebench.engines.fused import cpu_convolution
+from stylebench.engines.fused.algorithm import Algorithm
 from stylebench.engines.fused.convolution import Convolution
 from stylebench.engines.fused.cpu_convolution import choices_so_far, choose, choose_as
 from stylekernels.ops.conv.op import Workspace, supports
@@ -46,13 +47,14 @@ def slow(algorithm, times=40):
             algorithm(*arguments)
         return algorithm(*arguments)
 
-    return slowed
+    return Algorithm(slowed)
 
 
 @pytest.mark.parametrize(("slower", "faster"), [("direct", "winograd"), ("winograd", "direct")])
 def test_the_faster_one_is_taken_and_kept(cache, monkeypatch, slower, faster):
-    maker = getattr(cpu_convolution, f"_{slower}")
-    monkeypatch.setattr(cpu_convolution, f"_{slower}", lambda *given: slow(maker(*given)))
+    name = {"direct": "_direct", "winograd": "_Winograd"}[slower]
+    maker = getattr(cpu_convolution, name)
+    monkeypatch.setattr(cpu_convolution, name, lambda *given: slow(maker(*given)))
     x, weight, bias = layer()
     name, algorithm = choose(weight, bias, SIZE, Workspace())
     assert name == faster
@@ -67,7 +69,7 @@ def test_the_faster_one_is_taken_and_kept(cache, monkeypatch, slower, faster):
 
 @pytest.mark.parametrize("fault", ["wrong", "hides nan", "one element"])
 def test_a_wrong_algorithm_is_never_the_faster(cache, monkeypatch, fault):
-    maker, direct = cpu_convolution._winograd, cpu_convolution._direct
+    maker, direct = cpu_convolution._Winograd, cpu_convolution._direct
 
     def broken(*given):
         algorithm = maker(*given)
@@ -79,9 +81,9 @@ def test_a_wrong_algorithm_is_never_the_faster(cache, monkeypatch, fault):
                 return y
             return 1.001 * y if fault == "wrong" else y.nan_to_num(0.0)
 
-        return run
+        return Algorithm(run)
 
-    monkeypatch.setattr(cpu_convolution, "_winograd", broken)
+    monkeypatch.setattr(cpu_convolution, "_Winograd", broken)
     monkeypatch.setattr(cpu_convolution, "_direct", lambda *given: slow(direct(*given)))
     _, weight, bias = layer()
     assert choose(weight, bias, SIZE, Workspace())[0] == "direct"

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylekernels.native import has_native_code, lanes
+from stylekernels.ops.conv.arguments import Argument, Epilogue
 from stylekernels.ops.conv.transforms import TILE
 
 if TYPE_CHECKING:
@@ -70,67 +71,135 @@ class Winograd:
         self._kernels = g.permute(2, 0, 1, 3).contiguous()  # [panels, C, 9, panel]
 
     def __call__(
-        self, x: Tensor, padding: tuple[bool, bool] = (True, True), relu: bool = False
+        self,
+        x: Tensor,
+        padding: tuple[bool, bool] = (True, True),
+        relu: bool = False,
+        *,
+        mask: Tensor | None = None,
+        output: Tensor | None = None,
     ) -> Tensor:
-        """[B, C, H, W] -> [B, K, H', W], channels-last, with bias and perhaps ReLU.
+        """[B, C, H, W] -> [B, K, H', W], channels-last, with bias and perhaps ReLU or a mask.
 
         Args:
             x: channels-last; copied if it is not.
             padding: whether there is a row of zeros above and below ``x``. Without one, ``x`` has
                 that row itself, and the result a row fewer.
             relu: whether to apply one.
+            mask: fp32 [B, K, H', W], channels-last: the result is zero where it is at most 0.
+            output: likewise, to be written and returned; it may be ``mask``.
 
         Raises:
-            ValueError: ``x`` is not fp32, on a CPU, of C channels.
+            ValueError: an operand is not fp32, on a CPU, of these shapes and strides.
         """
+        x, shape = self._input(x, padding)
+        if output is None:
+            output = _channels_last(shape, x)
+        _require("output", output, shape, torch.float32)
+        if mask is not None:
+            _require("mask", mask, shape, torch.float32)
+        epilogue = Epilogue.RELU if relu else Epilogue.NONE if mask is None else Epilogue.MASK
+        for index, (image, result) in enumerate(zip(x, output, strict=True)):
+            of_image = result if mask is None else mask[index]
+            arguments = {
+                Argument.MASK_ROW: of_image.stride(1),
+                Argument.MASK: of_image.data_ptr(),
+                Argument.OUT_ROW: result.stride(1),
+                Argument.Y: result.data_ptr(),
+            }
+            self._run(image, shape[2], padding, epilogue, arguments)
+        return output
+
+    def pooled(
+        self,
+        x: Tensor,
+        padding: tuple[bool, bool] = (True, True),
+        *,
+        maximum: bool,
+        output: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The convolution with ReLU and 2 x 2 pooling, and the code of its windows.
+
+        As ``relu_max_pool2d_forward`` or ``relu_avg_pool2d_forward`` of ``self(x, padding)``.
+
+        Args:
+            x: [B, C, H, W], channels-last; copied if it is not.
+            padding: as of ``self``.
+            maximum: whether maxima are taken, in place of averages.
+            output: fp32 and uint8 [B, K, H' // 2, W // 2], channels-last, to be written and
+                returned.
+
+        Raises:
+            ValueError: as of ``self``.
+        """
+        x, (batch, outputs, height, width) = self._input(x, padding)
+        shape = batch, outputs, height // 2, width // 2
+        y, codes = output or (_channels_last(shape, x), _channels_last(shape, x, torch.uint8))
+        _require("output", y, shape, torch.float32)
+        _require("code", codes, shape, torch.uint8)
+        epilogue = Epilogue.MAXIMUM if maximum else Epilogue.AVERAGE
+        for image, result, code in zip(x, y, codes, strict=True):
+            arguments = {
+                Argument.OUT_ROW: result.stride(1),
+                Argument.Y: result.data_ptr(),
+                Argument.CODE_ROW: code.stride(1),
+                Argument.CODE: code.data_ptr(),
+            }
+            self._run(image, height, padding, epilogue, arguments)
+        return y, codes
+
+    def _input(
+        self, x: Tensor, padding: tuple[bool, bool]
+    ) -> tuple[Tensor, tuple[int, int, int, int]]:
+        """``x`` channels-last, and the shape of the convolution's result."""
         if x.dim() != 4 or x.shape[1] != self.inputs or x.dtype != torch.float32 or not x.is_cpu:
             raise ValueError(
                 f"x must be fp32 [B, {self.inputs}, H, W] on the CPU, got {x.dtype} "
                 f"{tuple(x.shape)} on {x.device}"
             )
-        above, below = padding
-        batch, _, height, width = x.shape
-        out_height = height + above + below - 2
         if x.stride(1) != 1 or x.stride(3) != self.inputs:
             x = x.contiguous(memory_format=torch.channels_last)
-        y = x.new_empty(batch, out_height, width, self.outputs).permute(0, 3, 1, 2)
-        for image, result in zip(x, y, strict=True):
-            self._convolve(image, result, above, relu)
-        return y
+        return x, (len(x), self.outputs, x.shape[2] + sum(padding) - 2, x.shape[3])
 
-    def _convolve(self, x: Tensor, y: Tensor, top: bool, relu: bool) -> None:
-        from stylekernels.ops.conv.winograd import Argument, workspace
+    def _run(
+        self,
+        x: Tensor,
+        height: int,
+        padding: tuple[bool, bool],
+        epilogue: Epilogue,
+        arguments: dict[Argument, int],
+    ) -> None:
+        """Convolve an image [C, H, W] to ``height`` rows; ``arguments`` tell of what is written."""
+        from stylekernels.ops.conv.winograd import workspace
 
-        height, width = y.shape[1:]
+        width = x.shape[2]
         columns = -(-width // TILE)
         tiles = -(-height // TILE) * columns
         threads = torch.get_num_threads()
         block = self._block(tiles, threads)
-        outputs = self._kernels.shape[0] * _panel()  # in whole groups
         size = workspace(block, self.inputs, self.outputs, lanes())
         memory = self._workspace.floats(threads * size)
-        arguments = {
+        arguments |= {
             Argument.BLOCKS: -(-tiles // block),
             Argument.TILES: tiles,
             Argument.BLOCK_TILES: block,
             Argument.COLUMNS: columns,
             Argument.IN_CHANNELS: self.inputs,
             Argument.OUT_CHANNELS: self.outputs,
-            Argument.GROUPS: outputs // _group(),
+            Argument.GROUPS: self._kernels.shape[0] * _panel() // _group(),
             Argument.IN_HEIGHT: x.shape[1],
             Argument.OUT_HEIGHT: height,
             Argument.WIDTH: width,
             Argument.IN_ROW: x.stride(1),
-            Argument.OUT_ROW: y.stride(1),
-            Argument.TOP: int(top),
+            Argument.TOP: int(padding[0]),
+            Argument.EPILOGUE: epilogue,
             Argument.X: x.data_ptr(),
             Argument.KERNELS: self._kernels.data_ptr(),
             Argument.BIAS: self._bias.data_ptr(),
-            Argument.Y: y.data_ptr(),
             Argument.WORKSPACE: memory.data_ptr(),
             Argument.WORKSPACE_SIZE: size,
         }
-        _library().run("winograd_relu" if relu else "winograd", arguments)
+        _library().run("winograd", arguments)
 
     def _block(self, tiles: int, threads: int) -> int:
         """Tiles that a thread takes at a time, so that all have as much to do."""
@@ -141,6 +210,26 @@ class Winograd:
         most = _SMALL_BLOCK if small else _LARGE_BLOCK
         rounds = -(-tiles // (most * threads))
         return rows * -(-tiles // (rounds * threads * rows))
+
+
+def _channels_last(
+    shape: tuple[int, int, int, int], like: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
+    batch, channels, height, width = shape
+    memory = like.new_empty((batch, height, width, channels), dtype=dtype)
+    return memory.permute(0, 3, 1, 2)
+
+
+def _require(
+    name: str, x: Tensor, shape: tuple[int, int, int, int], dtype: torch.dtype
+) -> None:  # fmt: skip
+    """Refuse what native code would read or write beyond its end."""
+    dense = x.stride(1) == 1 and (x.stride(3) == shape[1] or shape[3] == 1)
+    if x.shape != shape or x.dtype != dtype or not x.is_cpu or not dense:
+        raise ValueError(
+            f"{name} must be {dtype} {shape} on the CPU, channels-last, got {x.dtype} "
+            f"{tuple(x.shape)} with strides {x.stride()} on {x.device}"
+        )
 
 
 @cache

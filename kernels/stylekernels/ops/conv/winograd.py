@@ -2,19 +2,20 @@
 
 Every thread takes a block of tiles at a time and transforms their inputs. Then, for some outputs at
 a time, it transforms the kernels, multiplies point by point, and transforms the products back, with
-bias and ReLU. Transformed kernels would be four times the weights and come from memory; so they are
-made where they are used. No sum depends on the number of threads.
+bias and epilogue. Transformed kernels would be four times the weights and come from memory; so they
+are made where they are used. No sum depends on the number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import IntEnum, auto
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 
-from stylekernels.native.builder import Function, Int, Pointer
+from stylekernels.native.builder import Function, Int, Pointer, Vector
+from stylekernels.ops.conv.arguments import Argument, Epilogue
 from stylekernels.ops.conv.transforms import (
     PATCH,
     POINTS,
@@ -24,38 +25,17 @@ from stylekernels.ops.conv.transforms import (
     kernel_transform,
     output_transform,
 )
+from stylekernels.ops.pool.native import WINDOWS
 
 _VECTORS = 2  # of outputs in a panel
 _PANELS = 2  # in a group, whose kernels are transformed at a time
 _TAPS = 9  # of a kernel
 _SPACE = 16  # floats, a line of the cache
+_WINDOWS = {Epilogue.AVERAGE: WINDOWS["average"], Epilogue.MAXIMUM: WINDOWS["maximum"]}
 _SUM = 128  # products that are added up one by one
 
 
-class Argument(IntEnum):
-    """Places of the kernel's arguments."""
-
-    COUNTER = 0
-    SLOTS = auto()
-    BLOCKS = auto()
-    TILES = auto()  # in all
-    BLOCK_TILES = auto()  # in a block, a multiple of a product's rows
-    COLUMNS = auto()  # of tiles
-    IN_CHANNELS = auto()
-    OUT_CHANNELS = auto()
-    GROUPS = auto()  # of outputs
-    IN_HEIGHT = auto()
-    OUT_HEIGHT = auto()
-    WIDTH = auto()
-    IN_ROW = auto()  # floats from a row to the next
-    OUT_ROW = auto()
-    TOP = auto()  # rows of zeros above the input
-    X = auto()
-    KERNELS = auto()  # [groups, panels, C, 9, panel]
-    BIAS = auto()
-    Y = auto()
-    WORKSPACE = auto()
-    WORKSPACE_SIZE = auto()  # floats a thread
+_Writer = Callable[[Sequence[Vector], Int], None]  # (a tile's values, their outputs' first)
 
 
 def rows_of_product(lanes: int) -> int:
@@ -93,24 +73,23 @@ def _stride(rows: Any, columns: Any) -> Any:
 
 
 def build(lanes: int) -> ir.Module:
-    """The module of ``winograd`` and ``winograd_relu``, with vectors of so many floats."""
+    """The module of the function ``winograd``, with vectors of so many floats."""
     module = ir.Module(name="winograd")
-    for name, relu in (("winograd", False), ("winograd_relu", True)):
-        f = Function(module, name)
-        _Kernel(f, lanes, relu).write()
-        f.finish()
+    f = Function(module, "winograd")
+    _Kernel(f, lanes).write()
+    f.finish()
     return module
 
 
 class _Kernel:
-    def __init__(self, f: Function, lanes: int, relu: bool) -> None:
-        self.f, self.lanes, self.relu = f, lanes, relu
+    def __init__(self, f: Function, lanes: int) -> None:
+        self.f, self.lanes = f, lanes
         self.tiles, self.block = f.argument(Argument.TILES), f.argument(Argument.BLOCK_TILES)
         self.columns = f.argument(Argument.COLUMNS)
         self.inputs, self.outputs = (
             f.argument(Argument.IN_CHANNELS), f.argument(Argument.OUT_CHANNELS),
         )  # fmt: skip
-        self.width = f.argument(Argument.WIDTH)
+        self.height, self.width = f.argument(Argument.OUT_HEIGHT), f.argument(Argument.WIDTH)
         self.panel, self.group = panel(lanes), group(lanes)
 
     def write(self) -> None:
@@ -133,7 +112,9 @@ class _Kernel:
                 self.first_output = index_of_group * self.group
                 self._transform_kernels(index_of_group)
                 self._multiply()
-                self._each_tile(first, self._transform_output)
+                for epilogue in Epilogue:
+                    with f.when(f.argument(Argument.EPILOGUE).equals(epilogue)):
+                        self._each_tile(first, partial(self._transform_output, epilogue))
 
     def _each_tile(self, first: Int, write: Callable[[Int, Int, Int], None]) -> None:
         """Write ``write(tile, row, column)`` for every tile of the block that there is."""
@@ -146,29 +127,74 @@ class _Kernel:
         top = row * TILE - f.argument(Argument.TOP)
         left = column * TILE - 1
         x, stride = f.pointer(Argument.X), f.argument(Argument.IN_ROW)
-        places = self._places(
-            x, PATCH, top, left, f.argument(Argument.IN_HEIGHT), stride, self.inputs, self.zeros
-        )
+        there = self._square(PATCH, top, left, f.argument(Argument.IN_HEIGHT), self.width)
+        places = [
+            (x + row * stride + column * self.inputs).or_else(inside, self.zeros)
+            for row, column, inside in there
+        ]
         into = self.v + tile * self.inputs
         with f.loop(self.inputs, self.lanes) as c:
             d = [(place + c).load(self.lanes) for place in places]
             for point, value in enumerate(both_ways(input_transform, d)):
                 (into + self.v_stride * point + c).store(value)
 
-    def _transform_output(self, tile: Int, row: Int, column: Int) -> None:
+    def _transform_output(self, epilogue: Epilogue, tile: Int, row: Int, column: Int) -> None:
         f = self.f
-        y, stride = f.pointer(Argument.Y), f.argument(Argument.OUT_ROW)
-        places = self._places(
-            y, TILE, row * TILE, column * TILE, f.argument(Argument.OUT_HEIGHT), stride,
-            self.outputs, self.left_out,
-        )  # fmt: skip
         source = self.m + tile * self.group
         bias = f.pointer(Argument.BIAS) + self.first_output
+        writer = self._pooled_writer if epilogue in _WINDOWS else self._writer
+        write = writer(epilogue, row, column)
         with f.loop((self.outputs - self.first_output).at_most(self.group), self.lanes) as k:
             m = [(source + self.m_stride * point + k).load(self.lanes) for point in range(POINTS)]
-            for place, sum_ in zip(places, both_ways(output_transform, m), strict=True):
-                value = sum_ + (bias + k).load(self.lanes)
-                (place + self.first_output + k).store(value.relu() if self.relu else value)
+            sums = both_ways(output_transform, m)
+            write([total + (bias + k).load(self.lanes) for total in sums], self.first_output + k)
+
+    def _writer(self, epilogue: Epilogue, row: Int, column: Int) -> _Writer:
+        f, zero = self.f, self.f.constant(0.0, self.lanes)
+        y, y_row = f.pointer(Argument.Y), f.argument(Argument.OUT_ROW)
+        mask, mask_row = f.pointer(Argument.MASK), f.argument(Argument.MASK_ROW)
+        there = self._square(TILE, row * TILE, column * TILE, self.height, self.width)
+        places = [
+            (y + row * y_row + column * self.outputs).or_else(inside, self.left_out)
+            for row, column, inside in there
+        ]
+        masks = [
+            (mask + row * mask_row + column * self.outputs).or_else(inside, self.left_out)
+            for row, column, inside in there
+        ]
+
+        def write(values: Sequence[Vector], k: Int) -> None:
+            for place, of_place, value in zip(places, masks, values, strict=True):
+                written = value.relu() if epilogue == Epilogue.RELU else value
+                if epilogue == Epilogue.MASK:
+                    written = (of_place + k).load(self.lanes).above(zero).choose(value, zero)
+                (place + k).store(written)
+
+        return write
+
+    def _pooled_writer(self, epilogue: Epilogue, row: Int, column: Int) -> _Writer:
+        f, half = self.f, TILE // 2
+        y, y_row = f.pointer(Argument.Y), f.argument(Argument.OUT_ROW)
+        code, code_row = f.pointer(Argument.CODE), f.argument(Argument.CODE_ROW)
+        there = self._square(half, row * half, column * half, self.height // 2, self.width // 2)
+        places = [
+            (y + row * y_row + column * self.outputs).or_else(inside, self.left_out)
+            for row, column, inside in there
+        ]
+        codes = [
+            code.bytes_on(row * code_row + column * self.outputs).or_else(inside, self.left_out)
+            for row, column, inside in there
+        ]
+
+        def write(values: Sequence[Vector], k: Int) -> None:
+            for index, (place, of_place) in enumerate(zip(places, codes, strict=True)):
+                corner = index // half * 2 * TILE + index % half * 2
+                at = [corner, corner + 1, corner + TILE, corner + TILE + 1]
+                pooled, bits = _WINDOWS[epilogue]([values[i] for i in at])
+                (place + k).store(pooled)
+                of_place.bytes_on(k).store_codes(bits)
+
+        return write
 
     def _transform_kernels(self, index_of_group: Int) -> None:
         f, size = self.f, self.panel
@@ -179,20 +205,16 @@ class _Kernel:
             for point, value in enumerate(both_ways(kernel_transform, g)):
                 (self.u + self.u_stride * point + row * size + k).store(value)
 
-    def _places(
-        self, map_: Pointer, side: int, top: Int, left: Int, height: Int, stride: Int,
-        channels: Int, outside: Pointer,
-    ) -> list[Pointer]:  # fmt: skip
-        """Addresses of a square of positions; ``outside`` for those that the map does not have."""
-        places = []
-        for i in range(side):
-            row = top + i
-            for j in range(side):
-                column = left + j
-                there = self.f.builder.and_(row.within(height), column.within(self.width))
-                place = map_ + row * stride + column * channels
-                places.append(place.or_else(there, outside))
-        return places
+    def _square(
+        self, side: int, top: Int, left: Int, height: Int, width: Int
+    ) -> list[tuple[Int, Int, Any]]:
+        """Row, column, and whether the map has it, of the positions of a square."""
+        both = self.f.builder.and_
+        return [
+            (top + i, left + j, both((top + i).within(height), (left + j).within(width)))
+            for i in range(side)
+            for j in range(side)
+        ]
 
     def _multiply(self) -> None:
         f, rows = self.f, rows_of_product(self.lanes)

@@ -20,7 +20,7 @@ def _bands(code: Tensor, like: Tensor) -> list[slice]:
 def pool(x: Tensor, y: Tensor, code: Tensor, maximum: bool) -> None:
     """Write the pooling of relu(x) to `y`, and where its gradient goes to `code`."""
     if native.supports(x, y, code):
-        native.pool(x, y, code, maximum)
+        native.pool(x, y, code, "maximum" if maximum else "average")
         return
     pool_band = _max_pool if maximum else _average_pool
     for band in _bands(code, x):
@@ -65,7 +65,7 @@ def pool_backward(grad: Tensor, code: Tensor, output: Tensor, maximum: bool) -> 
     output[:, :, 2 * height :].zero_()
     output[:, :, :, 2 * width :].zero_()
     if native.supports(output, grad, code):
-        native.pool_backward(grad, code, output, maximum)
+        native.pool_backward(grad, code, output, "maximum" if maximum else "average")
         return
     kind = INTEGERS[output.element_size()]
     for band in _bands(code, output):

@@ -5,8 +5,9 @@ Every thread takes a row of windows at a time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,8 +18,11 @@ from stylekernels.native import has_native_code, lanes
 if TYPE_CHECKING:
     from llvmlite import ir
 
-    from stylekernels.native.builder import Codes, Function, Int, Pointer, Vector
+    from stylekernels.native.builder import Codes, Function, Pointer, Vector
     from stylekernels.native.compile import Library
+
+    Window = Callable[[Sequence[Vector]], tuple[Vector, Codes]]
+    _Body = Callable[[Function, int, list[Pointer], Pointer, Pointer], None]
 
 _CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (row, column) of a window; bit i of a code is of i
 
@@ -53,14 +57,17 @@ def supports(wide: Tensor, pooled: Tensor, code: Tensor) -> bool:
     )
 
 
-def pool(x: Tensor, y: Tensor, code: Tensor, maximum: bool) -> None:
-    """Write the pooling of relu(x) to `y`, and where its gradient goes to `code`."""
-    _run("maximum" if maximum else "average", x, y, code)
+def pool(x: Tensor, y: Tensor, code: Tensor, pooling: str) -> None:
+    """Write the pooling of relu(x) to `y`, and where its gradient goes to `code`.
+
+    `pooling` is one of ``WINDOWS``.
+    """
+    _run(pooling, x, y, code)
 
 
-def pool_backward(grad: Tensor, code: Tensor, output: Tensor, maximum: bool) -> None:
+def pool_backward(grad: Tensor, code: Tensor, output: Tensor, pooling: str) -> None:
     """Write the gradient of the pooling to `output`, but for a last odd row or column."""
-    _run("maximum_backward" if maximum else "average_backward", output, grad, code)
+    _run(f"{pooling}_backward", output, grad, code)
 
 
 def _run(function: str, wide: Tensor, pooled: Tensor, code: Tensor) -> None:
@@ -93,62 +100,70 @@ def build(lanes: int) -> ir.Module:
     from stylekernels.native.builder import Function
 
     module = ir.Module(name="pool")
-    bodies = {
-        "average": _average,
-        "maximum": _maximum,
-        "average_backward": lambda f, *place: _backward(f, 0.25, *place),
-        "maximum_backward": lambda f, *place: _backward(f, 1.0, *place),
-    }
-    for name, body in bodies.items():
-        f = Function(module, name)
-        channels = f.argument(_Argument.CHANNELS)
-        with (
-            f.shared_loop(_Argument.COUNTER, f.argument(_Argument.ROWS)) as row,
-            f.loop(f.argument(_Argument.COLUMNS)) as column,
-            f.loop(channels, lanes) as c,
-        ):
-            wide = f.pointer(_Argument.WIDE) + row * 2 * f.argument(_Argument.WIDE_ROW) + c
-            corners = [
-                wide + f.argument(_Argument.WIDE_ROW) * i + (column * 2 + j) * channels
-                for i, j in _CORNERS
-            ]
-            here = column * channels + c
-            pooled = f.pointer(_Argument.POOLED) + row * f.argument(_Argument.ROW) + here
-            place = row * f.argument(_Argument.CODE_ROW) + here
-            body(f, lanes, corners, pooled, place)
-        f.finish()
+    for name, window in WINDOWS.items():
+        _write(Function(module, name), lanes, partial(_forward, window))
+        backward = partial(_backward, 0.25 if name == "average" else 1.0)
+        _write(Function(module, f"{name}_backward"), lanes, backward)
     return module
 
 
-def _average(
-    f: Function, lanes: int, corners: list[Pointer], pooled: Pointer, place: Int
-) -> None:  # fmt: skip
-    values = [corner.load(lanes).relu() for corner in corners]
-    pooled.store(0.25 * (values[0] + values[1] + values[2] + values[3]))
+def _write(f: Function, lanes: int, body: _Body) -> None:
+    """Write ``body(f, lanes, corners, pooled, code)`` for every window and vector of channels."""
+    channels = f.argument(_Argument.CHANNELS)
+    with (
+        f.shared_loop(_Argument.COUNTER, f.argument(_Argument.ROWS)) as row,
+        f.loop(f.argument(_Argument.COLUMNS)) as column,
+        f.loop(channels, lanes) as c,
+    ):
+        wide = f.pointer(_Argument.WIDE) + row * 2 * f.argument(_Argument.WIDE_ROW) + c
+        corners = [
+            wide + f.argument(_Argument.WIDE_ROW) * i + (column * 2 + j) * channels
+            for i, j in _CORNERS
+        ]
+        here = column * channels + c
+        pooled = f.pointer(_Argument.POOLED) + row * f.argument(_Argument.ROW) + here
+        code = f.pointer(_Argument.CODE).bytes_on(row * f.argument(_Argument.CODE_ROW) + here)
+        body(f, lanes, corners, pooled, code)
+    f.finish()
+
+
+def _forward(
+    window: Window, f: Function, lanes: int, corners: list[Pointer], pooled: Pointer, code: Pointer
+) -> None:
+    del f
+    y, bits = window([corner.load(lanes) for corner in corners])
+    pooled.store(y)
+    code.store_codes(bits)
+
+
+def average(corners: Sequence[Vector]) -> tuple[Vector, Codes]:
+    """The average of a window's four values after ReLU, and its code."""
+    values = [corner.relu() for corner in corners]
     codes = [value.nonzero().codes(1 << index, 0) for index, value in enumerate(values)]
-    f.pointer(_Argument.CODE).store_codes(place, codes[0] | codes[1] | codes[2] | codes[3])
+    y = 0.25 * (values[0] + values[1] + values[2] + values[3])
+    return y, codes[0] | codes[1] | codes[2] | codes[3]
 
 
-def _maximum(
-    f: Function, lanes: int, corners: list[Pointer], pooled: Pointer, place: Int
-) -> None:  # fmt: skip
-    highest: Vector = corners[0].load(lanes)
+def maximum(corners: Sequence[Vector]) -> tuple[Vector, Codes]:
+    """The maximum of a window's four values after ReLU, and its code."""
+    highest = corners[0]
     code: Codes | int = 1
-    for index, corner in enumerate(corners[1:], start=1):
-        value = corner.load(lanes)
+    for index, value in enumerate(corners[1:], start=1):
         higher = value.above(highest)  # of equal ones the first has the gradient
         highest, code = higher.choose(value, highest), higher.codes(1 << index, code)
     y = highest.relu()
-    pooled.store(y)
-    f.pointer(_Argument.CODE).store_codes(place, y.nonzero().codes(code, 0))
+    return y, y.nonzero().codes(code, 0)
+
+
+WINDOWS = {"average": average, "maximum": maximum}
 
 
 def _backward(
-    f: Function, share: float, lanes: int, corners: list[Pointer], pooled: Pointer, place: Int
+    share: float, f: Function, lanes: int, corners: list[Pointer], pooled: Pointer, code: Pointer
 ) -> None:
     gradient = pooled.load(lanes)
     if share != 1:
         gradient = share * gradient
-    code = f.pointer(_Argument.CODE).load_codes(place, lanes)
+    bits = code.load_codes(lanes)
     for index, corner in enumerate(corners):
-        corner.store(code.has(1 << index).choose(gradient, f.constant(0.0, lanes)))
+        corner.store(bits.has(1 << index).choose(gradient, f.constant(0.0, lanes)))
