@@ -1,4 +1,4 @@
-"""Gram, style loss and tap gradient in plain torch, as fast as a CPU can be made to do them.
+"""Gram, style loss and tap gradient on CPUs: native code for fp32's products, plain torch else.
 
 Chunk by chunk, so that each pass finds the last one's results in the cache.
 """
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stylekernels.ops.pointwise.cpu import mask_
+from stylekernels.ops.style import native
 from stylekernels.runtime.layout import CHUNK, accumulator, chunks, rows
 
 FAST_BFLOAT16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
@@ -32,6 +33,8 @@ def _products(x: Tensor) -> Tensor:
     """
     batch, _, channels = x.shape
     kind = accumulator(x.dtype)
+    if all(map(native.supports, x)):
+        return torch.stack([native.products(one) for one in x])
     total = x.new_zeros((batch, channels, channels), dtype=kind)
     if x.dtype == kind:
         add, most = _add_widened, None  # nothing to widen
