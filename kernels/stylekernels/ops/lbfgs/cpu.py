@@ -1,4 +1,4 @@
-"""The three steps of L-BFGS in plain torch: any device, any dtype, any length of history.
+"""The three steps of L-BFGS: any device, any dtype, any length of history.
 
 On a CPU a step takes about the time that reading the history takes. See `op` for the algorithm and
 `LBFGSState` for shapes.
@@ -7,6 +7,7 @@ On a CPU a step takes about the time that reading the history takes. See `op` fo
 import torch
 from torch import Tensor
 
+from stylekernels.ops.lbfgs import native
 from stylekernels.ops.lbfgs.state import (
     ACTION,
     AGE,
@@ -68,6 +69,8 @@ def dots(grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials
     products = partials[0, : rows.shape[0]].T
     if n <= _EXACT:
         products.copy_(previous.to(products.dtype) @ rows.to(products.dtype).T)
+    elif native.supports(rows, previous):
+        products.copy_(native.products(rows, previous).T)
     else:
         columns = stride if rows.dtype == previous.dtype else _CONVERT
         for start in range(0, stride, columns):
