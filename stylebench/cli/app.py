@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stylebench.cli import options, signals
+from stylebench import signals
+from stylebench.cli import interrupted, options
 from stylebench.cli.bench import app as bench
-from stylebench.cli.errors import INTERRUPTED, leave, tell
+from stylebench.cli.errors import leave, tell
 from stylebench.cli.options import option
 from stylebench.cli.parsing import (
     naming_options,
@@ -48,6 +49,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with _telling_of_signals():
+            signals.begin()
             return super().invoke(ctx)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -331,8 +333,7 @@ def _telling_of_signals() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, typer.Abort) as error:
-        runs = sys.argv[1:2] in (["stylize"], ["demo"])
-        tell("interrupted before the first iteration" if runs else "interrupted")
+        tell(interrupted())
         leave(error)
 
 
@@ -344,6 +345,4 @@ def main() -> None:
             code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except Exception as error:
         leave(error)
-    if code == INTERRUPTED:  # a command that has kept what it had done, whichever signal it was
-        code = signals.exit_code()
     sys.exit(code if isinstance(code, int) else 0)

@@ -76,7 +76,7 @@ def _command(name: str) -> Callable[..., None]:
             quick=quick, device=device, size=size, content=content, style=style, weights=weights,
             pattern=pattern, seconds=seconds, command=_typed(),
         )  # fmt: skip
-        _exit_with(lambda: run_suite_in_console(name, options, output, json, resume))
+        raise typer.Exit(run_suite_in_console(name, options, output, json, resume))
 
     command.__doc__ = SUITES[name]
     return command
@@ -122,15 +122,12 @@ def compare(
         )
     options = Options(quick=quick, device=device, size=size, weights=weights, pattern=pattern)
 
-    def run() -> int:
-        if base is not None:
-            records, faults = measured_against(base, suite, options, rounds), list[str]()
-        else:
-            (old, lost), (new, more) = _loaded(before), _loaded(after)
-            records, faults = (old, new), [*lost, *more]
-        return 0 if print_comparison(*records, limit, json, faults) else 1
-
-    _exit_with(run)
+    if base is not None:
+        records, faults = measured_against(base, suite, options, rounds), list[str]()
+    else:
+        (old, lost), (new, more) = _loaded(before), _loaded(after)
+        records, faults = (old, new), [*lost, *more]
+    raise typer.Exit(0 if print_comparison(*records, limit, json, faults) else 1)
 
 
 def _loaded(path: Path | None) -> tuple[list[Any], list[str]]:
@@ -145,19 +142,6 @@ def _loaded(path: Path | None) -> tuple[list[Any], list[str]]:
     if not stored:
         raise ValueError(f"{path}: holds no record")
     return [one.record for one in stored], faults
-
-
-def _exit_with(run: Callable[[], int]) -> None:
-    """Exit with the code that ``run`` gives, or as SIGTERM and SIGHUP do after cleaning up."""
-    from stylebench.bench.suites.termination import Terminated, terminable
-
-    try:
-        with terminable():
-            code = run()
-    except Terminated as stop:
-        typer.echo("stylebench: interrupted", err=True)
-        code = 128 + stop.number
-    raise typer.Exit(code)
 
 
 def _typed() -> str:

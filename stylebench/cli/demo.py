@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stylebench.cli import signals
+from stylebench import signals
 from stylebench.cli.console import PlainConsole, stdout_console
 from stylebench.cli.errors import ELSEWHERE, leave
 from stylebench.cli.progress import summary

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import typer
 
-from stylebench.cli import signals
+from stylebench import signals
 from stylebench.cli.streams import printable
 from stylebench.model.out_of_memory import out_of_memory
 
-ERROR, STUCK, ELSEWHERE, INTERRUPTED = 2, 3, 4, 130
+ERROR, STUCK, ELSEWHERE = 2, 3, 4
 
 # Inductor's words on a CPU, and Triton's on a GPU, whose types are theirs and change.
 _NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stylebench.cli import signals
+from stylebench import signals
 from stylebench.cli.console import stderr_console
 from stylebench.cli.destinations import Destinations
 from stylebench.cli.errors import ELSEWHERE, STUCK, leave, tell

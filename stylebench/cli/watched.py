@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stylebench.cli import signals
+from stylebench import signals
 from stylebench.cli.console import PlainConsole
 from stylebench.cli.progress import progress
 from stylebench.image.load import ImageSource

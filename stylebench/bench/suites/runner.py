@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from rich.console import Console
 from rich.markup import escape
 
+from stylebench import signals
 from stylebench.bench.machine.probe import finished, machine
 from stylebench.bench.machine.provenance import code, software
 from stylebench.bench.measure.memory import release
@@ -19,7 +20,6 @@ from stylebench.bench.records.record import Case, Record
 from stylebench.bench.records.resume import check_resumable
 from stylebench.bench.records.show import summary
 from stylebench.bench.suites.base import Bench, Job, Suite, isolate
-from stylebench.bench.suites.termination import signal_of
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class Prepared:
         total = sum(len(names) for _, names in self.jobs)
         try:
             for job, names in self.jobs:
+                signals.check()
                 finished_cases = {case.name for case in record.cases}
                 missing = [name for name in names if name not in finished_cases]
                 if not missing:
@@ -119,7 +120,7 @@ class Prepared:
                 if keep:
                     keep(record.record(complete=False))
         except KeyboardInterrupt as stop:
-            complete, stopped_by = False, signal_of(stop)
+            complete, stopped_by = False, signals.number_of(stop)
         return Outcome(record.record(complete), stopped_by)
 
 
