@@ -137,6 +137,13 @@ def style_transfer(
     inputs = load_inputs(content, style, settings)
     settings = with_scales(settings.sized(inputs.content.size), inputs)
     polish = polish_iterations(settings)
+    if settings.polish and not polish:  # a precision that was named is refused by Settings
+        warnings.warn(
+            f"polish is {settings.polish}, and precision {settings.precision!r} is "
+            f"{resolve_precision(settings)} here, which is polished by nothing finer: it is left "
+            "out",
+            stacklevel=2,
+        )
     phases = make_schedule(settings, polish)
     observers = Observers(callback, on_start, sync_every, keep)
     hashes = input_hashes(inputs) if keep or checkpoint else None
