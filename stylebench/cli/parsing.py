@@ -25,17 +25,22 @@ def parse_layers(where: str, text: str | None) -> dict[str, float] | None:
     """``relu1_1,relu2_1=0.5`` -> layer -> weight, 1 where none is given.
 
     Raises:
-        ValueError: a weight is not a number, or a layer is named twice; it names ``where`` it was
-            typed.
+        ValueError: a weight is not a number, a layer has no name, or is named twice; it names
+            ``where`` it was typed.
     """
     if text is None:
         return None
-    weights = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, weight = part.partition("=")
-        if name.strip() in weights:
-            raise ValueError(f"{where} {text}: {name.strip()} is named twice, expected once")
-        weights[name.strip()] = parse_number(f"{where} {part}", weight) if weight else 1.0
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = (piece.strip() for piece in part.partition("="))
+        if not name:
+            raise ValueError(
+                f"{where}: {text!r} names a layer of no name: expected names between the commas, "
+                "as relu1_1,relu2_1=0.5"
+            )
+        if name in weights:
+            raise ValueError(f"{where} {text}: {name} is named twice, expected once")
+        weights[name] = parse_number(f"{where} {part.strip()}", weight) if equals else 1.0
     return weights
 
 
