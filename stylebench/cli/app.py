@@ -170,6 +170,7 @@ def stylize(
         from stylebench.cli.destinations import Destinations, check_destinations
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
+        from stylebench.image.decode import longest_side
         from stylebench.transfer.settings import INITS, Settings
 
     if quiet:
@@ -191,7 +192,7 @@ def stylize(
     }
     previews = Previews(output, preview_every, overwrite)
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
-    longest = None if size == "content" else settings.resolved_preset().size
+    longest = longest_side(content) if size == "content" else settings.resolved_preset().size
     to = check_destinations(wanted, inputs, resume, longest, overwrite)
     stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
 

@@ -45,7 +45,7 @@ def check_destinations(
     wanted: Destinations,
     inputs: Mapping[str, Sequence[Path]],
     resume: Path | None,
-    longest: int | None,
+    longest: int,
     overwrite: bool,
 ) -> Destinations:
     """Return ``wanted``, with ``~`` expanded, if all of it can be written and destroys nothing.
@@ -54,7 +54,7 @@ def check_destinations(
         wanted: as typed.
         inputs: the files that the run reads, by what they are: ``the content``.
         resume: the checkpoint that the run goes on from, which its own may replace.
-        longest: the picture's longest side in pixels, where it is known.
+        longest: the picture's longest side in pixels.
         overwrite: the picture may replace an input picture, and checkpoints and previews files of
             other runs.
 

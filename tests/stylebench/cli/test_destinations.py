@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stylebench.cli.previews import Previews
 from stylebench.image.load import load_image
@@ -83,6 +84,18 @@ def test_outputs_that_would_destroy_something_are_refused_before_any_work(
     assert err.startswith("stylebench: error: ")
     assert message in err
     assert files() == before
+
+
+@pytest.mark.parametrize(("name", "holds"), [("a.webp", 16383), ("a.jpg", 65500)])
+def test_a_content_longer_than_the_format_of_its_output_is_refused(files, call, name, holds):
+    for size in ((holds, 2), (3, holds + 1)):
+        Image.new("1", size).save("long.png")
+        before = files()
+        command = ["stylize", "long.png", "painting.png", *QUICK, "--size", "content", "-o", name]
+        code, _, err = call(*command)
+        assert code == 2
+        assert (f"a side of {holds + 1} px" in err) == (max(size) > holds)  # else it is too flat
+        assert files() == before
 
 
 @pytest.mark.parametrize(
