@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from stylebench.bench.suites import SUITES
+from stylebench.cli.errors import tell
 
 
 class _Group(TyperGroup):
@@ -138,7 +139,7 @@ def _loaded(path: Path | None) -> tuple[list[Any], list[str]]:
         raise ValueError("expected two records or folders, or --base REVISION")
     stored, faults = load_records(path)
     for fault in faults:
-        typer.echo(f"stylebench: left out: {fault}", err=True)
+        tell(f"left out: {fault}")
     if not stored:
         raise ValueError(f"{path}: holds no record")
     return [one.record for one in stored], faults

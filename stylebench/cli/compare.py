@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from stylebench.cli.console import stdout_console
+from stylebench.console import stdout_console
 from stylebench.files.writing import atomic_path, check_folder
 from stylebench.image.examples import example, example_name
 from stylebench.image.montage import side_by_side

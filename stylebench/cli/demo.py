@@ -9,12 +9,11 @@ import numpy as np
 from PIL import Image
 
 from stylebench import signals
-from stylebench.cli.console import PlainConsole, stdout_console
 from stylebench.cli.errors import ELSEWHERE, leave
 from stylebench.cli.progress import summary
 from stylebench.cli.saving import write_or_rescue
-from stylebench.cli.streams import ascii_only
 from stylebench.cli.watched import watched
+from stylebench.console import PlainConsole, ascii_only, stdout_console
 from stylebench.files.writing import check_folder
 from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from stylebench import signals
-from stylebench.cli.streams import printable
+from stylebench.console import printable
 from stylebench.model.out_of_memory import out_of_memory
 
 ERROR, STUCK, ELSEWHERE = 2, 3, 4

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stylebench import signals
-from stylebench.cli.console import PlainConsole
 from stylebench.cli.progress import progress
+from stylebench.console import PlainConsole
 from stylebench.image.load import ImageSource
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.inputs import Styles
