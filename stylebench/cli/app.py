@@ -181,7 +181,7 @@ def stylize(
     choices["size"] = parse_size(size)
     choices["scales"] = parse_scales(scales)
     choices["style_weights"] = parse_numbers("--style-weights", style_weights)
-    with naming_options(choices):
+    with naming_options(vars(Settings())):
         settings = Settings(**choices)
     output = expand(output)
     inputs = {
@@ -194,7 +194,8 @@ def stylize(
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
     longest = longest_side(content) if size == "content" else settings.resolved_preset().size
     to = check_destinations(wanted, inputs, resume, longest, overwrite)
-    stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
+    with naming_options(vars(settings)):
+        stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
 
 
 @app.command()
@@ -207,8 +208,10 @@ def demo(
     """Paint two pictures, transfer the style of one to the other, show how the loss fell."""
     with signals.importing():
         from stylebench.cli.demo import run_demo
+        from stylebench.transfer.settings import Settings
 
-    run_demo(output, size, iterations, weights)
+    with naming_options(vars(Settings())):
+        run_demo(output, size, iterations, weights)
 
 
 @app.command()
@@ -254,13 +257,15 @@ def compare(
     choices = {name: value for name, value in locals().items() if name in vars(Settings())}
     defaults = {"size": 128, "iterations": 30} if quick else {"size": 256, "iterations": 100}
     choices |= {name: value for name, value in defaults.items() if choices[name] is None}
-    settings = Settings(**{**choices, "precision": "auto"})
-    wanted = [
-        replace(settings, engine=engine.strip(), precision=name)
-        for engine in engines.split(",")
-        for name in precision or ["auto"]
-    ]
-    raise typer.Exit(0 if compare_visibly(content, style, wanted, output) else 1)
+    with naming_options(vars(Settings())):
+        settings = Settings(**{**choices, "precision": "auto"})
+        wanted = [
+            replace(settings, engine=engine.strip(), precision=name)
+            for engine in engines.split(",")
+            for name in precision or ["auto"]
+        ]
+        passed = compare_visibly(content, style, wanted, output)
+    raise typer.Exit(0 if passed else 1)
 
 
 @app.command()

@@ -5,20 +5,39 @@ Nothing heavy is imported here, so that the command line can answer at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from stylebench.files.paths import FileError
+
+_BEFORE = "unknown |an entry of |the [^:]* in |"  # the name of a setting
+
 
 @contextmanager
-def naming_options(choices: Iterable[str]) -> Iterator[None]:
-    """Let errors that begin with the name of a setting name its option: ``--style-scale is 0``."""
+def naming_options(settings: Iterable[str]) -> Iterator[None]:
+    """Let errors of settings name their options: ``--style-scale is 0``.
+
+    Names of one word are common words, and are settings only where such a message begins. Errors of
+    files stay as they are: any word may be in a file's name.
+
+    Args:
+        settings: their names.
+    """
     try:
         yield
+    except FileError:
+        raise
     except ValueError as error:
-        name, _, rest = str(error).partition(" ")
-        if name not in choices:
-            raise
-        raise ValueError(f"--{name.replace('_', '-')} {rest}") from error
+        names = list(settings)
+        long = [name for name in names if "_" in name]
+        text = re.sub(rf"^({_BEFORE})({'|'.join(names)})\b", _as_option, str(error))
+        text = re.sub(rf"(^|[ (])({'|'.join(long)})\b", _as_option, text)
+        raise ValueError(text) from error
+
+
+def _as_option(match: re.Match[str]) -> str:
+    return f"{match[1]}--{match[2].replace('_', '-')}"
 
 
 def parse_layers(where: str, text: str | None) -> dict[str, float] | None:

@@ -1,8 +1,11 @@
 """What a user types becomes values, and what cannot is named."""
 
+import re
+
 import pytest
 
-from stylebench.cli.parsing import parse_layers, parse_numbers, parse_scales
+from stylebench.cli.parsing import naming_options, parse_layers, parse_numbers, parse_scales
+from stylebench.files.paths import FileError
 
 
 def test_layers_have_weight_1_unless_one_is_given():
@@ -45,3 +48,27 @@ def test_what_is_not_typed_stays_none():
     assert parse_layers("--style-layers", None) is None
     assert (parse_scales("auto"), parse_scales("none")) == ("auto", "none")
     assert parse_numbers("--style-weights", None) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ("size is 0: expected a size", "--size is 0: expected a size"),
+        ("unknown weights 'a'", "unknown --weights 'a'"),
+        ("an entry of style_weights is nan", "an entry of --style-weights is nan"),
+        ("the weight of relu1_1 in style_layers is -1", "the weight of relu1_1 in --style-layers"),
+        ("2 style_weights for 1 style image", "2 --style-weights for 1 style image"),
+        ("32 px: lower the size, or style_scale", "32 px: lower the size, or --style-scale"),
+        ("sizes differ by weights", "sizes differ by weights"),
+        ("a/style_weights: no", "a/style_weights: no"),
+    ],
+)
+def test_errors_of_settings_name_options(message, named):
+    names = ("size", "weights", "style_weights", "style_layers", "style_scale")
+    with pytest.raises(ValueError, match=f"^{re.escape(named)}"), naming_options(names):
+        raise ValueError(message)
+
+
+def test_errors_of_files_stay_as_they_are():
+    with pytest.raises(FileError, match=r"^size: no such file"), naming_options(["size"]):
+        raise FileError("size: no such file")
