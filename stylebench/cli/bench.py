@@ -13,10 +13,16 @@ from typer.core import TyperGroup
 
 from stylebench.bench.suites import SUITES
 from stylebench.cli.errors import tell
+from stylebench.cli.parsing import naming_options
+
+_OF_SETTINGS = ("weights", "device", "size")  # options that are settings of a run
 
 
 class _Group(TyperGroup):
-    """Answers an unknown name with the names there are."""
+    """Answers an unknown name with the names there are, and no name with the help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -29,7 +35,6 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     help="Measure this machine: suites, their records, and records compared.",
-    no_args_is_help=True,
 )
 
 Quick = Annotated[bool, typer.Option("--quick", help="Small sizes and loose intervals.")]
@@ -77,7 +82,9 @@ def _command(name: str) -> Callable[..., None]:
             quick=quick, device=device, size=size, content=content, style=style, weights=weights,
             pattern=pattern, seconds=seconds, command=_typed(),
         )  # fmt: skip
-        raise typer.Exit(run_suite_in_console(name, options, output, json, resume))
+        with naming_options(_OF_SETTINGS):
+            code = run_suite_in_console(name, options, output, json, resume)
+        raise typer.Exit(code)
 
     command.__doc__ = SUITES[name]
     return command
@@ -138,10 +145,11 @@ def _loaded(path: Path | None) -> tuple[list[Any], list[str]]:
     if path is None:
         raise ValueError("expected two records or folders, or --base REVISION")
     stored, faults = load_records(path)
+    if not stored:
+        more = f" and {len(faults) - 1} more" if faults[1:] else ""
+        raise ValueError(f"{path}: holds no record" + (f" ({faults[0]}{more})" if faults else ""))
     for fault in faults:
         tell(f"left out: {fault}")
-    if not stored:
-        raise ValueError(f"{path}: holds no record")
     return [one.record for one in stored], faults
 
 

@@ -6,7 +6,7 @@ Nothing heavy is imported here, so that the command line can answer at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from stylebench.files.paths import FileError
@@ -15,7 +15,7 @@ _BEFORE = "unknown |an entry of |the [^:]* in |"  # the name of a setting
 
 
 @contextmanager
-def naming_options(settings: Iterable[str]) -> Iterator[None]:
+def naming_options(settings: Collection[str]) -> Iterator[None]:
     """Let errors of settings name their options: ``--style-scale is 0``.
 
     Names of one word are common words, and are settings only where such a message begins. Errors of
@@ -29,10 +29,9 @@ def naming_options(settings: Iterable[str]) -> Iterator[None]:
     except FileError:
         raise
     except ValueError as error:
-        names = list(settings)
-        long = [name for name in names if "_" in name]
-        text = re.sub(rf"^({_BEFORE})({'|'.join(names)})\b", _as_option, str(error))
-        text = re.sub(rf"(^|[ (])({'|'.join(long)})\b", _as_option, text)
+        text = re.sub(rf"^({_BEFORE})({'|'.join(settings)})\b", _as_option, str(error))
+        long = "|".join(name for name in settings if "_" in name)
+        text = re.sub(rf"(^|[ (])({long})\b", _as_option, text) if long else text
         raise ValueError(text) from error
 
 

@@ -69,6 +69,11 @@ def test_errors_of_settings_name_options(message, named):
         raise ValueError(message)
 
 
+def test_names_of_one_word_alone_will_do():
+    with pytest.raises(ValueError, match=r"^--size is 0 of a size$"), naming_options(["size"]):
+        raise ValueError("size is 0 of a size")
+
+
 def test_errors_of_files_stay_as_they_are():
     with pytest.raises(FileError, match=r"^size: no such file"), naming_options(["size"]):
         raise FileError("size: no such file")
