@@ -123,8 +123,11 @@ def exit_code() -> int:
 
 
 def number_of(stop: KeyboardInterrupt) -> int:
-    """The number of the signal that raised ``stop``; SIGINT's where Python itself did."""
-    return int(getattr(stop, "number", signal.SIGINT))
+    """The number of the signal behind ``stop``, which a run may have replaced by one of its own.
+
+    SIGINT's where Python itself raised it.
+    """
+    return int(getattr(stop, "number", exit_code() - _BASE))
 
 
 def _numbers() -> list[signal.Signals]:

@@ -53,6 +53,8 @@ def explain(error: BaseException) -> str | None:
         return f"out of memory; lower --size or --history ({reason[0] if reason else 'no more'})"
     if isinstance(error, OSError):
         return str(error)
+    if isinstance(error, ImportError) and not (error.name or "").startswith("style"):
+        return f"a library cannot be loaded ({error}); is it whole, and is there memory enough?"
     if any(text in str(error) for text in _NO_COMPILER):
         reason = str(error).splitlines()
         return f"no compiler to compile with; install g++, or take --engine fused ({reason[0]})"

@@ -33,7 +33,12 @@ def test_signals_one_after_another(fresh):
     assert signals.number_of(stop.value) == signal.SIGTERM
 
 
-def test_ctrl_c_of_python_itself_is_sigint():
+def test_an_interrupt_of_a_run_is_of_the_signal_that_came(fresh):
+    assert come(signal.SIGHUP) == "stops"
+    assert signals.number_of(KeyboardInterrupt("with the best image")) == signal.SIGHUP
+
+
+def test_ctrl_c_of_python_itself_is_sigint(fresh):
     assert signals.number_of(KeyboardInterrupt()) == signal.SIGINT
 
 

@@ -193,3 +193,28 @@ def test_nothing_is_made_before_all_is_checked(folder, call, arguments):
     code, _, err = call(*arguments)
     assert (code, err.count("\n")) == (2, 1)
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("taken", "arguments", "message"),
+    [
+        (["content.png", "style.png"], ["demo"], "content.png: exists, and may be of another kind"),
+        (["losses.csv"], ["demo"], "losses.csv: exists, and may be of another kind"),
+        (["strip.png"], ["compare"], "strip.png: exists, and may be of another kind"),
+        (
+            ["strip.png", "compare.json"],
+            ["compare", "mine/strip.png", "painting.png"],
+            "strip.png: is an input, and would be replaced; take another --output",
+        ),
+    ],
+)
+def test_a_folder_with_files_of_the_user_is_left_alone(folder, call, taken, arguments, message):
+    Path("mine").mkdir()
+    for name in taken:
+        Path("mine", name).write_text("the user's")
+    code, _, err = call(*arguments, "--weights", "random", "-o", "mine")
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
+    assert {path.name: path.read_text() for path in Path("mine").iterdir()} == dict.fromkeys(
+        taken, "the user's"
+    )
