@@ -10,8 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from stylebench.version import __version__
-
 if TYPE_CHECKING:
     from stylebench.files.paths import FileError
     from stylebench.image.load import ImageError
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from stylebench.transfer.observers import Step
     from stylebench.transfer.result import Diverged, Interrupted, Result, result_of
     from stylebench.transfer.settings import Settings
+    from stylebench.version import __version__
 
 # Names are fetched when first used, so that the command line answers without loading torch.
 _HOMES = {
@@ -38,6 +37,7 @@ _HOMES = {
     "Settings": "transfer.settings",
     "Step": "transfer.observers",
     "WeightsError": "model.weights",
+    "__version__": "version",
     "load_weights": "model.weights",
     "result_of": "transfer.result",
     "style_transfer": "transfer.api",

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stylebench.cli import options, signals
+from stylebench import signals
+from stylebench.cli import interrupted, options
 from stylebench.cli.bench import app as bench
-from stylebench.cli.errors import INTERRUPTED, leave, tell
+from stylebench.cli.errors import leave, tell
 from stylebench.cli.options import option
 from stylebench.cli.parsing import (
     naming_options,
@@ -48,6 +49,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with _telling_of_signals():
+            signals.begin()
             return super().invoke(ctx)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -168,6 +170,7 @@ def stylize(
         from stylebench.cli.destinations import Destinations, check_destinations
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
+        from stylebench.image.decode import longest_side
         from stylebench.transfer.settings import INITS, Settings
 
     if quiet:
@@ -178,7 +181,7 @@ def stylize(
     choices["size"] = parse_size(size)
     choices["scales"] = parse_scales(scales)
     choices["style_weights"] = parse_numbers("--style-weights", style_weights)
-    with naming_options(choices):
+    with naming_options(vars(Settings())):
         settings = Settings(**choices)
     output = expand(output)
     inputs = {
@@ -189,9 +192,10 @@ def stylize(
     }
     previews = Previews(output, preview_every, overwrite)
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
-    longest = None if size == "content" else settings.resolved_preset().size
+    longest = longest_side(content) if size == "content" else settings.resolved_preset().size
     to = check_destinations(wanted, inputs, resume, longest, overwrite)
-    stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
+    with naming_options(vars(settings)):
+        stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
 
 
 @app.command()
@@ -204,8 +208,10 @@ def demo(
     """Paint two pictures, transfer the style of one to the other, show how the loss fell."""
     with signals.importing():
         from stylebench.cli.demo import run_demo
+        from stylebench.transfer.settings import Settings
 
-    run_demo(output, size, iterations, weights)
+    with naming_options(vars(Settings())):
+        run_demo(output, size, iterations, weights)
 
 
 @app.command()
@@ -251,13 +257,15 @@ def compare(
     choices = {name: value for name, value in locals().items() if name in vars(Settings())}
     defaults = {"size": 128, "iterations": 30} if quick else {"size": 256, "iterations": 100}
     choices |= {name: value for name, value in defaults.items() if choices[name] is None}
-    settings = Settings(**{**choices, "precision": "auto"})
-    wanted = [
-        replace(settings, engine=engine.strip(), precision=name)
-        for engine in engines.split(",")
-        for name in precision or ["auto"]
-    ]
-    raise typer.Exit(0 if compare_visibly(content, style, wanted, output) else 1)
+    with naming_options(vars(Settings())):
+        settings = Settings(**{**choices, "precision": "auto"})
+        wanted = [
+            replace(settings, engine=engine.strip(), precision=name)
+            for engine in engines.split(",")
+            for name in precision or ["auto"]
+        ]
+        passed = compare_visibly(content, style, wanted, output)
+    raise typer.Exit(0 if passed else 1)
 
 
 @app.command()
@@ -331,8 +339,7 @@ def _telling_of_signals() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, typer.Abort) as error:
-        runs = sys.argv[1:2] in (["stylize"], ["demo"])
-        tell("interrupted before the first iteration" if runs else "interrupted")
+        tell(interrupted())
         leave(error)
 
 
@@ -344,6 +351,4 @@ def main() -> None:
             code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except Exception as error:
         leave(error)
-    if code == INTERRUPTED:  # a command that has kept what it had done, whichever signal it was
-        code = signals.exit_code()
     sys.exit(code if isinstance(code, int) else 0)

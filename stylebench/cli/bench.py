@@ -12,10 +12,17 @@ import typer
 from typer.core import TyperGroup
 
 from stylebench.bench.suites import SUITES
+from stylebench.cli.errors import tell
+from stylebench.cli.parsing import naming_options
+
+_OF_SETTINGS = ("weights", "device", "size")  # options that are settings of a run
 
 
 class _Group(TyperGroup):
-    """Answers an unknown name with the names there are."""
+    """Answers an unknown name with the names there are, and no name with the help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -28,7 +35,6 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     help="Measure this machine: suites, their records, and records compared.",
-    no_args_is_help=True,
 )
 
 Quick = Annotated[bool, typer.Option("--quick", help="Small sizes and loose intervals.")]
@@ -76,7 +82,9 @@ def _command(name: str) -> Callable[..., None]:
             quick=quick, device=device, size=size, content=content, style=style, weights=weights,
             pattern=pattern, seconds=seconds, command=_typed(),
         )  # fmt: skip
-        _exit_with(lambda: run_suite_in_console(name, options, output, json, resume))
+        with naming_options(_OF_SETTINGS):
+            code = run_suite_in_console(name, options, output, json, resume)
+        raise typer.Exit(code)
 
     command.__doc__ = SUITES[name]
     return command
@@ -122,15 +130,12 @@ def compare(
         )
     options = Options(quick=quick, device=device, size=size, weights=weights, pattern=pattern)
 
-    def run() -> int:
-        if base is not None:
-            records, faults = measured_against(base, suite, options, rounds), list[str]()
-        else:
-            (old, lost), (new, more) = _loaded(before), _loaded(after)
-            records, faults = (old, new), [*lost, *more]
-        return 0 if print_comparison(*records, limit, json, faults) else 1
-
-    _exit_with(run)
+    if base is not None:
+        records, faults = measured_against(base, suite, options, rounds), list[str]()
+    else:
+        (old, lost), (new, more) = _loaded(before), _loaded(after)
+        records, faults = (old, new), [*lost, *more]
+    raise typer.Exit(0 if print_comparison(*records, limit, json, faults) else 1)
 
 
 def _loaded(path: Path | None) -> tuple[list[Any], list[str]]:
@@ -140,24 +145,12 @@ def _loaded(path: Path | None) -> tuple[list[Any], list[str]]:
     if path is None:
         raise ValueError("expected two records or folders, or --base REVISION")
     stored, faults = load_records(path)
-    for fault in faults:
-        typer.echo(f"stylebench: left out: {fault}", err=True)
     if not stored:
-        raise ValueError(f"{path}: holds no record")
+        more = f" and {len(faults) - 1} more" if faults[1:] else ""
+        raise ValueError(f"{path}: holds no record" + (f" ({faults[0]}{more})" if faults else ""))
+    for fault in faults:
+        tell(f"left out: {fault}")
     return [one.record for one in stored], faults
-
-
-def _exit_with(run: Callable[[], int]) -> None:
-    """Exit with the code that ``run`` gives, or as SIGTERM and SIGHUP do after cleaning up."""
-    from stylebench.bench.suites.termination import Terminated, terminable
-
-    try:
-        with terminable():
-            code = run()
-    except Terminated as stop:
-        typer.echo("stylebench: interrupted", err=True)
-        code = 128 + stop.number
-    raise typer.Exit(code)
 
 
 def _typed() -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from stylebench.cli.console import stdout_console
-from stylebench.files.writing import atomic_path, check_folder
+from stylebench.cli.destinations import check_folder_of
+from stylebench.console import stdout_console
+from stylebench.files.writing import atomic_path
 from stylebench.image.examples import example, example_name
 from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture, to_pil
@@ -44,7 +45,8 @@ def compare_visibly(
     Raises:
         ValueError: a setting or image that cannot be, or a precision that an engine has not.
     """
-    folder = check_folder(folder)
+    read = [*([content] if content else []), *(styles or [])]
+    folder = check_folder_of(folder, ("strip.png", "compare.json"), read)
     for settings in wanted:
         resolve_precision(settings)  # refuses what cannot be, before anything is computed
     pictures = {

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stylebench.cli import signals
-from stylebench.cli.console import PlainConsole, stdout_console
+from stylebench import signals
+from stylebench.cli.destinations import check_folder_of
 from stylebench.cli.errors import ELSEWHERE, leave
 from stylebench.cli.progress import summary
 from stylebench.cli.saving import write_or_rescue
-from stylebench.cli.streams import ascii_only
 from stylebench.cli.watched import watched
-from stylebench.files.writing import check_folder
+from stylebench.console import PlainConsole, ascii_only, stdout_console
 from stylebench.image.montage import side_by_side
 from stylebench.image.save import save_picture
 from stylebench.image.synthetic import landscape, painting
@@ -24,6 +23,7 @@ from stylebench.transfer.settings import Settings
 
 _CURVE_ROWS = 12
 _RESULT = "result.png"
+_FILES = (_RESULT, "content.png", "style.png", "strip.png", "losses.csv")
 
 
 def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
@@ -33,7 +33,7 @@ def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
     there is something to put into it. The exit codes are those of ``errors``.
     """
     console = stdout_console()
-    folder = check_folder(folder)
+    folder = check_folder_of(folder, _FILES)
     settings = Settings(size=size, iterations=iterations, weights=weights)
     content, style = landscape(), painting()
     try:

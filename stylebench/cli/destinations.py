@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stylebench.cli.previews import Previews
 from stylebench.files.paths import FileError, exists, expand, same_file
-from stylebench.files.writing import check_writable
+from stylebench.files.writing import check_folder, check_writable
 from stylebench.image.save import check_output
 
 PICTURES = ("the content", "a style", "the init")
@@ -45,7 +45,7 @@ def check_destinations(
     wanted: Destinations,
     inputs: Mapping[str, Sequence[Path]],
     resume: Path | None,
-    longest: int | None,
+    longest: int,
     overwrite: bool,
 ) -> Destinations:
     """Return ``wanted``, with ``~`` expanded, if all of it can be written and destroys nothing.
@@ -54,7 +54,7 @@ def check_destinations(
         wanted: as typed.
         inputs: the files that the run reads, by what they are: ``the content``.
         resume: the checkpoint that the run goes on from, which its own may replace.
-        longest: the picture's longest side in pixels, where it is known.
+        longest: the picture's longest side in pixels.
         overwrite: the picture may replace an input picture, and checkpoints and previews files of
             other runs.
 
@@ -77,6 +77,33 @@ def check_destinations(
     taken = [*checked.named.values(), *(path for paths in read.values() for path in paths)]
     checked.previews.check(taken, goes_on=resumed is not None)
     return checked
+
+
+def check_folder_of(folder: Path, names: Sequence[str], inputs: Sequence[Path] = ()) -> Path:
+    """Return ``folder``, with ``~`` expanded, if a command may write its files into it.
+
+    A folder that holds all of them is of an earlier call, which they may replace. One that holds
+    some of them is the user's.
+
+    Args:
+        folder: as typed; nothing is made.
+        names: of the files.
+        inputs: files that the command reads.
+
+    Raises:
+        FileError: naming the file that is in the way.
+    """
+    folder = check_folder(folder)
+    there = [check_writable(folder / name) for name in names if exists(folder / name)]
+    for path in there:
+        if any(same_file(path, expand(one)) for one in inputs):
+            raise FileError(f"{path}: is an input, and would be replaced; take another --output")
+    if there and len(there) < len(names):
+        raise FileError(
+            f"{there[0]}: exists, and may be of another kind than what is written here; take "
+            "another --output, or remove it"
+        )
+    return folder
 
 
 def _check_each_has_its_own(checked: Destinations) -> None:

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import typer
 
-from stylebench.cli import signals
-from stylebench.cli.streams import printable
+from stylebench import signals
+from stylebench.console import printable
 from stylebench.model.out_of_memory import out_of_memory
 
-ERROR, STUCK, ELSEWHERE, INTERRUPTED = 2, 3, 4, 130
+ERROR, STUCK, ELSEWHERE = 2, 3, 4
 
 # Inductor's words on a CPU, and Triton's on a GPU, whose types are theirs and change.
 _NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
@@ -53,6 +53,8 @@ def explain(error: BaseException) -> str | None:
         return f"out of memory; lower --size or --history ({reason[0] if reason else 'no more'})"
     if isinstance(error, OSError):
         return str(error)
+    if isinstance(error, ImportError) and not (error.name or "").startswith("style"):
+        return f"a library cannot be loaded ({error}); is it whole, and is there memory enough?"
     if any(text in str(error) for text in _NO_COMPILER):
         reason = str(error).splitlines()
         return f"no compiler to compile with; install g++, or take --engine fused ({reason[0]})"

@@ -5,37 +5,60 @@ Nothing heavy is imported here, so that the command line can answer at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+
+from stylebench.files.paths import FileError
+
+_BEFORE = "unknown |an entry of |the [^:]* in |"  # the name of a setting
 
 
 @contextmanager
-def naming_options(choices: Iterable[str]) -> Iterator[None]:
-    """Let errors that begin with the name of a setting name its option: ``--style-scale is 0``."""
+def naming_options(settings: Collection[str]) -> Iterator[None]:
+    """Let errors of settings name their options: ``--style-scale is 0``.
+
+    Names of one word are common words, and are settings only where such a message begins. Errors of
+    files stay as they are: any word may be in a file's name.
+
+    Args:
+        settings: their names.
+    """
     try:
         yield
+    except FileError:
+        raise
     except ValueError as error:
-        name, _, rest = str(error).partition(" ")
-        if name not in choices:
-            raise
-        raise ValueError(f"--{name.replace('_', '-')} {rest}") from error
+        text = re.sub(rf"^({_BEFORE})({'|'.join(settings)})\b", _as_option, str(error))
+        long = "|".join(name for name in settings if "_" in name)
+        text = re.sub(rf"(^|[ (])({long})\b", _as_option, text) if long else text
+        raise ValueError(text) from error
+
+
+def _as_option(match: re.Match[str]) -> str:
+    return f"{match[1]}--{match[2].replace('_', '-')}"
 
 
 def parse_layers(where: str, text: str | None) -> dict[str, float] | None:
     """``relu1_1,relu2_1=0.5`` -> layer -> weight, 1 where none is given.
 
     Raises:
-        ValueError: a weight is not a number, or a layer is named twice; it names ``where`` it was
-            typed.
+        ValueError: a weight is not a number, a layer has no name, or is named twice; it names
+            ``where`` it was typed.
     """
     if text is None:
         return None
-    weights = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, weight = part.partition("=")
-        if name.strip() in weights:
-            raise ValueError(f"{where} {text}: {name.strip()} is named twice, expected once")
-        weights[name.strip()] = parse_number(f"{where} {part}", weight) if weight else 1.0
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = (piece.strip() for piece in part.partition("="))
+        if not name:
+            raise ValueError(
+                f"{where}: {text!r} names a layer of no name: expected names between the commas, "
+                "as relu1_1,relu2_1=0.5"
+            )
+        if name in weights:
+            raise ValueError(f"{where} {text}: {name} is named twice, expected once")
+        weights[name] = parse_number(f"{where} {part.strip()}", weight) if equals else 1.0
     return weights
 
 

@@ -6,9 +6,9 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
-_C_LOCALES = ("C", "POSIX")
+from stylebench.console import ascii_only
 
 
 class _Unbroken(io.FileIO):
@@ -31,21 +31,6 @@ def install() -> None:
     sys.stdout, sys.stderr = _unbroken(1, sys.stdout), _unbroken(2, sys.stderr)
     if ascii_only(sys.stdout):
         os.environ.setdefault("TYPER_USE_RICH", "0")  # whose help has frames
-
-
-def ascii_only(stream: IO[str]) -> bool:
-    """Whether a stream, or the terminal behind it, shows no more than ASCII."""
-    if not (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf"):
-        return True
-    # Python takes the locale C for UTF-8, which its terminal need not.
-    asked = os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE") or os.environ.get("LANG")
-    coerced = asked == "C.UTF-8" and os.environ.get("LANG") in _C_LOCALES
-    return asked in _C_LOCALES or (coerced and not os.environ.get("LC_ALL"))
-
-
-def printable(text: str) -> str:
-    """``text`` with its control characters and undecodable bytes escaped, line ends aside."""
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
 def _unbroken(descriptor: int, stream: TextIO | None) -> TextIO:

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stylebench.cli import signals
-from stylebench.cli.console import stderr_console
+from stylebench import signals
 from stylebench.cli.destinations import Destinations
 from stylebench.cli.errors import ELSEWHERE, STUCK, leave, tell
 from stylebench.cli.progress import summary
 from stylebench.cli.saving import write_or_rescue
 from stylebench.cli.watched import watched
+from stylebench.console import stderr_console
 from stylebench.files.paths import exists, same_file
 from stylebench.transfer.checkpoint import CheckpointConfig
 from stylebench.transfer.result import Diverged, Result, result_of

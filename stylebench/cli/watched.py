@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stylebench.cli import signals
-from stylebench.cli.console import PlainConsole
+from stylebench import signals
 from stylebench.cli.progress import progress
+from stylebench.console import PlainConsole
 from stylebench.image.load import ImageSource
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.inputs import Styles

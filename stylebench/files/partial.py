@@ -14,13 +14,11 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: age alone tells there
-    fcntl = None  # type: ignore[assignment]
+from stylebench.files.lock import try_lock
 
 _NAME = re.compile(r"\.stylebench-[0-9a-f]{8}\.partial(\.[^.]{1,16})?")
 _LONGEST_SUFFIX = 17  # characters, the dot among them; the name stays far below 255 bytes
+_UNFOLLOWED = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _OLD = 24 * 3600  # seconds, where locks are not to be had
 
 
@@ -39,9 +37,7 @@ def create_partial(folder: Path, suffix: str, mode: int) -> tuple[int, Path]:
     suffix = suffix if len(suffix.encode()) <= _LONGEST_SUFFIX else ""
     path = folder / f".stylebench-{secrets.token_hex(4)}.partial{suffix}"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-    if fcntl is not None:
-        with suppress(OSError):  # some network folders have no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try_lock(descriptor)
     return descriptor, path
 
 
@@ -61,17 +57,14 @@ def _clear_once(folder: Path) -> None:
 
 def _is_dead(path: Path) -> bool:
     """Whether no process holds the lock of ``path``, or it is old where locks are unknown."""
-    if fcntl is not None:
-        with suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            else:
-                return True
-            finally:
-                os.close(descriptor)
+    with suppress(OSError):
+        descriptor = os.open(path, _UNFOLLOWED)
+        try:
+            locked = try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+        if locked is not None:
+            return locked
     with suppress(OSError):
         return time.time() - path.lstat().st_mtime > _OLD
     return False

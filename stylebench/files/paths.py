@@ -23,9 +23,12 @@ def expand(path: str | Path) -> Path:
     """``path`` with its ``~`` expanded, unless a file has that very name.
 
     Raises:
-        FileError: ``~name`` of a user that this machine does not have.
+        FileError: ``~name`` of a user that this machine does not have, or no path at all.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError as error:
+        raise FileError(f"{path!r} is no path: expected a str or a pathlib.Path") from error
     if not str(path).startswith("~") or os.path.lexists(path):
         return path
     try:

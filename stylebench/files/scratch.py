@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # a system without locks: folders of dead runs stay there
-    fcntl = None  # type: ignore[assignment]
+from stylebench.files.lock import try_lock
+
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextmanager
@@ -41,12 +40,15 @@ def scratch_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
 
 
 def _clear_dead(prefix: str, parent: Path) -> None:
+    """Remove what nobody holds; where there are no locks, folders of dead runs stay."""
     for folder in parent.glob(f"{prefix}*"):
         with suppress(OSError):
-            lock = _locked(folder)
-            if lock is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
+            descriptor = _opened(folder)
+            try:
+                if try_lock(descriptor):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _made(prefix: str, parent: Path) -> tuple[Path, int | None]:
@@ -54,30 +56,24 @@ def _made(prefix: str, parent: Path) -> tuple[Path, int | None]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         try:
-            lock = _locked(folder)
-        except (FileNotFoundError, BlockingIOError):
+            descriptor = _opened(folder)
+        except FileNotFoundError:
             continue
-        except OSError:  # a file system without locks
+        except OSError:  # Windows opens no folders
             return folder, None
-        if lock is None or folder.exists():
-            return folder, lock
-        os.close(lock)
+        if try_lock(descriptor) is not False and folder.exists():
+            return folder, descriptor
+        os.close(descriptor)
 
 
-def _locked(folder: Path) -> int | None:
-    """The descriptor of ``folder``, locked; None where it is not this user's or cannot be.
+def _opened(folder: Path) -> int:
+    """The descriptor of this user's ``folder``.
 
     Raises:
-        OSError: another run holds it, or it is no folder.
+        OSError: it is no folder, a link to one, or another user's.
     """
-    if fcntl is None:
-        return None
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        if os.fstat(descriptor).st_uid != os.geteuid():
-            raise PermissionError(f"{folder}: is another user's")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    descriptor = os.open(folder, _FOLDER)
+    if os.fstat(descriptor).st_uid != os.geteuid():
         os.close(descriptor)
-        raise
+        raise PermissionError(f"{folder}: is another user's")
     return descriptor

@@ -41,15 +41,31 @@ def decode_file(path: Path) -> Array:
     Raises:
         ImageError: missing, no ordinary file, too large, of an unknown format, or corrupt.
     """
-    try:
-        path = expand(path)
-        data = read_file(path, _LARGEST_FILE, "an image file")
-    except FileError as error:
-        advice = f": {_ONE_BY_ONE}" if special_kind(path) == "a folder" else ""
-        raise ImageError(f"{error}{advice}") from error
+    path, data = _read(path)
     with _decoding(str(path)), Image.open(io.BytesIO(data), formats=_formats()) as image:
         deep = _deep_pixels(image, data, str(path))
         return _pixels(image, str(path)) if deep is None else deep
+
+
+def longest_side(path: Path) -> int:
+    """The longest side of an image file in pixels, of which no pixel is decoded.
+
+    Raises:
+        ImageError: as ``decode_file``, but for pixels that are corrupt.
+    """
+    path, data = _read(path)
+    with _decoding(str(path)), Image.open(io.BytesIO(data), formats=_formats()) as image:
+        return max(image.size)
+
+
+def _read(path: Path) -> tuple[Path, bytes]:
+    """``path`` with its ``~`` expanded, and the file's bytes."""
+    try:
+        path = expand(path)
+        return path, read_file(path, _LARGEST_FILE, "an image file")
+    except FileError as error:
+        advice = f": {_ONE_BY_ONE}" if special_kind(path) == "a folder" else ""
+        raise ImageError(f"{error}{advice}") from error
 
 
 def decode_pil(image: Image.Image) -> Array:

@@ -78,7 +78,7 @@ def load_image(source: ImageSource) -> Picture:
     elif isinstance(source, Tensor):
         name, array = "tensor", _tensor_to_array(source)
     elif isinstance(source, np.ndarray):
-        name, array = "array", np.asarray(source)
+        name, array = "array", _unmasked(source)
     elif isinstance(source, list | tuple):
         raise ImageError(
             f"a {type(source).__name__} of {len(source)} is no image: expected one path, PIL "
@@ -145,6 +145,16 @@ def _unit_range(name: str, array: Array) -> Array:
     raise ImageError(f"{name}: dtype {array.dtype}; expected uint8, uint16 or float in [0, 1]")
 
 
+def _unmasked(array: Array) -> Array:
+    """The array, or its values where numpy's mask hides none of them."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise ImageError(
+            "array: has masked values; expected all of them: fill them (array.filled(0)), or give "
+            "the mask as a channel of alpha"
+        )
+    return np.asarray(array)
+
+
 def _tensor_to_array(tensor: Tensor) -> Array:
     kind = _unusable_kind(tensor)
     if kind is not None:
@@ -164,6 +174,8 @@ def _unusable_kind(tensor: Tensor) -> str | None:
     """The property of a tensor without values that numpy could have, for a message."""
     if tensor.is_nested:
         return "nested"
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:  # masked, fake and so on
+        return f"a {type(tensor).__name__}, a kind of its own"
     if tensor.is_meta:
         return "on the device meta, without values"
     if tensor.layout is not torch.strided:

@@ -127,7 +127,7 @@ def style_transfer(
             one of torch's own, which are not kept.
         FileError: no file can be written where ``keep`` says.
     """
-    settings = _checked(settings, callback, on_start, resume)
+    settings = _checked(settings, callback, on_start, keep, resume)
     sync_every = whole("sync_every", sync_every, least=0)
     if keep:
         keep = replace(keep, path=check_writable(keep.path))
@@ -137,6 +137,13 @@ def style_transfer(
     inputs = load_inputs(content, style, settings)
     settings = with_scales(settings.sized(inputs.content.size), inputs)
     polish = polish_iterations(settings)
+    if settings.polish and not polish:  # a precision that was named is refused by Settings
+        warnings.warn(
+            f"polish is {settings.polish}, and precision {settings.precision!r} is "
+            f"{resolve_precision(settings)} here, which is polished by nothing finer: it is left "
+            "out",
+            stacklevel=2,
+        )
     phases = make_schedule(settings, polish)
     observers = Observers(callback, on_start, sync_every, keep)
     hashes = input_hashes(inputs) if keep or checkpoint else None
@@ -168,10 +175,14 @@ def style_transfer(
         return result
 
 
-def _checked(settings: object, callback: object, on_start: object, resume: object) -> Settings:
+def _checked(
+    settings: object, callback: object, on_start: object, keep: object, resume: object
+) -> Settings:
     """The settings, once every argument is of a type that it can be of."""
     for name, function in (("callback", callback), ("on_start", on_start)):
         check_callable(name, function)
+    if keep is not None and not isinstance(keep, CheckpointConfig):
+        raise wrong("keep", keep, "a stylebench.CheckpointConfig, or None")
     if resume is not None and not isinstance(resume, str | Path):
         raise wrong("resume", resume, "the file of a checkpoint, or None")
     if settings is None:

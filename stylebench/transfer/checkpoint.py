@@ -28,6 +28,7 @@ from stylebench.files.writing import atomic_path
 from stylebench.transfer.hashing import hash_of
 from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import INITS
+from stylebench.transfer.values import whole
 
 _VERSION = 6
 _HEADER = "stylebench"  # its key in the file's metadata
@@ -49,10 +50,16 @@ class CheckpointConfig:
     Attributes:
         path: of the file, which each checkpoint replaces.
         every: iterations between two; there is one at the end of every phase as well.
+
+    Raises:
+        ValueError: ``every`` is no whole number of 1 or more.
     """
 
     path: Path
     every: int = 50
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "every", whole("every", self.every))
 
 
 Keep = CheckpointConfig  # its former name

@@ -87,11 +87,13 @@ def _scales(name: str, value: Any) -> Scales:
         return choice(name, value, ("auto", "none"))
     if isinstance(value, Mapping):
         return {
-            whole("a scale", size): whole(f"the number of iterations at scale {size}", iterations)
-            for size, iterations in value.items()
+            whole(f"an entry of {name}", size): whole(
+                f"the number of iterations at {size} in {name}", count
+            )
+            for size, count in value.items()
         }
     sizes = listed(name, value, "auto, none, sizes, or size -> iterations")
-    sizes = [whole("a scale", size) for size in sizes]
+    sizes = [whole(f"an entry of {name}", size) for size in sizes]
     check_distinct(name, sizes)
     return sizes
 

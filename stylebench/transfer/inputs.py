@@ -185,10 +185,10 @@ def _opaque_part(picture: Picture) -> Picture:
 
 
 def _check_factors(settings: Settings, content: tuple[int, int]) -> None:
-    """Refuse loss weights whose products leave the range of losses, fp32 or fp64."""
+    """Refuse loss weights whose products leave the range of losses, fp32 or fp64, or are all 0."""
     preset = settings.resolved_preset()
     dtype = PRECISIONS[resolve_precision(settings)].wide
-    largest = torch.finfo(dtype).max
+    largest, smallest = torch.finfo(dtype).max, torch.finfo(dtype).tiny
     objective = preset.objective(*content)
     factors = {
         "content_weight": objective.content, "style_weight": objective.style,
@@ -201,6 +201,15 @@ def _check_factors(settings: Settings, content: tuple[int, int]) -> None:
                     f"{name} is {getattr(preset, name):g}: too large, the factor at {layer} is "
                     f"{factor:g}, and losses end at {largest:.2g}; lower it"
                 )
+            if 0 < factor < smallest:
+                raise ValueError(
+                    f"{name} is {getattr(preset, name):g}: too small, the factor at {layer} is "
+                    f"{factor:g}, and losses begin at {smallest:.2g}; raise it, or give 0"
+                )
+    if not any(factor for by_layer in factors.values() for factor in by_layer.values()):
+        raise ValueError(
+            f"{' and '.join(factors)} come to 0 everywhere: there is no loss; expected one above 0"
+        )
 
 
 def _check_size(name: str, size: tuple[int, int], preset: Preset) -> None:

@@ -19,7 +19,7 @@ from stylebench.bench.records.record import Record
 from stylebench.bench.records.store import load_records
 from stylebench.bench.suites import suite as suite_named
 from stylebench.bench.suites.base import Options
-from stylebench.bench.suites.termination import child_process
+from stylebench.bench.suites.child_process import child_process
 from stylebench.files.hashing import sources_hash
 from stylebench.files.scratch import scratch_folder
 

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import torch
 
+from stylebench import signals
 from stylebench.bench.gpu.stages import Stage, StageResult, run_stage, stages
 from stylebench.bench.records.show import summary
 from stylebench.bench.records.store import read_or_none
-from stylebench.bench.suites.termination import signal_of, terminable
 from stylebench.files.from_dict import from_dict
 from stylebench.files.paths import FileError
 from stylebench.files.reading import check_file, read_json
@@ -44,14 +44,14 @@ _TRIES = 3  # of a stage that does not finish
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code, 2 with one line on stderr after an error."""
     try:
-        with terminable():
+        with signals.stoppable():
             return _main(_parser().parse_args(arguments))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"stylebench.bench.gpu: error: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt as stop:
         sys.stderr.write("stylebench.bench.gpu: interrupted\n")
-        return 128 + signal_of(stop)
+        return 128 + signals.number_of(stop)
 
 
 def _main(options: argparse.Namespace) -> int:

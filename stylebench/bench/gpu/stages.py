@@ -15,7 +15,7 @@ from typing import Literal
 import stylebench
 from stylebench.bench.records.store import read_or_none
 from stylebench.bench.suites import SUITES
-from stylebench.bench.suites.termination import child_process, end_group
+from stylebench.bench.suites.child_process import child_process, end_group
 from stylekernels.runtime.config import OWN_FOLDER
 
 StageResult = Literal["done", "failed", "unfinished"]

@@ -5,21 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 
 from stylebench.bench.records.record import Case, Record
+from stylebench.console import stdout_console
 
 _LINE = 160  # characters, where the output is no terminal: room for the longest names
 
 
 def print_table(table: Table) -> None:
-    """Print ``table`` on stdout, as wide as the terminal or 160 characters.
-
-    Brackets and colons in the names of cases are no markup.
-    """
+    """Print ``table`` on stdout, as wide as the terminal or 160 characters."""
     width = None if sys.stdout.isatty() else _LINE
-    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+    stdout_console(width=width).print(table, soft_wrap=False)
 
 
 def record_table(record: Record) -> Table:

@@ -17,6 +17,7 @@ from stylebench.files.writing import atomic_path, check_writable
 _TEMPLATE = Path(__file__).with_name("template")
 _SCRIPTS = ("theme.js", "charts.js", "tables.js", "gallery.js", "records.js")
 _NEEDED = ("plotly", "jinja2")
+_MARK, _HEAD = b"<title>stylebench", 2**16  # in the first bytes of every report
 
 
 class ReportError(ValueError):
@@ -30,7 +31,7 @@ def write_report(paths: Sequence[str | Path], folder: Path) -> Path:
 
     Raises:
         FileNotFoundError: a path does not exist.
-        FileError: the page cannot be written there.
+        FileError: the page cannot be written there, or another page is there.
         ReportError: plotly is not installed, or there are files and none of them is a record.
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
@@ -48,10 +49,17 @@ def write_report(paths: Sequence[str | Path], folder: Path) -> Path:
     except OSError as error:
         raise FileError(f"{folder}: cannot be made a folder ({error.strerror})") from error
     page = check_writable(folder / "index.html")
+    if page.exists() and not _is_report(page):
+        raise FileError(f"{page}: exists, and is no report of stylebench; take another --output")
     with atomic_path(page) as partial:
         # A file's name may be no text.
         partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     return page
+
+
+def _is_report(page: Path) -> bool:
+    with page.open("rb") as file:
+        return _MARK in file.read(_HEAD)
 
 
 def render(stored: Sequence[Stored], faults: Sequence[str]) -> str:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from rich.console import Console
-
 from stylebench.bench.machine.probe import machine, missing_facts
 from stylebench.bench.records.pictures import picture_file
 from stylebench.bench.records.record import Record
@@ -27,6 +25,7 @@ from stylebench.bench.records.writer import RecordWriter, open_writer
 from stylebench.bench.suites import suite
 from stylebench.bench.suites.base import Bench, Options
 from stylebench.bench.suites.runner import Outcome, prepare
+from stylebench.console import PlainConsole, stderr_console
 from stylebench.files.paths import FileError
 
 
@@ -55,7 +54,7 @@ def run_suite_in_console(
             be written, or a record that this run cannot go on with.
         OSError: the record cannot be written any more; the message says where it is.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = stderr_console()
     chosen = suite(name)
     options.check()
     before = _resumed(resume) if resume else None
@@ -73,7 +72,7 @@ def run_suite_in_console(
         record = outcome.record
         if writer:
             path, record = _written(writer, record)
-            console.print(str(path), markup=False, emoji=False)
+            console.print(str(path))
     if as_json:
         sys.stdout.write(as_text(record))
     else:
@@ -89,15 +88,14 @@ def _writer(
     return open_writer(output, machine(bench.device).slug, resume)
 
 
-def _keeper(writer: RecordWriter, console: Console) -> Callable[[Record], object]:
+def _keeper(writer: RecordWriter, console: PlainConsole) -> Callable[[Record], object]:
     """Writes the record so far; a disk that is full now need not be so at the end."""
 
     def keep(record: Record) -> None:
         try:
             writer.write(record)
         except (OSError, FileError) as error:
-            fault = f"the record so far cannot be written: {error}"
-            console.print(fault, markup=False, emoji=False)
+            console.print(f"the record so far cannot be written: {error}")
 
     return keep
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 
-from rich.console import Console
-from rich.markup import escape
-
+from stylebench import signals
 from stylebench.bench.machine.probe import finished, machine
 from stylebench.bench.machine.provenance import code, software
 from stylebench.bench.measure.memory import release
@@ -19,7 +17,7 @@ from stylebench.bench.records.record import Case, Record
 from stylebench.bench.records.resume import check_resumable
 from stylebench.bench.records.show import summary
 from stylebench.bench.suites.base import Bench, Job, Suite, isolate
-from stylebench.bench.suites.termination import signal_of
+from stylebench.console import PlainConsole
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Outcome:
 def run_suite(
     suite: Suite,
     bench: Bench,
-    console: Console | None = None,
+    console: PlainConsole | None = None,
     before: Record | None = None,
     keep: Callable[[Record], object] | None = None,
 ) -> Outcome:
@@ -93,7 +91,7 @@ class Prepared:
     jobs: list[tuple[Job, list[str]]]
 
     def run(
-        self, console: Console | None = None, keep: Callable[[Record], object] | None = None
+        self, console: PlainConsole | None = None, keep: Callable[[Record], object] | None = None
     ) -> Outcome:
         """Run the jobs; cases that fail or run out of memory are recorded as such, and it goes on.
 
@@ -105,6 +103,7 @@ class Prepared:
         total = sum(len(names) for _, names in self.jobs)
         try:
             for job, names in self.jobs:
+                signals.check()
                 finished_cases = {case.name for case in record.cases}
                 missing = [name for name in names if name not in finished_cases]
                 if not missing:
@@ -119,20 +118,20 @@ class Prepared:
                 if keep:
                     keep(record.record(complete=False))
         except KeyboardInterrupt as stop:
-            complete, stopped_by = False, signal_of(stop)
+            complete, stopped_by = False, signals.number_of(stop)
         return Outcome(record.record(complete), stopped_by)
 
 
 @contextmanager
 def _shown(
-    bench: Bench, console: Console | None, where: str, names: Sequence[str]
+    bench: Bench, console: PlainConsole | None, where: str, names: Sequence[str]
 ) -> Iterator[None]:
     """Show what is being done: the names, until the job itself says more."""
     if console is None:
         yield
         return
-    with console.status(escape(f"{where}: {', '.join(names)}")) as status:
-        bench.progress = lambda doing: status.update(escape(f"{where}: {doing}"))
+    with console.status(f"{where}: {', '.join(names)}") as status:
+        bench.progress = lambda doing: status.update(f"{where}: {doing}")
         yield
     bench.progress = lambda _: None
 
@@ -168,12 +167,12 @@ class _Run:
         limit = self._bench.options.seconds
         return limit is not None and time.perf_counter() - self._start > limit
 
-    def job(self, job: Job, names: Sequence[str], console: Console | None) -> None:
+    def job(self, job: Job, names: Sequence[str], console: PlainConsole | None) -> None:
         """Add the cases of ``names``, also those that an error keeps from being measured."""
         for case in isolate(job.cases, job.run, names):
             self.cases.append(case)
             if console:
-                console.print(summary(case), markup=False, emoji=False)
+                console.print(summary(case))
 
     def record(self, complete: bool) -> Record:
         return replace(

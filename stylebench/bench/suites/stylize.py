@@ -145,7 +145,7 @@ class _Shell:
             "--output", "out.png", "--engine", engine, "--weights", self._weights(),
             "--size", str(self.settings.size), "--iterations", str(iterations),
             "--device", str(self.bench.device), "--quiet", "--scales", "none",
-            "--optimizer", self.settings.optimizer, "--history", str(self.settings.history),
+            "--optimizer", self.settings.optimizer,
         ]  # fmt: skip
         start = time.perf_counter()
         done = subprocess.run(

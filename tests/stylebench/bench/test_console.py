@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from stylebench import signals
 from stylebench.bench.records.store import read_record
 from stylebench.bench.suites import console
 from stylebench.bench.suites.base import Options
-from stylebench.bench.suites.termination import terminable
 from stylebench.cli.bench import _typed
 
 from .conftest import single
@@ -144,12 +144,12 @@ def test_nothing_is_made_before_all_is_checked(run, case, tmp_path, options, mes
     assert not output.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_writes_what_there_is_and_leaves_nothing_else(run, case, number):
     def stop(_):
         signal.raise_signal(number)
 
-    with terminable():
+    with signals.stoppable():
         code, path = run(a=draw(case, "a"), b=stop)
     assert code == 128 + number
     assert [case.name for case in read_record(path).cases] == ["a"]

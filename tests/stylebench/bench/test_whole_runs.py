@@ -65,6 +65,13 @@ def test_a_picture_is_judged_by_what_made_it(smallest, monkeypatch, shell_runs, 
     assert case.values["warm_seconds"] == 2.0
 
 
+@pytest.mark.slow
+def test_the_command_itself_takes_the_options_that_it_is_run_with(smallest):
+    (case,) = smallest("stylize", pattern="fused").cases
+    assert case.status != "failed", case.note  # of five iterations the gate may think otherwise
+    assert case.parity.checks
+
+
 def test_a_shell_faster_than_its_iterations_is_an_error(smallest, monkeypatch, shell_runs):
     monkeypatch.setattr(stylize, "iteration_lower_bound", hour)
     (case,) = smallest("stylize", pattern="fused").cases

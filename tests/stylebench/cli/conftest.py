@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from stylebench.cli import signals
+from stylebench import signals
 from stylebench.cli.app import main
 
 

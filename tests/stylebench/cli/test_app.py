@@ -85,7 +85,7 @@ def test_an_error_is_one_line_and_exit_code_2(folder):
         (["stylize", "photo.png", "painting.png", "--preset", "x"], "expected one of paper, gatys"),
         (["stylize", "photo.png", "painting.png", "--style-weights", "1,x"], "'x' is not a number"),
         (["stylize", "photo.png", "painting.png", "--style-layers", "relu1_1=a"], "not a number"),
-        (["stylize", "photo.png", "painting.png", "--weights", "x"], "unknown weights 'x'"),
+        (["stylize", "photo.png", "painting.png", "--weights", "x"], "unknown --weights 'x'"),
         (
             ["stylize", "photo.png", "painting.png", "-o", "a.jpg", "--bit-depth", "16"],
             "no 16 bits",

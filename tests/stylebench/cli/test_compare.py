@@ -53,7 +53,7 @@ def test_a_refused_precision_is_refused_before_the_reference_runs(
     monkeypatch.setattr("stylebench.cli.compare.baseline", None)
     wanted = [replace(QUICK, engine=name, precision="bf16") for name in ("fused", "reference")]
     with pytest.raises(ValueError, match="'reference' does not compute in bf16"):
-        compare_visibly(photo, painting, wanted, tmp_path)
+        compare_visibly(photo, [painting], wanted, tmp_path)
 
 
 @pytest.mark.parametrize("color", [None, "white"])

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stylebench.cli.previews import Previews
 from stylebench.image.load import load_image
@@ -83,6 +84,18 @@ def test_outputs_that_would_destroy_something_are_refused_before_any_work(
     assert err.startswith("stylebench: error: ")
     assert message in err
     assert files() == before
+
+
+@pytest.mark.parametrize(("name", "holds"), [("a.webp", 16383), ("a.jpg", 65500)])
+def test_a_content_longer_than_the_format_of_its_output_is_refused(files, call, name, holds):
+    for size in ((holds, 2), (3, holds + 1)):
+        Image.new("1", size).save("long.png")
+        before = files()
+        command = ["stylize", "long.png", "painting.png", *QUICK, "--size", "content", "-o", name]
+        code, _, err = call(*command)
+        assert code == 2
+        assert (f"a side of {holds + 1} px" in err) == (max(size) > holds)  # else it is too flat
+        assert files() == before
 
 
 @pytest.mark.parametrize(
@@ -180,3 +193,28 @@ def test_nothing_is_made_before_all_is_checked(folder, call, arguments):
     code, _, err = call(*arguments)
     assert (code, err.count("\n")) == (2, 1)
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("taken", "arguments", "message"),
+    [
+        (["content.png", "style.png"], ["demo"], "content.png: exists, and may be of another kind"),
+        (["losses.csv"], ["demo"], "losses.csv: exists, and may be of another kind"),
+        (["strip.png"], ["compare"], "strip.png: exists, and may be of another kind"),
+        (
+            ["strip.png", "compare.json"],
+            ["compare", "mine/strip.png", "painting.png"],
+            "strip.png: is an input, and would be replaced; take another --output",
+        ),
+    ],
+)
+def test_a_folder_with_files_of_the_user_is_left_alone(folder, call, taken, arguments, message):
+    Path("mine").mkdir()
+    for name in taken:
+        Path("mine", name).write_text("the user's")
+    code, _, err = call(*arguments, "--weights", "random", "-o", "mine")
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
+    assert {path.name: path.read_text() for path in Path("mine").iterdir()} == dict.fromkeys(
+        taken, "the user's"
+    )

@@ -177,6 +177,11 @@ def test_a_long_name_leaves_room_for_another(tmp_path):
         (ValueError("out of memory.png: no such file"), "out of memory.png: no such file"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory; lower --size"),
         (RuntimeError("not enough memory: you tried to allocate"), "out of memory; lower --size"),
+        (
+            ImportError("libtorch.so: failed to map segment", name="torch"),
+            "a library cannot be loaded (libtorch.so: failed to map segment)",
+        ),
+        (ModuleNotFoundError("No module named", name="stylebench.x"), None),
         (RuntimeError("odd"), None),
     ],
 )

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from stylebench.cli.console import PlainConsole
 from stylebench.cli.progress import progress
+from stylebench.console import PlainConsole
 from stylebench.transfer.observers import Step
 
 

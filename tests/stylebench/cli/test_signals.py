@@ -1,5 +1,6 @@
 """Signals: the run ends with its best image saved, and nothing is torn."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stylebench.cli import signals
+from stylebench import signals
+from stylebench.cli import _unraisable, interrupted
 from stylebench.image.save import read_parameters, save_image
 from stylebench.transfer.result import Result
 
@@ -83,16 +85,74 @@ def test_a_signal_saves_the_best_image_and_says_so(folder, process, number, code
     assert ("to go on" in err) == (folder / "run.safetensors").exists()
 
 
+def wait_until_caught(pid, number):
+    """Wait until a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{pid}/status")
+    while True:
+        mask = int(re.search(r"SigCgt:\s*(\w+)", status.read_text())[1], 16)
+        if mask >> (number - 1) & 1:
+            return
+        time.sleep(0.001)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.4, 0.7, 1, 1.5, 2])
-def test_before_the_first_iteration_a_signal_is_one_line(folder, process, seconds):
-    running = process()
-    time.sleep(seconds)  # it imports, or loads
-    running.send_signal(signal.SIGTERM)
-    _, err = running.communicate(timeout=60)
-    before = "stylebench: interrupted before the first iteration\n"
-    assert running.returncode == 143
-    assert err == before or "the best image so far is in out.png" in err
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="handlers are seen in /proc")
+@pytest.mark.parametrize(
+    ("number", "code", "moments"),
+    [(signal.SIGTERM, 143, 24), (signal.SIGINT, 130, 6), (signal.SIGHUP, 129, 6)],
+)
+def test_a_signal_at_any_moment_of_the_start_is_one_line(folder, process, number, code, moments):
+    for moment in range(moments):  # it sets its handlers, imports, loads, iterates
+        running = process()
+        wait_until_caught(running.pid, signal.SIGHUP)  # the last of the three
+        time.sleep(3.0 * moment / moments)
+        running.send_signal(number)
+        _, err = running.communicate(timeout=90)
+        assert running.returncode == code, err
+        if "the best image so far is in out.png" not in err:
+            assert err == "stylebench: interrupted before the first iteration\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["stylize", "a.png", "b.png"], "interrupted before the first iteration"),
+        (["demo"], "interrupted before the first iteration"),
+        (["bench", "smoke"], "interrupted"),
+        ([], "interrupted"),
+    ],
+)
+def test_the_line_tells_of_iterations_where_there_would_be_some(monkeypatch, arguments, line):
+    monkeypatch.setattr(sys, "argv", ["stylebench", *arguments])
+    assert interrupted() == line
+
+
+def test_nothing_is_imported_before_the_signals_are_taken_over():
+    source = (
+        "import sys; before = set(sys.modules); import stylebench.cli; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    imported = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True
+    )
+    heavy = {"dataclasses", "importlib.metadata", "typer", "stylebench.version"}
+    assert "stylebench.signals" in imported.stdout.split()
+    assert not heavy & set(imported.stdout.split())
+
+
+def test_a_signal_in_a_destructor_says_nothing_and_other_faults_do(monkeypatch, capsys):
+    class Falls:
+        def __init__(self, error):
+            self.error = error
+
+        def __del__(self):
+            raise self.error
+
+    monkeypatch.setattr(sys, "unraisablehook", _unraisable)
+    Falls(signals.Stop(signal.SIGTERM))
+    assert capsys.readouterr().err == ""
+    Falls(ValueError("odd"))
+    assert "odd" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -134,38 +194,6 @@ def test_a_second_signal_leaves_the_old_file_whole(folder, call, monkeypatch, ph
     assert code == 130
     assert "interrupted while out.png was saved: it is whole" in err
     assert (Path("out.png").read_bytes(), names(folder)) == (old, before)
-
-
-def test_signals_one_after_another(monkeypatch):
-    monkeypatch.setattr(signals, "_state", signals._State())
-
-    def come(number):
-        try:
-            signals._on_signal(number, None)
-        except signals.Stop:
-            return "stops"
-        return "noted"
-
-    assert [come(15), come(2), come(2)] == ["stops", "noted", "stops"]
-    signals.hold()
-    assert [come(2), come(2)] == ["noted", "stops"]
-    assert signals.exit_code() == 143
-    with pytest.raises(signals.Stop):
-        signals.check()
-
-
-def test_handlers_are_taken_over_and_given_back():
-    before = {number: signal.getsignal(number) for number in signals._numbers()}
-    try:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signals.install()
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) is signals._on_signal
-        signals.release()
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def test_a_write_that_is_broken_off_leaves_no_temporary_file(folder, photo, monkeypatch):

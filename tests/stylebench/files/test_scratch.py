@@ -52,6 +52,14 @@ def test_a_living_runs_folder_is_left_and_a_dead_ones_cleared(tmp_path, other):
         assert list(tmp_path.iterdir()) == [own]
 
 
+def test_without_locks_there_are_folders_and_none_is_cleared(tmp_path, monkeypatch):
+    monkeypatch.setattr("stylebench.files.scratch.try_lock", lambda _: None)
+    (tmp_path / ".pictures-old").mkdir()
+    with scratch_folder(".pictures-", tmp_path) as folder:
+        assert folder.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == [".pictures-old"]
+
+
 def test_nothing_else_is_cleared(tmp_path):
     (tmp_path / ".pictures-file").write_text("mine")
     (tmp_path / "elsewhere").mkdir()

@@ -262,3 +262,10 @@ def test_a_folder_that_can_never_be_made_is_refused_before_any_work(tmp_path, na
     with pytest.raises(FileError, match=message):
         check_folder(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a.png", ["a.png"]])
+def test_what_is_no_path_is_refused(path):
+    for check in (check_writable, check_folder):
+        with pytest.raises(FileError, match=r"is no path: expected a str or a pathlib.Path"):
+            check(path)

@@ -14,6 +14,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image, ImageCms, ImageOps
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stylebench.image.load import ImageError, fit, load_image, resize
 
@@ -251,6 +252,16 @@ def nested(layout):
         return torch.nested.nested_tensor([torch.zeros(4, 4)], layout=layout)
 
 
+def masked():
+    with warnings.catch_warnings(action="ignore"):  # a prototype
+        return torch.masked.masked_tensor(torch.eye(4), torch.eye(4) > 0)
+
+
+def fake():
+    with FakeTensorMode():
+        return torch.zeros(3, 4, 4)
+
+
 def freed():
     tensor = torch.zeros(3, 4, 4)
     tensor.untyped_storage().resize_(0)
@@ -298,6 +309,9 @@ def truncated():
         (freed(), "is without values, whose memory was freed"),
         (nested(torch.strided), "is nested"),
         (nested(torch.jagged), "is nested"),
+        (np.ma.masked_less(np.eye(4), 1), r"array: has masked values; .*array.filled\(0\)"),
+        (masked(), "is a MaskedTensor, a kind of its own"),
+        (fake(), "is a FakeTensor, a kind of its own"),
         (closed(), r"PIL image: corrupt, incomplete or closed \("),
         (truncated(), r"PIL image: corrupt, incomplete or closed \(.*truncated"),
     ],
@@ -305,6 +319,12 @@ def truncated():
 def test_arrays_that_are_no_image_are_refused_by_value(source, message):
     with pytest.raises(ImageError, match=message):
         load_image(source)
+
+
+@pytest.mark.parametrize("mask", [np.ma.nomask, False])
+def test_an_array_whose_mask_hides_nothing_is_a_picture(photo, mask):
+    array = np.asarray(photo)
+    assert torch.equal(load_image(np.ma.array(array, mask=mask)).rgb, load_image(array).rgb)
 
 
 @pytest.mark.parametrize("dtype", [">u2", ">f4", ">f8", "<f4", "f2", "?"])

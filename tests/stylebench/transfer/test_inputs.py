@@ -125,6 +125,11 @@ def test_ordinary_pairs_share_the_longest_side(content, style):
             r"style_weight is 1e\+300: too large, the factor at relu1_1 is 5.9",
         ),
         ({"content_weight": 1e60}, r"content_weight is 1e\+60: too large, the factor at relu4_2"),
+        ({"style_weight": 1e-60}, "style_weight is 1e-60: too small, the factor at relu1_1 is"),
+        (
+            {"content_weight": 0, "style_weight": 0},
+            "content_weight and style_weight and tv_weight come to 0 everywhere: there is no loss",
+        ),
         ({"tv_weight": 1e39}, r"tv_weight is 1e\+39: too large, the factor at the image"),
         ({"style_layers": {"relu1_1": 1e300}, "style_weight": 1e300}, "relu1_1 is inf"),
     ],

@@ -1,12 +1,14 @@
 """Whatever ends a run: the exception is the one that was raised, and carries the best image."""
 
 import errno
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
 from stylebench import (
+    CheckpointConfig,
     CheckpointError,
     FileError,
     Interrupted,
@@ -170,3 +172,21 @@ def test_the_contents_credits_travel_with_the_result(photo, painting):
     content.info |= {"dpi": (300, 300), "Author": "Jane"}
     result = run(content, painting, iterations=1)
     assert (result.metadata.artist, result.metadata.dpi) == ("Jane", (300.0, 300.0))
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (lambda: "run.safetensors", "keep is 'run.safetensors': expected a stylebench.Checkpoint"),
+        (lambda: True, "keep is True: expected a stylebench.CheckpointConfig, or None"),
+        (lambda: CheckpointConfig(3), "3 is no path: expected a str or a pathlib.Path"),
+        (
+            lambda: CheckpointConfig(Path("a"), 0),
+            "every is 0: expected a whole number of 1 or more",
+        ),
+        (lambda: CheckpointConfig(Path("a"), "2"), "every is '2': expected a whole number"),
+    ],
+)
+def test_checkpoints_that_cannot_be_kept_are_refused(photo, painting, keep, message):
+    with pytest.raises(ValueError, match=message):
+        style_transfer(photo, painting, Settings(weights="random", size=32), keep=keep())

@@ -190,3 +190,11 @@ def test_no_two_engines_are_in_memory_at_once(photo, painting, monkeypatch, sett
     monkeypatch.setattr(api, "build_problem", build)
     style_transfer(photo, painting, Settings(**QUICK, engine="fused", **settings))
     assert len(engines) == 2
+
+
+def test_a_polish_that_auto_precision_has_no_use_for_is_told(photo, painting):
+    choices = {"weights": "random", "size": 32, "iterations": 2, "device": "cpu"}
+    settings = Settings(**choices, engine="reference", polish=1)
+    with pytest.warns(UserWarning, match="polish is 1, and precision 'auto' is fp32 here"):
+        result = style_transfer(photo, painting, settings)
+    assert (result.parameters["precision"], result.parameters["polish"]) == ("fp32", 0)

@@ -68,7 +68,7 @@ from stylebench.transfer.settings import Settings
         ({"scales": [64, 64]}, "scales name 64 twice: expected each once"),
         ({"scales": [64, 32]}, "scales are 64, 32 px, then 512 px: expected each smaller"),
         ({"scales": 64}, "scales is 64: expected auto, none, sizes, or size -> iterations"),
-        ({"scales": {64: 0}}, "the number of iterations at scale 64 is 0"),
+        ({"scales": {64: 0}}, "the number of iterations at 64 in scales is 0"),
         ({"optimizer": "adam", "history": 5}, "history is 5, which optimizer 'adam' does not have"),
         (
             {"optimizer": "adam", "history_dtype": "bf16"},

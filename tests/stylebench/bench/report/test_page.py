@@ -18,6 +18,7 @@ from stylebench.bench.records.store import Stored, file_name, load_records, writ
 from stylebench.bench.report import page
 from stylebench.bench.report.page import ReportError, render, write_report
 from stylebench.cli.app import main
+from stylebench.files.paths import FileError
 
 from .conftest import CPU, HOSTILE, PASSED, record, timing
 
@@ -233,6 +234,18 @@ def test_a_missing_plotly_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(ReportError, match=r"needs plotly: pip install 'stylebench\[report\]'"):
         write_report([tmp_path], tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+def test_a_page_of_another_kind_is_left_alone(tmp_path):
+    page = tmp_path / "index.html"
+    page.write_text("<title>mine</title>")
+    (tmp_path / "records").mkdir()
+    with pytest.raises(FileError, match=r"index.html: exists, and is no report of stylebench"):
+        write_report([tmp_path / "records"], tmp_path)
+    assert page.read_text() == "<title>mine</title>"
+    page.unlink()
+    for _ in range(2):  # its own may be replaced
+        write_report([tmp_path / "records"], tmp_path)
 
 
 @pytest.mark.parametrize(
