@@ -17,8 +17,10 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parent
-QUICK = ("addressing", "bias", "content", "pool", "tap", "tune")
-LONG = ("contract", "gram", "lbfgs_kernels", "style", "tv")
+FILES = (
+    "addressing", "bias", "content", "contract", "gram", "lbfgs_kernels", "pool", "style", "tap",
+    "tune", "tv",
+)  # fmt: skip
 
 
 def numbers(package):
@@ -26,13 +28,13 @@ def numbers(package):
 
 
 @cache
-def passed(files):
+def passed():
     """Number of tests that passed, by file; one Python for all of them."""
     if numbers("triton") < (3, 7) and numbers("numpy") >= (2, 4):
         pytest.skip("Triton 3.6's interpreter cannot loop to a run-time bound under NumPy 2.4")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA"]
     finished = subprocess.run(
-        [*command, *(str(FOLDER / f"test_{name}.py") for name in files)],
+        [*command, *(str(FOLDER / f"test_{name}.py") for name in FILES)],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
@@ -43,15 +45,10 @@ def passed(files):
     return {name: names.count(name) for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.skipif("TRITON_INTERPRET" in os.environ, reason="this is the interpreter's Python")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the same files run natively here")
-@pytest.mark.parametrize(
-    ("files", "name"),
-    [
-        *((QUICK, name) for name in QUICK),
-        *(pytest.param(LONG, name, marks=pytest.mark.slow) for name in LONG),
-    ],
-)
-def test_kernels_pass_the_same_tests_in_the_interpreter(files, name):
-    assert passed(files).get(name, 0) > 0
+@pytest.mark.parametrize("name", FILES)
+def test_kernels_pass_the_same_tests_in_the_interpreter(name):
+    assert passed().get(name, 0) > 0

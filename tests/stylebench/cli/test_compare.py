@@ -111,6 +111,7 @@ def test_nan_is_exit_code_1_with_a_table_and_json(broken, tmp_path):
     assert "the gradient became NaN or infinite at iteration 1" in found["checks"][-2]["what"]
 
 
+@pytest.mark.slow
 def test_compare_fails_with_a_broken_engine(broken, tmp_path):
     done = broken("-original(self, image)")
     assert done.returncode == 1, done.stderr

@@ -19,7 +19,7 @@ def shell(line, **options):
 @pytest.mark.parametrize(
     "line",
     [
-        f"{RUN} 2>&1 | head -1",
+        pytest.param(f"{RUN} 2>&1 | head -1", marks=pytest.mark.slow),
         pytest.param(f"{RUN} 2>/dev/full", marks=pytest.mark.slow),
         pytest.param(f"{RUN} 2>&-", marks=pytest.mark.slow),
         pytest.param(f"{RUN} <&- >&- 2>&-", marks=pytest.mark.slow),

@@ -10,14 +10,11 @@ from stylebench.model.presets import PRESETS
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.settings import Settings
 
-QUICK = [("pytorch-tutorial", "content")]
 ALL = [(preset, start) for preset in PRESETS for start in ("content", "noise", "flat")]
 
 
-@pytest.mark.parametrize(
-    ("preset", "start"),
-    [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in ALL if case not in QUICK)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "start"), ALL)
 def test_the_loss_falls_to_a_fifth_within_60_iterations_or_the_run_says_so(preset, start):
     canvas = Image.new("RGB", (64, 48), (128, 128, 128)) if start == "flat" else landscape(64, 48)
     settings = Settings(

@@ -44,9 +44,9 @@ def test_the_share_of_the_work_goes_by_pixels():
     [
         ([256, 128], r"scales are 256, 128 px, then 512 px: expected each smaller than the next"),
         ([512], r"scales are 512 px, then 512 px"),
-        ([0], r"a scale is 0: expected a whole number of 1 or more"),
-        ({128: 0}, r"the number of iterations at scale 128 is 0: expected a whole number"),
-        ([128.5], r"a scale is 128.5"),
+        ([0], r"an entry of scales is 0: expected a whole number of 1 or more"),
+        ({128: 0}, r"the number of iterations at 128 in scales is 0: expected a whole number"),
+        ([128.5], r"an entry of scales is 128.5"),
     ],
 )
 def test_a_wrong_schedule_is_named(scales, message):
