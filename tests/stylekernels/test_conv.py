@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from stylekernels.native import cache_folder, has_native_code
 from stylekernels.ops.conv import op
@@ -136,6 +137,16 @@ def test_what_would_be_written_elsewhere_is_refused(wrong):
 
 
 @native
+def test_errors_do_not_point_one_way():
+    """A factor that is off moves all features, and the losses by a multiple of that."""
+    x, weight, bias = layer(64, 64, 24, 24)
+    x, bias = x.relu(), 0 * bias
+    exact = exactly(x, weight, bias)
+    result = Winograd(weight, bias, Workspace())(x).double()
+    assert abs((result * exact).sum() / (exact * exact).sum() - 1) <= 1e-8
+
+
+@native
 @pytest.mark.parametrize("above", [True, False])
 @pytest.mark.parametrize("below", [True, False])
 def test_rows_of_a_map_have_the_bits_of_the_whole(above, below):
@@ -185,6 +196,15 @@ def test_what_is_not_finite_is_not_finite_behind_it(value):
     far = torch.ones(12, 12, dtype=torch.bool)
     far[2:11, 2:11] = False  # a tile's patch around it is lost, and no more
     assert result[:, :, far].isfinite().all()
+
+
+@native
+def test_a_profile_shows_it():
+    x, weight, bias = layer(16, 16, 8, 8)
+    convolution = Winograd(weight, bias, Workspace())
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        convolution(x)
+    assert "stylekernels::winograd" in [event.name for event in profiled.events()]
 
 
 @native
