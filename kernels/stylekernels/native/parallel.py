@@ -6,15 +6,20 @@ torch's OpenMP is GNU's on Linux, whose entry point every compiler's ``omp paral
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import torch
 
+_forked = False  # whether this process was forked after torch was loaded
+
 
 def parallel(address: int, arguments: Sequence[int], threads: int) -> None:
     """Call ``void function(int64 *arguments)`` on so many threads at once, and wait for them.
+
+    A forked process has one thread: OpenMP would wait for those that a fork does not copy.
 
     Args:
         address: of the function.
@@ -22,7 +27,7 @@ def parallel(address: int, arguments: Sequence[int], threads: int) -> None:
         threads: calls at once.
     """
     shared = (ctypes.c_int64 * len(arguments))(*arguments)
-    _entry()(address, ctypes.addressof(shared), threads, 0)
+    _entry()(address, ctypes.addressof(shared), 1 if _forked else threads, 0)
 
 
 @cache
@@ -42,3 +47,12 @@ def _entry() -> Any:
     entry.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     entry.restype = None
     return entry
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
