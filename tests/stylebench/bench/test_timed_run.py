@@ -70,7 +70,6 @@ def test_a_breakdown_is_of_the_run_that_was_timed():
     parts = breakdown(settled, 2.0)
     assert sum(parts.values()) == pytest.approx(2.0)
     assert parts["optimizer"] > 0.0
-    assert parts["convolutions"] > 0.2  # native ones are seen
     assert not settled.image.equal(before)  # it went on, and no other in its place
     assert pairs(settled) == 8
 
