@@ -252,12 +252,12 @@ def test_sixteen_lanes_compute_the_same(monkeypatch):
         pytest.skip("the other tests are of sixteen lanes")
     x, weight, bias = layer(32, 64, 13, 9)
     monkeypatch.setattr(op, "lanes", lambda: 16)
-    for cached in (op._library, op._panel, op._group):
+    for cached in (op._panel, op._group):
         cached.cache_clear()
     try:
         result = Winograd(weight, bias, Workspace())(x)
     finally:
-        for cached in (op._library, op._panel, op._group):
+        for cached in (op._panel, op._group):
             cached.cache_clear()
     assert error(result, exactly(x, weight, bias)) <= 2e-6
 

@@ -1,8 +1,17 @@
 """Whether native code can be made and run here."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
 from stylekernels.native.parallel import has_threads
+
+if TYPE_CHECKING:
+    from llvmlite import ir
+
+    from stylekernels.native.compile import Library
 
 
 @cache
@@ -21,3 +30,11 @@ def has_native_code() -> bool:
     except (ImportError, OSError):  # OSError: LLVM's own library is missing or cannot be loaded
         return False
     return has_threads()
+
+
+@cache
+def library(build: Callable[[int], ir.Module], lanes: int) -> Library:
+    """The compiled module that ``build`` writes for vectors of so many floats."""
+    from stylekernels.native.compile import Library
+
+    return Library(build(lanes))

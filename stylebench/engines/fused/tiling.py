@@ -94,7 +94,7 @@ class TiledTensor:
             self._memory = memory.permute(0, 3, 1, 2)  # [1, H, W, N] -> [1, N, H, W] channels-last
 
     def place(self, start: int, stop: int, height: int) -> Tensor | None:
-        """Where rows ``start`` to ``stop`` of ``height`` may be written before they are put.
+        """Memory of rows ``start`` to ``stop`` of ``height``, to be written before they are put.
 
         None without memory for them: a single tile brings its own.
         """

@@ -1,10 +1,10 @@
-"""What the native convolution is told."""
+"""Arguments of the native convolution."""
 
 from enum import IntEnum, auto
 
 
 class Epilogue(IntEnum):
-    """What is done to the output after the bias, while it is in the cache."""
+    """The last step of a convolution, after the bias and while its output is in the cache."""
 
     NONE = 0
     RELU = 1

@@ -7,19 +7,15 @@ of the result with VGG's layers. Native code, compiled by LLVM at first use; see
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import record_function
 
-from stylekernels.native import has_native_code, lanes
+from stylekernels.native import has_native_code, lanes, library
 from stylekernels.ops.conv.arguments import Argument, Epilogue
 from stylekernels.ops.conv.transforms import TILE
-
-if TYPE_CHECKING:
-    from stylekernels.native.compile import Library
 
 _SMALL_BLOCK, _LARGE_BLOCK = 48, 96  # tiles
 _SMALL_KERNELS = 128 * 128  # whose transforms stay in a core's cache
@@ -171,7 +167,7 @@ class Winograd:
         arguments: dict[Argument, int],
     ) -> None:
         """Convolve an image [C, H, W] to ``height`` rows; ``arguments`` tell of what is written."""
-        from stylekernels.ops.conv.winograd import workspace
+        from stylekernels.ops.conv.winograd import build, workspace
 
         width = x.shape[2]
         columns = -(-width // TILE)
@@ -201,7 +197,7 @@ class Winograd:
             Argument.WORKSPACE_SIZE: size,
         }
         with record_function("stylekernels::winograd"):  # profilers see torch's operators alone
-            _library().run("winograd", arguments)
+            library(build, lanes()).run("winograd", arguments)
 
     def _block(self, tiles: int, threads: int) -> int:
         """Tiles that a thread takes at a time, so that all have as much to do."""
@@ -246,11 +242,3 @@ def _group() -> int:
     from stylekernels.ops.conv.winograd import group
 
     return group(lanes())
-
-
-@cache
-def _library() -> Library:
-    from stylekernels.native.compile import Library
-    from stylekernels.ops.conv.winograd import build
-
-    return Library(build(lanes()))

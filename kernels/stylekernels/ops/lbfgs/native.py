@@ -7,18 +7,16 @@ the history pass by. No sum depends on the number of threads.
 from __future__ import annotations
 
 from enum import IntEnum, auto
-from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from stylekernels.native import has_native_code, lanes
+from stylekernels.native import has_native_code, lanes, library
 
 if TYPE_CHECKING:
     from llvmlite import ir
 
-    from stylekernels.native.compile import Library
 
 _BLOCK = 16384  # columns: rows are read in stretches long enough for the memory
 _SUM = 2048  # columns whose products are added up in fp32; a power of two, as a block
@@ -58,15 +56,8 @@ def products(rows: Tensor, vectors: Tensor) -> Tensor:
         _Argument.DIFFERENCE: vectors[1].data_ptr(),
         _Argument.SUMS: sums.data_ptr(),
     }
-    _library().run("products", arguments)
+    library(build, lanes()).run("products", arguments)
     return sums.sum((0, 3), dtype=torch.float64)
-
-
-@cache
-def _library() -> Library:
-    from stylekernels.native.compile import Library
-
-    return Library(build(lanes()))
 
 
 def build(lanes: int) -> ir.Module:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from stylekernels.native import has_native_code, lanes
+from stylekernels.native import has_native_code, lanes, library
 
 if TYPE_CHECKING:
     from llvmlite import ir
 
     from stylekernels.native.builder import Codes, Function, Pointer, Vector
-    from stylekernels.native.compile import Library
 
     Window = Callable[[Sequence[Vector]], tuple[Vector, Codes]]
     _Body = Callable[[Function, int, list[Pointer], Pointer, Pointer], None]
@@ -83,14 +82,7 @@ def _run(function: str, wide: Tensor, pooled: Tensor, code: Tensor) -> None:
             _Argument.POOLED: y.data_ptr(),
             _Argument.CODE: c.data_ptr(),
         }
-        _library().run(function, arguments)
-
-
-@cache
-def _library() -> Library:
-    from stylekernels.native.compile import Library
-
-    return Library(build(lanes()))
+        library(build, lanes()).run(function, arguments)
 
 
 def build(lanes: int) -> ir.Module:

@@ -8,19 +8,17 @@ No sum depends on the number of threads.
 from __future__ import annotations
 
 from enum import IntEnum, auto
-from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from stylekernels.native import has_native_code, lanes
+from stylekernels.native import has_native_code, lanes, library
 
 if TYPE_CHECKING:
     from llvmlite import ir
 
     from stylekernels.native.builder import Function, Int, Pointer
-    from stylekernels.native.compile import Library
 
 _CHUNK = 128  # positions: two panels of them fill half of a core's first cache
 _GROUPS = 16  # at most, each with a matrix of its own
@@ -68,16 +66,9 @@ def products(x: Tensor) -> Tensor:
         _Argument.SUMS: sums.data_ptr(),
         _Argument.CHUNKS: laid_out.data_ptr(),
     }
-    _library().run("products", arguments)
+    library(build, lanes()).run("products", arguments)
     half = sums.sum(0).triu_()
     return half.add_(half.triu(1).mT)
-
-
-@cache
-def _library() -> Library:
-    from stylekernels.native.compile import Library
-
-    return Library(build(lanes()))
 
 
 def build(lanes: int) -> ir.Module:
