@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
@@ -28,6 +28,12 @@ _INSTRUCTIONS = (
     "amx_int8", "asimd", "asimdhp", "bf16", "i8mm", "sve", "sve2",
 )  # fmt: skip
 
+
+#: The widest of those is part of a machine's name: clouds call all of a maker's processors alike.
+_VECTORS = {
+    "amx_bf16": "AMX", "avx512_bf16": "AVX-512 with bf16", "avx512f": "AVX-512", "avx2": "AVX2",
+    "sve2": "SVE2", "sve": "SVE",
+}  # fmt: skip
 
 INSTALL = "pip install 'stylebench[bench]'"
 #: Package of the extra ``bench`` -> facts that a record lacks without it.
@@ -50,7 +56,8 @@ def machine(device: torch.device) -> Machine:
     cores = _or_none(lambda: len(os.sched_getaffinity(0))) or os.cpu_count()
     cpu = _cpu_name()
     gpu = _gpu(device) if device.type == "cuda" else {}
-    name = gpu.get("gpu") or f"{cpu}, {cores} cores"
+    instructions = [name for name in _INSTRUCTIONS if name in _cpu().get("flags", ())]
+    name = gpu.get("gpu") or f"{cpu}{_vectors(instructions)}, {cores} cores"
     return Machine(
         name=name,
         slug=slug(name),
@@ -58,7 +65,7 @@ def machine(device: torch.device) -> Machine:
         cpu=cpu,
         cores=cores,
         memory_bytes=_or_none(lambda: _psutil().virtual_memory().total),
-        instructions=[name for name in _INSTRUCTIONS if name in _cpu().get("flags", ())],
+        instructions=instructions,
         before=state(device),
         **gpu,
     )
@@ -80,8 +87,13 @@ def state(device: torch.device) -> State:
 
 
 def slug(name: str) -> str:
-    """``AMD EPYC, 2 cores`` -> ``amd-epyc-2-cores``."""
+    """``AMD EPYC, AVX2, 2 cores`` -> ``amd-epyc-avx2-2-cores``."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unknown"
+
+
+def _vectors(instructions: Collection[str]) -> str:
+    """The widest vectors, to follow a processor's name; nothing where that is not known."""
+    return next((f", {name}" for flag, name in _VECTORS.items() if flag in instructions), "")
 
 
 def _gpu(device: torch.device) -> dict[str, Any]:

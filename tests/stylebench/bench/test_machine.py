@@ -29,7 +29,8 @@ def test_this_machine_is_described():
     assert found.device == "cpu"
     assert found.cores >= 1
     assert found.memory_bytes > 2**28
-    assert found.name == f"{found.cpu}, {found.cores} cores"
+    assert found.name.startswith(f"{found.cpu}, ")
+    assert found.name.endswith(f", {found.cores} cores")
     assert found.gpu is None
     after = machine.finished(found, CPU)
     assert after.before == found.before
@@ -41,6 +42,23 @@ def test_this_machine_is_described():
 )
 def test_slugs_are_folder_names(name, slug):
     assert machine.slug(name) == slug
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["avx2", "avx512f", "avx512_bf16", "amx_bf16"], "AMD EPYC, AMX, "),
+        (["avx2", "avx512f", "avx512_bf16"], "AMD EPYC, AVX-512 with bf16, "),
+        (["avx2", "avx512f"], "AMD EPYC, AVX-512, "),
+        (["avx2"], "AMD EPYC, AVX2, "),
+        ([], "AMD EPYC, "),
+    ],
+)
+def test_processors_of_one_name_are_told_apart_by_their_vectors(monkeypatch, flags, name):
+    monkeypatch.setattr(machine, "_cpu", lambda: {"brand_raw": "AMD EPYC", "flags": flags})
+    found = machine.machine(CPU)
+    assert found.name == f"{name}{found.cores} cores"
+    assert found.slug == machine.slug(found.name)
 
 
 def test_marketing_is_taken_off_a_processors_name(monkeypatch):

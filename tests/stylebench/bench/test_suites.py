@@ -292,6 +292,16 @@ def test_roofs_are_measured_once(brief):
     assert roofs.matmul("fp32").value == 2 * 512**3 / roofs.matmul("fp32").timing.median
 
 
+def test_the_faster_of_two_libraries_products_is_the_roof(monkeypatch, brief):
+    a, b = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0))
+    products = [product() for product in roofline._products(a, b)]
+    rows = products[1][0].flatten(1).T  # [1, 64, 2, 32] -> [64, 64]
+    torch.testing.assert_close(rows, products[0], rtol=1e-4, atol=1e-4)
+    seconds = iter([3.0, 2.0])
+    monkeypatch.setattr(roofline, "measure", lambda *_: timing("perf_counter", [next(seconds)]))
+    assert Roofline(CPU, brief, quick=True).matmul("fp32").value == 2 * 512**3 / 2.0
+
+
 @pytest.fixture
 def launched(monkeypatch):
     """The convolutions that a roofline launches, in order, by their channels."""
