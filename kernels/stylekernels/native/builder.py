@@ -49,6 +49,10 @@ class Int:
         """Whether it is ``other``."""
         return self.builder.icmp_signed("==", self.value, _int(other))
 
+    def differs(self, other: int) -> Any:
+        """Whether it is not ``other``."""
+        return self.builder.icmp_signed("!=", self.value, _int(other))
+
     def within(self, stop: Int | int) -> Any:
         """Whether it is at least 0 and below ``stop``: a negative one is large unsigned."""
         return self.builder.icmp_unsigned("<", self.value, _int(stop))

@@ -27,7 +27,8 @@ class Argument(IntEnum):
     COLUMNS = auto()  # of tiles
     IN_CHANNELS = auto()
     OUT_CHANNELS = auto()
-    GROUPS = auto()  # of outputs
+    PARTS = auto()  # of the outputs, one a thread
+    PART_GROUPS = auto()  # groups of outputs in a part
     IN_HEIGHT = auto()
     OUT_HEIGHT = auto()
     WIDTH = auto()

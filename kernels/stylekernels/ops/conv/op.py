@@ -17,8 +17,10 @@ from stylekernels.native import has_native_code, lanes, library
 from stylekernels.ops.conv.arguments import Argument, Epilogue
 from stylekernels.ops.conv.transforms import TILE
 
-_SMALL_BLOCK, _LARGE_BLOCK = 48, 96  # tiles
-_SMALL_KERNELS = 128 * 128  # whose transforms stay in a core's cache
+_LARGEST_BLOCK = 96  # tiles, whose transforms stay in the caches
+# The time of transforms, in those of a tile's products with a group of outputs:
+_INPUT = 0.2  # of a tile's inputs
+_KERNELS = 6.0  # of a group's kernels
 
 
 def processor() -> str:
@@ -66,6 +68,7 @@ class Winograd:
         g = weight.flatten(2).permute(1, 2, 0)  # [C, 9, K]
         g = F.pad(g, (0, -self.outputs % _group())).unflatten(2, (-1, _panel()))
         self._kernels = g.permute(2, 0, 1, 3).contiguous()  # [panels, C, 9, panel]
+        self._groups = self._kernels.shape[0] * _panel() // _group()
 
     def __call__(
         self,
@@ -167,13 +170,13 @@ class Winograd:
         arguments: dict[Argument, int],
     ) -> None:
         """Convolve an image [C, H, W] to ``height`` rows; ``arguments`` tell of what is written."""
-        from stylekernels.ops.conv.winograd import build, workspace
+        from stylekernels.ops.conv.winograd import build, rows_of_product, workspace
 
         width = x.shape[2]
         columns = -(-width // TILE)
         tiles = -(-height // TILE) * columns
         threads = torch.get_num_threads()
-        block = self._block(tiles, threads)
+        block, parts = division(tiles, self._groups, threads, rows_of_product(lanes()))
         size = workspace(block, self.inputs, self.outputs, lanes())
         memory = self._workspace.floats(threads * size)
         arguments |= {
@@ -183,7 +186,8 @@ class Winograd:
             Argument.COLUMNS: columns,
             Argument.IN_CHANNELS: self.inputs,
             Argument.OUT_CHANNELS: self.outputs,
-            Argument.GROUPS: self._kernels.shape[0] * _panel() // _group(),
+            Argument.PARTS: parts,
+            Argument.PART_GROUPS: self._groups // parts,
             Argument.IN_HEIGHT: x.shape[1],
             Argument.OUT_HEIGHT: height,
             Argument.WIDTH: width,
@@ -199,15 +203,29 @@ class Winograd:
         with record_function("stylekernels::winograd"):  # profilers see torch's operators alone
             library(build, lanes()).run("winograd", arguments)
 
-    def _block(self, tiles: int, threads: int) -> int:
-        """Tiles that a thread takes at a time, so that all have as much to do."""
-        from stylekernels.ops.conv.winograd import rows_of_product
 
-        rows = rows_of_product(lanes())
-        small = self.inputs * self.outputs <= _SMALL_KERNELS
-        most = _SMALL_BLOCK if small else _LARGE_BLOCK
-        rounds = -(-tiles // (most * threads))
-        return rows * -(-tiles // (rounds * threads * rows))
+@cache
+def division(tiles: int, groups: int, threads: int, rows: int) -> tuple[int, int]:
+    """How threads share a convolution: tiles of a block, and parts of its outputs.
+
+    What takes the least time, by the products and transforms of the thread that has the most.
+
+    Args:
+        tiles: in all.
+        groups: of outputs.
+        threads: that there are.
+        rows: of a product.
+    """
+
+    def time(division: tuple[int, int]) -> float:
+        block, parts = division
+        rounds = -(-(-(-tiles // block) * parts) // threads)
+        return rounds * (_INPUT * block + groups // parts * (_KERNELS + block))
+
+    most = _LARGEST_BLOCK // rows * rows
+    blocks = range(rows, min(most, -(-tiles // rows) * rows) + 1, rows)
+    parts = [n for n in range(1, groups + 1) if groups % n == 0]
+    return min(((block, part) for part in parts for block in blocks), key=time)
 
 
 def _channels_last(

@@ -1,9 +1,10 @@
 """Winograd's convolution in native code: both transforms and the products while data is in cache.
 
 Every thread takes a block of tiles at a time and transforms their inputs. Then, for some outputs at
-a time, it transforms the kernels, multiplies point by point, and transforms the products back, with
-bias and epilogue. Transformed kernels would be four times the weights and come from memory; so they
-are made where they are used. No sum depends on the number of threads.
+a time, it transforms the kernels of some inputs, multiplies point by point, adds up, and transforms
+the sums back, with bias and epilogue. Transformed kernels would be four times the weights and come
+from memory; so they are made where they are used, and stay in a core's second cache. Where there
+are few tiles, threads take the same block and share its outputs. No sum depends on any of this.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ _PANELS = 2  # in a group, whose kernels are transformed at a time
 _TAPS = 9  # of a kernel
 _SPACE = 16  # floats, a line of the cache
 _WINDOWS = {Epilogue.AVERAGE: WINDOWS["average"], Epilogue.MAXIMUM: WINDOWS["maximum"]}
-_SUM = 128  # products that are added up one by one
+_SLAB = (
+    64  # inputs whose kernels are transformed at a time, and whose products are added up one by one
+)
 
 
 _Writer = Callable[[Sequence[Vector], Int], None]  # (a tile's values, their outputs' first)
@@ -63,7 +66,7 @@ def workspace(block: int, inputs: int, outputs: int, lanes: int) -> int:
         lanes: floats of a vector.
     """
     wide = group(lanes)
-    transforms = _stride(block, inputs) + _stride(inputs, wide) + _stride(block, wide)
+    transforms = _stride(block, inputs) + _stride(_SLAB, wide) + _stride(block, wide)
     return inputs + outputs + POINTS * transforms
 
 
@@ -100,25 +103,30 @@ class _Kernel:
         self.v = self.left_out + self.outputs
         self.v_stride = _stride(self.block, self.inputs)
         self.u = self.v + self.v_stride * POINTS
-        self.u_stride = _stride(self.inputs, self.group)
+        self.u_stride = _stride(_SLAB, self.group)
         self.m = self.u + self.u_stride * POINTS
         self.m_stride = _stride(self.block, self.group)
         with f.loop(self.inputs, self.lanes) as c:
             (self.zeros + c).store(f.constant(0.0, self.lanes))
-        with f.shared_loop(Argument.COUNTER, f.argument(Argument.BLOCKS)) as index:
-            first = index * self.block
+        parts, groups = f.argument(Argument.PARTS), f.argument(Argument.PART_GROUPS)
+        with f.shared_loop(Argument.COUNTER, f.argument(Argument.BLOCKS) * parts) as index:
+            block = index // parts
+            first, part = block * self.block, index - block * parts
+            self.here = (self.tiles - first).at_most(self.block)
             self._each_tile(first, self._transform_input)
-            with f.loop(f.argument(Argument.GROUPS)) as index_of_group:
+            with f.loop(groups) as index_in_part:
+                index_of_group = part * groups + index_in_part
                 self.first_output = index_of_group * self.group
-                self._transform_kernels(index_of_group)
-                self._multiply()
+                with f.loop(self.inputs, _SLAB) as start:
+                    self._transform_kernels(index_of_group, start)
+                    self._multiply(start)
                 for epilogue in Epilogue:
                     with f.when(f.argument(Argument.EPILOGUE).equals(epilogue)):
                         self._each_tile(first, partial(self._transform_output, epilogue))
 
     def _each_tile(self, first: Int, write: Callable[[Int, Int, Int], None]) -> None:
         """Write ``write(tile, row, column)`` for every tile of the block that there is."""
-        with self.f.loop((self.tiles - first).at_most(self.block)) as tile:
+        with self.f.loop(self.here) as tile:
             row = (first + tile) // self.columns
             write(tile, row, first + tile - row * self.columns)
 
@@ -196,14 +204,22 @@ class _Kernel:
 
         return write
 
-    def _transform_kernels(self, index_of_group: Int) -> None:
+    def _transform_kernels(self, index_of_group: Int, start: Int) -> None:
+        """Transform those of the inputs from ``start`` on, for the group's outputs."""
         f, size = self.f, self.panel
         kernels = f.pointer(Argument.KERNELS) + index_of_group * self.inputs * (_TAPS * self.group)
-        with f.loop(self.inputs * _PANELS) as row, f.loop(size, self.lanes) as k:
-            source = kernels + row * (_TAPS * size) + k
-            g = [(source + tap * size).load(self.lanes) for tap in range(_TAPS)]
-            for point, value in enumerate(both_ways(kernel_transform, g)):
-                (self.u + self.u_stride * point + row * size + k).store(value)
+        for panel in range(_PANELS):
+            of_panel = kernels + (self.inputs * panel + start) * (_TAPS * size)
+            into = self.u + panel * _SLAB * size
+            with f.loop(self._slab(start)) as c, f.loop(size, self.lanes) as k:
+                source = of_panel + c * (_TAPS * size) + k
+                g = [(source + tap * size).load(self.lanes) for tap in range(_TAPS)]
+                for point, value in enumerate(both_ways(kernel_transform, g)):
+                    (into + self.u_stride * point + c * size + k).store(value)
+
+    def _slab(self, start: Int) -> Int:
+        """Inputs from ``start`` on that are taken together."""
+        return (self.inputs - start).at_most(_SLAB)
 
     def _square(
         self, side: int, top: Int, left: Int, height: Int, width: Int
@@ -216,42 +232,42 @@ class _Kernel:
             for j in range(side)
         ]
 
-    def _multiply(self) -> None:
+    def _multiply(self, start: Int) -> None:
+        """Add the products of the inputs from ``start`` on to M."""
         f, rows = self.f, rows_of_product(self.lanes)
         with f.loop(POINTS) as point:
-            v, m = self.v + self.v_stride * point, self.m + self.m_stride * point
-            of_point = self.u + self.u_stride * point
-            with f.loop(_PANELS) as index:
-                u, into = of_point + index * self.inputs * self.panel, m + index * self.panel
-                with f.loop(self.block, rows) as tile:
-                    self._product(v + tile * self.inputs, u, into + tile * self.group)
+            v, m = self.v + self.v_stride * point + start, self.m + self.m_stride * point
+            for panel in range(_PANELS):
+                u = self.u + point * self.u_stride + panel * _SLAB * self.panel
+                into = m + panel * self.panel
+                with f.loop(self.here, rows) as tile:
+                    self._product(start, v + tile * self.inputs, u, into + tile * self.group)
 
-    def _product(self, v: Pointer, u: Pointer, m: Pointer) -> None:
-        """Rows of V [rows, C] times a panel of U [C, wide].
+    def _product(self, start: Int, v: Pointer, u: Pointer, m: Pointer) -> None:
+        """Add rows of V [rows, slab] times a panel of U [slab, wide] to M.
 
         Sums of so many products are added up, not all products one by one: half of the rounding
         error with 512 channels.
         """
         f, rows, lanes = self.f, rows_of_product(self.lanes), self.lanes
-        results = [
+        places = [
             [m + row * self.group + lanes * index for index in range(_VECTORS)]
             for row in range(rows)
         ]
-        for place in [place for row in results for place in row]:
-            place.store(f.constant(0.0, lanes))
         sums = [[f.variable(lanes) for _ in range(_VECTORS)] for _ in range(rows)]
-        with f.loop(self.inputs, _SUM) as start:
-            for total in [total for row in sums for total in row]:
-                total.set(f.constant(0.0, lanes))
-            with f.loop((self.inputs - start).at_most(_SUM)) as offset:
-                c = start + offset
-                weights = [
-                    (u + c * self.panel + lanes * index).load(lanes) for index in range(_VECTORS)
-                ]
-                for index, totals in enumerate(sums):
-                    value = (v + self.inputs * index + c).splat(lanes)
-                    for total, weight in zip(totals, weights, strict=True):
-                        total.set(total.get() + value * weight)
-            for places, row in zip(results, sums, strict=True):
-                for place, total in zip(places, row, strict=True):
-                    place.store(place.load(lanes) + total.get())
+        pairs = [pair for row in zip(places, sums, strict=True) for pair in zip(*row, strict=True)]
+        for _, total in pairs:
+            total.set(f.constant(0.0, lanes))
+        with f.loop(self._slab(start)) as c:
+            weights = [
+                (u + c * self.panel + lanes * index).load(lanes) for index in range(_VECTORS)
+            ]
+            for index, totals in enumerate(sums):
+                value = (v + self.inputs * index + c).splat(lanes)
+                for total, weight in zip(totals, weights, strict=True):
+                    total.set(total.get() + value * weight)
+        with f.when(start.differs(0)):
+            for place, total in pairs:
+                total.set(place.load(lanes) + total.get())
+        for place, total in pairs:
+            place.store(total.get())
