@@ -19,8 +19,8 @@ from stylekernels.ops.conv.transforms import TILE
 
 _LARGEST_BLOCK = 96  # tiles, whose transforms stay in the caches
 # The time of transforms, in those of a tile's products with a group of outputs:
-_INPUT = 0.2  # of a tile's inputs
-_KERNELS = 6.0  # of a group's kernels
+_INPUT = 0.5  # of a tile's inputs
+_KERNELS = 10.0  # of a group's kernels
 
 
 def processor() -> str:

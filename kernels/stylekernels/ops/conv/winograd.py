@@ -33,9 +33,8 @@ _PANELS = 2  # in a group, whose kernels are transformed at a time
 _TAPS = 9  # of a kernel
 _SPACE = 16  # floats, a line of the cache
 _WINDOWS = {Epilogue.AVERAGE: WINDOWS["average"], Epilogue.MAXIMUM: WINDOWS["maximum"]}
-_SLAB = (
-    64  # inputs whose kernels are transformed at a time, and whose products are added up one by one
-)
+# Inputs whose kernels are transformed at a time, and whose products are added up one by one:
+_SLAB = 64
 
 
 _Writer = Callable[[Sequence[Vector], Int], None]  # (a tile's values, their outputs' first)
@@ -66,8 +65,8 @@ def workspace(block: int, inputs: int, outputs: int, lanes: int) -> int:
         lanes: floats of a vector.
     """
     wide = group(lanes)
-    transforms = _stride(block, inputs) + _stride(_SLAB, wide) + _stride(block, wide)
-    return inputs + outputs + POINTS * transforms
+    transforms = POINTS * (_stride(block, inputs) + _stride(block, wide))
+    return inputs + outputs + transforms + _PANELS * _SLAB * _stride(POINTS, panel(lanes))
 
 
 def _stride(rows: Any, columns: Any) -> Any:
@@ -103,8 +102,8 @@ class _Kernel:
         self.v = self.left_out + self.outputs
         self.v_stride = _stride(self.block, self.inputs)
         self.u = self.v + self.v_stride * POINTS
-        self.u_stride = _stride(_SLAB, self.group)
-        self.m = self.u + self.u_stride * POINTS
+        self.u_stride = _stride(POINTS, self.panel)  # from an input to the next
+        self.m = self.u + self.u_stride * (_PANELS * _SLAB)
         self.m_stride = _stride(self.block, self.group)
         with f.loop(self.inputs, self.lanes) as c:
             (self.zeros + c).store(f.constant(0.0, self.lanes))
@@ -210,12 +209,12 @@ class _Kernel:
         kernels = f.pointer(Argument.KERNELS) + index_of_group * self.inputs * (_TAPS * self.group)
         for panel in range(_PANELS):
             of_panel = kernels + (self.inputs * panel + start) * (_TAPS * size)
-            into = self.u + panel * _SLAB * size
+            into = self.u + self.u_stride * (panel * _SLAB)
             with f.loop(self._slab(start)) as c, f.loop(size, self.lanes) as k:
                 source = of_panel + c * (_TAPS * size) + k
                 g = [(source + tap * size).load(self.lanes) for tap in range(_TAPS)]
                 for point, value in enumerate(both_ways(kernel_transform, g)):
-                    (into + self.u_stride * point + c * size + k).store(value)
+                    (into + c * self.u_stride + point * size + k).store(value)
 
     def _slab(self, start: Int) -> Int:
         """Inputs from ``start`` on that are taken together."""
@@ -238,7 +237,7 @@ class _Kernel:
         with f.loop(POINTS) as point:
             v, m = self.v + self.v_stride * point + start, self.m + self.m_stride * point
             for panel in range(_PANELS):
-                u = self.u + point * self.u_stride + panel * _SLAB * self.panel
+                u = self.u + self.u_stride * (panel * _SLAB) + point * self.panel
                 into = m + panel * self.panel
                 with f.loop(self.here, rows) as tile:
                     self._product(start, v + tile * self.inputs, u, into + tile * self.group)
@@ -260,7 +259,7 @@ class _Kernel:
             total.set(f.constant(0.0, lanes))
         with f.loop(self._slab(start)) as c:
             weights = [
-                (u + c * self.panel + lanes * index).load(lanes) for index in range(_VECTORS)
+                (u + c * self.u_stride + lanes * index).load(lanes) for index in range(_VECTORS)
             ]
             for index, totals in enumerate(sums):
                 value = (v + self.inputs * index + c).splat(lanes)
