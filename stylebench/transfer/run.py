@@ -102,9 +102,14 @@ def _is_due(state: RunState, iteration: int, every: int) -> bool:
 
 
 def _step(problem: Problem, state: RunState, row: dict[str, float]) -> Step:
-    share = state.phase.share(int(row["iteration"]) - state.phase_began)
+    phase, done = state.phase, int(row["iteration"]) - state.phase_began
+    first = state.trace.rows[state.phase_began]
     return Step.of(
-        row, state.phase.total, share, lambda: to_pil(problem.rgb(state.image), problem.alpha)
+        row,
+        phase.total,
+        phase.share(done),
+        phase.seconds_to_go(done, first["seconds"], row["seconds"]),
+        lambda: to_pil(problem.rgb(state.image), problem.alpha),
     )
 
 
