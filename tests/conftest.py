@@ -1,6 +1,9 @@
 """Fixtures shared by all tests: a network's weights, and small pictures."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -59,3 +62,19 @@ def painting() -> Image.Image:
 def features() -> torch.Tensor:
     """Random features [1, 4, 3, 5], fp64."""
     return torch.randn(1, 4, 3, 5, dtype=torch.float64, generator=torch.manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def fresh_python() -> Callable[..., str]:
+    """Run a script in an interpreter that has imported nothing yet: its stdout."""
+
+    def run(script: str, *arguments: str, **environment: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from stylebench import signals
@@ -20,6 +21,7 @@ def interrupted() -> str:
 def main() -> None:
     """Run the command line as a process of its own: its signals, its streams, its exit code."""
     signals.install(interrupted())  # first: what is imported before it is time to die silently in
+    _check_folder()
     from stylebench.cli import streams
 
     streams.install()
@@ -32,6 +34,16 @@ def main() -> None:
         sys.exit(signals.exit_code())
     finally:
         signals.release()
+
+
+def _check_folder() -> None:
+    """End a process whose current folder was removed, before a library's import dies of it."""
+    try:
+        os.getcwd()  # noqa: PTH109  # pathlib is one import more
+    except OSError as error:
+        line = f"stylebench: error: the current folder is gone ({error.strerror}); enter another\n"
+        os.write(2, line.encode())
+        sys.exit(2)
 
 
 def _unraisable(fault: sys.UnraisableHookArgs) -> None:

@@ -7,11 +7,13 @@ and a line says where it is; 128 and a signal's number: interrupted.
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 import typer
 
 from stylebench import signals
+from stylebench.cli.parsing import with_options
 from stylebench.console import printable
 from stylebench.model.out_of_memory import out_of_memory
 
@@ -21,19 +23,22 @@ ERROR, STUCK, ELSEWHERE = 2, 3, 4
 _NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
 
 
-def leave(error: BaseException, code: int | None = None) -> NoReturn:
+def leave(
+    error: BaseException, code: int | None = None, settings: Collection[str] = ()
+) -> NoReturn:
     """Say what ``error`` is, and exit.
 
     Args:
         error: whose traceback is shown if it is a fault of ours.
         code: the exit code; None: the error's own.
+        settings: names that the message has options for.
     """
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         sys.exit(code or signals.exit_code())
     message = explain(error)
     if message is None:
         raise error
-    tell(f"error: {message}")
+    tell(f"error: {with_options(message, settings) if settings else message}")
     sys.exit(code or ERROR)
 
 

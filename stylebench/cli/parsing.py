@@ -28,11 +28,15 @@ def naming_options(settings: Collection[str]) -> Iterator[None]:
         yield
     except FileError:
         raise
-    except ValueError as error:
-        text = re.sub(rf"^({_BEFORE})({'|'.join(settings)})\b", _as_option, str(error))
-        long = "|".join(name for name in settings if "_" in name)
-        text = re.sub(rf"(^|[ (])({long})\b", _as_option, text) if long else text
-        raise ValueError(text) from error
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(with_options(str(error), settings)) from error
+
+
+def with_options(text: str, settings: Collection[str]) -> str:
+    """An error's ``text`` with options in place of settings; as ``naming_options``."""
+    text = re.sub(rf"^({_BEFORE})({'|'.join(settings)})\b", _as_option, text)
+    long = "|".join(name for name in settings if "_" in name)
+    return re.sub(rf"(^|[ (])({long})\b", _as_option, text) if long else text
 
 
 def _as_option(match: re.Match[str]) -> str:

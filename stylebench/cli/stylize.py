@@ -65,7 +65,7 @@ def stylize_files(
         if to.checkpoint and _is_own(to.checkpoint, version, resume):
             hint = f"the same with --resume {shlex.quote(str(to.checkpoint))}"
             console.print(f"to go on from the last checkpoint: {hint}")
-        leave(error, ELSEWHERE if elsewhere else None)
+        leave(error, ELSEWHERE if elsewhere else None, vars(settings))
     place, elsewhere = _save(result, to)
     console.print(f"{place}: {summary(result)}")
     if elsewhere:

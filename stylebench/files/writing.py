@@ -13,6 +13,7 @@ from pathlib import Path
 from stylebench.files.partial import create_partial
 from stylebench.files.paths import FileError, exists, expand, special_kind
 
+_SYSTEM = ("/proc", "/sys")
 _NO_RENAME = {errno.EBUSY, errno.EPERM, errno.EACCES, errno.EXDEV, errno.EROFS}
 
 
@@ -22,8 +23,8 @@ def check_writable(path: str | Path) -> Path:
     Links are followed: it is their target that would be written.
 
     Raises:
-        FileError: a folder, device, pipe or socket is there, or a file that is read-only; the
-            folder is missing or not writable; the name is too long.
+        FileError: a folder, device, pipe or socket is there, a file that is read-only or one of
+            the system's settings; the folder is missing or not writable; the name is too long.
     """
     path = expand(path)
     target = _target(path)
@@ -32,6 +33,7 @@ def check_writable(path: str | Path) -> Path:
     if not os.path.isdir(target.parent):  # noqa: PTH112  # False also where it cannot be asked
         raise FileError(f"{path}: the folder {_parent(path, target)} does not exist; make it first")
     there = _exists(path, target)
+    _check_on_disk(path)
     if there and not os.access(target, os.W_OK):
         raise FileError(f"{path}: is read-only; take another name, or make it writable")
     if not there and not os.access(target.parent, os.W_OK):
@@ -55,6 +57,7 @@ def check_folder(path: str | Path) -> Path:
     except (OSError, ValueError) as error:  # too long a name, a null byte
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"{str(path)!r}: cannot be made ({reason})") from error
+    _check_on_disk(path)
     nearest = path
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
@@ -88,6 +91,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         partial.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _check_on_disk(path: Path) -> None:
+    """Refuse the system's own settings, which root may write: they only look like files."""
+    real = Path(os.path.realpath(path))
+    for system in _SYSTEM:
+        if real.is_relative_to(system):
+            raise FileError(f"{path}: is in {system}, which is no disk; take another name")
 
 
 def _target(path: Path) -> Path:

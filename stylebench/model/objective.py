@@ -41,8 +41,13 @@ class Objective:
         return tuple(dict.fromkeys((*self.content, *self.style)))
 
     @property
+    def factors(self) -> dict[str, float]:
+        """Loss term -> its coefficient, in the order in which engines report the terms."""
+        factors = {f"content {layer}": factor for layer, factor in self.content.items()}
+        factors |= {f"style {layer}": factor for layer, factor in self.style.items()}
+        return factors | ({"tv": self.tv} if self.tv else {})
+
+    @property
     def terms(self) -> tuple[str, ...]:
         """The names of the loss terms, in the order in which engines report them."""
-        names = [f"content {layer}" for layer in self.content]
-        names += [f"style {layer}" for layer in self.style]
-        return tuple(names + ["tv"] * bool(self.tv))
+        return tuple(self.factors)

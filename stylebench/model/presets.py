@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import log
 from typing import Literal, get_args
 
 from stylebench.model.objective import LayerWeights, Objective, TotalVariation
@@ -89,7 +90,10 @@ class Preset:
                 f"unknown style_fit {self.style_fit!r}: expected 'content' or 'longest'"
             )
         if not self.content_layers and not self.style_layers and not self.tv_weight:
-            raise ValueError("no content layer, no style layer and no tv: nothing to optimize")
+            raise ValueError(
+                "content_layers and style_layers are empty and tv_weight is 0: there is nothing to "
+                "optimize; expected one of them"
+            )
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -115,11 +119,26 @@ class Preset:
             scale = self.content_factor / (channels * positions) ** self.content_exponent
             content[layer] = self.content_weight * weight * scale
         style = {}
-        share = 1 / len(self.style_layers) if self.average_style_layers else 1.0
+        share = 1 / max(1, len(self.style_layers)) if self.average_style_layers else 1.0
         for layer, weight in self.style_layers.items():
             scale = self.style_factor * share / shapes[layer][0] ** self.style_exponent
             style[layer] = self.style_weight * weight * scale
         return Objective(content, style, self.tv_weight, self.tv_kind)
+
+    def weight_behind(self, term: str) -> str:
+        """Name and value of the weight that a loss term is far too large, or too small, by.
+
+        Of the weight of a kind and that of a layer it is the one further from 1.
+
+        Args:
+            term: ``tv``, or a kind and a layer, as ``style relu1_1``.
+        """
+        kind, _, layer = term.partition(" ")
+        weight = getattr(self, f"{kind}_weight")
+        share = getattr(self, f"{kind}_layers")[layer] if layer else 1.0
+        if abs(log(share or 1)) > abs(log(weight or 1)):
+            return f"the weight of {layer} in {kind}_layers is {share:g}"
+        return f"{kind}_weight is {weight:g}"
 
 
 _PRE_RELU_TUTORIAL = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")

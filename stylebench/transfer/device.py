@@ -1,4 +1,4 @@
-"""The device, engine, precision and optimizer that ``auto`` comes to."""
+"""The device, engine, precision, optimizer and its numbers that ``auto`` comes to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stylekernels.native import has_native_code
 _DEVICES = ("cpu", "cuda", "mps")
 _BYTES_A_PAIR = 24  # a pixel: two vectors of three fp32 values
 _HISTORY_BYTES, _LEAST_HISTORY = 2_500_000_000, 20
+_ADAM_RATE = 0.02  # of the image's range, as crowsonkb/style-transfer-pytorch
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -22,25 +23,34 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        reason = _reason_against(chosen)
     except Exception as error:  # torch raises errors of many types
+        raise _unusable(device, "it is no device") from error
+    if chosen.type not in _DEVICES:
+        raise _unusable(device, "there is no code for it")
+    here = list_devices()
+    named = chosen.type if chosen.index is None else f"{chosen.type}:{chosen.index}"
+    if not any(named in (name, name.partition(":")[0], f"{name}:0") for name in here):
+        raise _unusable(device, f"this machine has {', '.join(here)}")
+    try:
+        torch.empty(1, device=chosen)
+    except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if reason:
-        raise ValueError(
-            f"device {str(device)[:80]!r} cannot be used here ({reason}); "
-            "expected cpu, cuda, cuda:N or mps, as 'stylebench doctor' lists them"
-        )
+        raise _unusable(device, reason[:200]) from error
     return chosen
 
 
-def _reason_against(device: torch.device) -> str:
-    """The reason that a device cannot be used; empty, or torch's own error, where it is tried."""
-    if device.type not in _DEVICES:
-        return "there is no code for it"
-    if device.type == "cpu" and device.index:
-        return "there is one cpu"
-    torch.empty(1, device=device)
-    return ""
+def list_devices() -> list[str]:
+    """The devices of this machine that there is code for, as ``cpu``, ``cuda:0`` or ``mps``."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *(f"cuda:{index}" for index in range(gpus)), *apple]
+
+
+def _unusable(device: str | torch.device, reason: str) -> ValueError:
+    return ValueError(
+        f"device {str(device)[:80]!r} cannot be used here ({reason}): expected cpu, cuda, "
+        "cuda:N or mps, as 'stylebench doctor' lists them"
+    )
 
 
 def choose_engine(settings: Settings, device: torch.device) -> str:
@@ -105,6 +115,11 @@ def choose_history(settings: Settings, pixels: int) -> int:
     if settings.history is not None:
         return settings.history
     return min(HISTORY, max(_LEAST_HISTORY, _HISTORY_BYTES // (_BYTES_A_PAIR * pixels)))
+
+
+def choose_learning_rate(rate: float | None, optimizer: str) -> float:
+    """The learning rate asked for, or else the optimizer's: of L-BFGS, or of the image's range."""
+    return rate or (_ADAM_RATE if optimizer == "adam" else 1.0)
 
 
 def multiplies_fp16(device: torch.device) -> bool:

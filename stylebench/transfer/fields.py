@@ -34,6 +34,10 @@ OPTIMIZERS = ("auto", "lbfgs", "torch-lbfgs", "adam")
 HISTORY_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 INITS = ("content", "noise", "style")
 CONTENT_SIZE = "content"
+_SCALES = (
+    "'auto', 'none', sizes as [64, 128] or size -> iterations as {64: 300, 128: 100}; on the "
+    "command line 64,128 or 64=300,128=100"
+)
 _SMALLEST_SHARE = 2.0**-126  # of a style: fp32 holds no smaller number whole
 
 Layers = str | Iterable[str] | Mapping[str, float]
@@ -41,9 +45,11 @@ Scales = str | Sequence[int] | Mapping[int, int]
 
 
 def _size(name: str, value: Any) -> int | str:
-    if isinstance(value, str):
-        return choice(name, value, (CONTENT_SIZE,))
-    return whole(name, value)
+    if not isinstance(value, str):
+        return whole(name, value)
+    if value != CONTENT_SIZE:
+        raise wrong(name, value, f"a whole number of px, or {CONTENT_SIZE!r}")
+    return CONTENT_SIZE
 
 
 def _layers(name: str, value: Any) -> dict[str, float]:
@@ -84,7 +90,9 @@ def _style_weights(name: str, value: Any) -> list[float]:
 def _scales(name: str, value: Any) -> Scales:
     """``auto``, ``none``, sizes, or size -> iterations."""
     if isinstance(value, str):
-        return choice(name, value, ("auto", "none"))
+        if value not in ("auto", "none"):
+            raise wrong(name, value, _SCALES)
+        return str(value)
     if isinstance(value, Mapping):
         return {
             whole(f"an entry of {name}", size): whole(
@@ -92,7 +100,7 @@ def _scales(name: str, value: Any) -> Scales:
             )
             for size, count in value.items()
         }
-    sizes = listed(name, value, "auto, none, sizes, or size -> iterations")
+    sizes = listed(name, value, _SCALES)
     sizes = [whole(f"an entry of {name}", size) for size in sizes]
     check_distinct(name, sizes)
     return sizes

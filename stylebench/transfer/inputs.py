@@ -189,26 +189,22 @@ def _check_factors(settings: Settings, content: tuple[int, int]) -> None:
     preset = settings.resolved_preset()
     dtype = PRECISIONS[resolve_precision(settings)].wide
     largest, smallest = torch.finfo(dtype).max, torch.finfo(dtype).tiny
-    objective = preset.objective(*content)
-    factors = {
-        "content_weight": objective.content, "style_weight": objective.style,
-        "tv_weight": {"the image": objective.tv},
-    }  # fmt: skip
-    for name, by_layer in factors.items():
-        for layer, factor in by_layer.items():
-            if not factor <= largest:
-                raise ValueError(
-                    f"{name} is {getattr(preset, name):g}: too large, the factor at {layer} is "
-                    f"{factor:g}, and losses end at {largest:.2g}; lower it"
-                )
-            if 0 < factor < smallest:
-                raise ValueError(
-                    f"{name} is {getattr(preset, name):g}: too small, the factor at {layer} is "
-                    f"{factor:g}, and losses begin at {smallest:.2g}; raise it, or give 0"
-                )
-    if not any(factor for by_layer in factors.values() for factor in by_layer.values()):
+    factors = preset.objective(*content).factors
+    for term, factor in factors.items():
+        if not factor <= largest:
+            raise ValueError(
+                f"{preset.weight_behind(term)}: too large, the factor of {term!r} is {factor:g}, "
+                f"and losses end at {largest:.2g}; lower it"
+            )
+        if 0 < factor < smallest:
+            raise ValueError(
+                f"{preset.weight_behind(term)}: too small, the factor of {term!r} is {factor:g}, "
+                f"and losses begin at {smallest:.2g}; raise it, or give 0"
+            )
+    if not any(factors.values()):
         raise ValueError(
-            f"{' and '.join(factors)} come to 0 everywhere: there is no loss; expected one above 0"
+            "content_weight and style_weight and tv_weight come to 0 everywhere: there is no loss; "
+            "expected one above 0"
         )
 
 

@@ -26,6 +26,7 @@ class Step:
         terms: loss terms by name.
         seconds: since the first evaluation began.
         share: of the whole run's work that is done, 0 to 1.
+        eta: seconds to go, estimated.
         picture: makes the image as it is now, 8-bit; nothing is computed until it is called.
     """
 
@@ -35,6 +36,7 @@ class Step:
     terms: dict[str, float]
     seconds: float
     share: float
+    eta: float
     picture: Callable[[], Image.Image] = field(repr=False)
 
     @classmethod
@@ -43,22 +45,18 @@ class Step:
         row: dict[str, float],
         iterations: int,
         share: float,
+        eta: float,
         picture: Callable[[], Image.Image],
     ) -> Step:
         """The step that a row of a ``Trace`` tells of, in a run of so many iterations."""
         terms = {name: value for name, value in row.items() if name not in _COLUMNS}
         iteration, seconds, loss = (row[name] for name in _COLUMNS)
-        return cls(int(iteration), iterations, loss, terms, seconds, share, picture)
+        return cls(int(iteration), iterations, loss, terms, seconds, share, eta, picture)
 
     @property
     def rate(self) -> float:
         """Iterations a second so far."""
         return self.iteration / self.seconds
-
-    @property
-    def eta(self) -> float:
-        """Seconds to go at the rate so far."""
-        return self.seconds * (1 / self.share - 1)
 
     def __str__(self) -> str:
         return (

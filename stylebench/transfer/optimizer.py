@@ -8,11 +8,11 @@ from stylebench.optim.adam import Adam
 from stylebench.optim.base import DeviceOptimizer, Optimizer
 from stylebench.optim.lbfgs import LBFGS
 from stylebench.optim.torch_optimizers import TorchAdam, TorchLBFGS
+from stylebench.transfer.device import choose_learning_rate
 from stylebench.transfer.fields import HISTORY_DTYPES
 from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import Settings
 
-_ADAM_RATE = 0.02  # of the image's range, as crowsonkb/style-transfer-pytorch
 _GREY_LEVELS = 255  # from black to white
 
 
@@ -31,10 +31,10 @@ def make_optimizer(
     """
     chosen, history = problem.parameters["optimizer"], problem.parameters["history"]
     black_to_white = problem.preprocessing.range
+    rate = choose_learning_rate(settings.learning_rate, chosen)
     if chosen == "adam":
-        rate = (settings.learning_rate or _ADAM_RATE) * black_to_white
+        rate *= black_to_white
         return TorchAdam(image, rate) if problem.engine.name == "reference" else Adam(image, rate)
-    rate = settings.learning_rate or 1.0
     if chosen == "torch-lbfgs":
         if settings.history_dtype == "bf16":
             raise ValueError(

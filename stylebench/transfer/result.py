@@ -77,11 +77,8 @@ class Interrupted(KeyboardInterrupt):
 class Diverged(ArithmeticError):
     """NaN or Inf during a run. ``result`` holds the best image before it, None if there is none."""
 
-    def __init__(self, cause: NonFinite, result: Result | None, precision: str = "fp32") -> None:
+    def __init__(self, cause: NonFinite, result: Result | None, advice: str) -> None:
         kept = "its best image before that is kept" if result else "there was no good image before"
-        advice = "Lower the loss weights or the learning rate"
-        if precision == "fp16":
-            advice += ", or take precision bf16 or fp32, which reach further"
         super().__init__(f"{cause}; {kept}. {advice}")
         self.cause = cause
         self.result = result

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stylebench.image.save import to_pil
+from stylebench.transfer.device import choose_learning_rate
 from stylebench.transfer.loop import optimize
 from stylebench.transfer.observers import Callback, Observers, Step
 from stylebench.transfer.problem import Problem
@@ -55,7 +56,7 @@ def run_phase(
         try:
             optimize(engine, state.image, optimizer, last, trace, on_row, observers.stops)
         except NonFinite as error:
-            raise Diverged(error, best(), problem.parameters["precision"]) from error
+            raise Diverged(error, best(), _advice(problem, error)) from error
         return _result(problem, state)
 
 
@@ -80,6 +81,20 @@ def is_stuck(rows: Sequence[Mapping[str, float]]) -> bool:
     return len(losses) >= _TIME_TO_FALL and not min(losses) <= _FALLEN * losses[0]
 
 
+def _advice(problem: Problem, fault: NonFinite) -> str:
+    """The settings behind a run that diverged, by name and value."""
+    preset, parameters = problem.preset, problem.parameters
+    terms = [fault.term] if fault.term else preset.objective(*problem.image.shape[-2:]).terms
+    weights = dict.fromkeys(preset.weight_behind(term) for term in terms)
+    advice = f"{' and '.join(weights)}: lower what is too large"
+    if fault.iteration > 1:  # nothing has moved the image before the first evaluation
+        rate = choose_learning_rate(parameters["learning_rate"], parameters["optimizer"])
+        advice = f"learning_rate is {rate:g} and {advice}"
+    if parameters["precision"] == "fp16":
+        advice += ", or take precision bf16 or fp32, which reach further"
+    return advice
+
+
 def _is_due(state: RunState, iteration: int, every: int) -> bool:
     """Whether a checkpoint is due: only of the newest iteration, whose image there is."""
     newest = iteration == state.trace.done
@@ -87,9 +102,14 @@ def _is_due(state: RunState, iteration: int, every: int) -> bool:
 
 
 def _step(problem: Problem, state: RunState, row: dict[str, float]) -> Step:
-    share = state.phase.share(int(row["iteration"]) - state.phase_began)
+    phase, done = state.phase, int(row["iteration"]) - state.phase_began
+    first = state.trace.rows[state.phase_began]
     return Step.of(
-        row, state.phase.total, share, lambda: to_pil(problem.rgb(state.image), problem.alpha)
+        row,
+        phase.total,
+        phase.share(done),
+        phase.seconds_to_go(done, first["seconds"], row["seconds"]),
+        lambda: to_pil(problem.rgb(state.image), problem.alpha),
     )
 
 

@@ -17,6 +17,7 @@ _POLISH = 0.5  # of the iterations
 _POLISH_AFTER_SCALES = 0.3  # a run that began smaller ends with loss to spare
 _SHORT = 50  # iterations in which bf16's noise does not show yet
 _FP32_COST = 5.0  # iterations in bf16 that one in fp32 takes the time of
+_SMALLEST_COST = 64**2  # px^2, that every iteration takes the time of beside its own; measured
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class Phase:
         settings: to run it with.
         iterations: its function evaluations.
         total: those of all phases.
-        before: share of the whole work that is done when it begins, an iteration costing as its
-            pixels do.
+        before: share of the whole work that is done when it begins.
         after: likewise when it ends.
         polishes: it goes on with the image and the optimizer of the phase before it.
         last: no phase follows.
@@ -48,6 +48,22 @@ class Phase:
         """The share of the whole work that is done after so many of its iterations."""
         return self.before + (self.after - self.before) * done / self.iterations
 
+    def seconds_to_go(self, done: int, first: float, now: float) -> float:
+        """The whole run's remaining seconds, at the pace of this phase so far.
+
+        A phase's first iteration shows no pace: what is done once has its time as well, such as
+        building the network. The run's pace stands in for it.
+
+        Args:
+            done: this phase's iterations so far, 1 or more.
+            first: seconds since the run began, after the first of them.
+            now: likewise after the last.
+        """
+        share = self.share(done)
+        if done == 1:
+            return (1 - share) * now / share
+        return (1 - share) * (now - first) / (share - self.share(1))
+
 
 def make_schedule(settings: Settings, polish: int = 0) -> list[Phase]:
     """The phases of a run, the size that was asked for last.
@@ -60,7 +76,10 @@ def make_schedule(settings: Settings, polish: int = 0) -> list[Phase]:
     stretches = [(*scale, False) for scale in [*smaller, (size, count - polish)]]
     stretches += [(size, polish, True)]
     stretches = [stretch for stretch in stretches if stretch[1]]
-    costs = [n * side**2 * (_FP32_COST if polishes else 1) for side, n, polishes in stretches]
+    costs = [
+        n * (side**2 + _SMALLEST_COST) * (_FP32_COST if polishes else 1)
+        for side, n, polishes in stretches
+    ]
     shares = [sum(costs[:index]) / sum(costs) for index in range(len(costs) + 1)]
     total = sum(settings.schedule().values())
     return [

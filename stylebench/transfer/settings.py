@@ -14,6 +14,7 @@ from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset, preset
 from stylebench.model.vgg import Pooling, Weights
 from stylebench.transfer.fields import CHECKS, CONTENT_SIZE, INITS, Layers, Scales, source_name
+from stylebench.transfer.values import flag
 
 __all__ = ["HISTORY", "INITS", "Layers", "Scales", "Settings"]
 
@@ -164,7 +165,7 @@ class Settings:
 
     def _accept_former_names(self, normalise: bool | None) -> None:
         if normalise is not None:
-            object.__setattr__(self, "normalize", normalise)
+            object.__setattr__(self, "normalize", flag("normalise", normalise))
         if isinstance(self.engine, str) and self.engine == "plain":
             object.__setattr__(self, "engine", "eager")
 

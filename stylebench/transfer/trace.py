@@ -94,13 +94,18 @@ class Trace:
 
 
 class NonFinite(FloatingPointError):
-    """A loss term or gradient became NaN or infinite."""
+    """A loss term or gradient became NaN or infinite.
 
-    def __init__(self, what: str, iteration: int, cause: str = "") -> None:
-        reason = f": {cause}" if cause else ""
-        super().__init__(f"{what} became NaN or infinite at iteration {iteration}{reason}")
-        self.what = what
+    Attributes:
+        iteration: that of the first such value.
+        term: the loss term's name; empty for the gradient.
+    """
+
+    def __init__(self, iteration: int, term: str = "") -> None:
+        what = f"the loss term {term!r}" if term else "the gradient"
+        super().__init__(f"{what} became NaN or infinite at iteration {iteration}")
         self.iteration = iteration
+        self.term = term
 
 
 class Standstill(NonFinite):
@@ -110,13 +115,9 @@ class Standstill(NonFinite):
         FloatingPointError.__init__(
             self, f"in {iterations} iterations no step lowered the loss: each was rolled back"
         )
-        self.what, self.iteration = "the loss after every step", iterations
+        self.iteration, self.term = iterations, ""
 
 
 def _fault(step: LoggedStep, iteration: int) -> NonFinite:
-    for name, value in step.terms.items():
-        if not isfinite(value):
-            # Nothing has moved the image before the first evaluation.
-            weight = f"{name.split()[0]}_weight may be too large" if iteration == 1 else ""
-            return NonFinite(f"the loss term {name!r}", iteration, weight)
-    return NonFinite("the gradient", iteration)
+    spoiled = (name for name, value in step.terms.items() if not isfinite(value))
+    return NonFinite(iteration, next(spoiled, ""))

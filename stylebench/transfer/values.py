@@ -42,7 +42,7 @@ def number(name: str, value: Any) -> float:
 def positive(name: str, value: Any) -> float:
     """A finite number above 0; ValueError for anything else."""
     if not _is_number(value) or not value > 0:
-        raise wrong(name, value, "a number above 0")
+        raise wrong(name, value, "a finite number above 0")
     return float(value)
 
 

@@ -1,7 +1,5 @@
 """Winograd's convolution: formulas in fp64, native code against fp64, and what it refuses."""
 
-import os
-import subprocess
 import sys
 
 import pytest
@@ -271,32 +269,28 @@ print(Winograd(torch.randn(16, 16, 3, 3), None, Workspace())(x).double().sum().i
 """
 
 
-def in_a_process(cache, script=SCRIPT):
-    environment = {**os.environ, "STYLEBENCH_CACHE": str(cache)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout
-
-
 @pytest.mark.slow
 @native
-def test_machine_code_is_kept_for_the_next_start(tmp_path):
-    first = in_a_process(tmp_path / "cache")
+def test_machine_code_is_kept_for_the_next_start(tmp_path, fresh_python):
+    cache = str(tmp_path / "cache")
+    first = fresh_python(SCRIPT, STYLEBENCH_CACHE=cache)
     (code,) = (tmp_path / "cache").glob("*.o")
     when = code.stat().st_mtime_ns
-    assert in_a_process(tmp_path / "cache") == first
+    assert fresh_python(SCRIPT, STYLEBENCH_CACHE=cache) == first
     assert code.stat().st_mtime_ns == when
     for broken in (b"", code.read_bytes()[:-100], b"no machine code"):  # compiled again
         code.write_bytes(broken)
-        assert in_a_process(tmp_path / "cache") == first
+        assert fresh_python(SCRIPT, STYLEBENCH_CACHE=cache) == first
 
 
 @pytest.mark.slow
 @native
-def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path):
+def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path, fresh_python):
     (tmp_path / "file").write_text("in the folder's place")
-    assert in_a_process(tmp_path / "file") == in_a_process(tmp_path / "cache")
+    sums = [
+        fresh_python(SCRIPT, STYLEBENCH_CACHE=str(tmp_path / name)) for name in ("file", "cache")
+    ]
+    assert sums[0] == sums[1]
 
 
 def test_the_folder_is_the_users_cache_unless_named(monkeypatch):

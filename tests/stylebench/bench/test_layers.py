@@ -1,8 +1,6 @@
 """The floors of ``stylebench.bench``: which may import which, and names without torch."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import stylebench.bench
@@ -62,12 +60,9 @@ def test_no_module_is_part_of_a_circle():
         graph = {module: needed for module, needed in graph.items() if module not in free}
 
 
-def test_names_of_suites_need_no_torch():
+def test_names_of_suites_need_no_torch(fresh_python):
     script = (
         "import sys; sys.modules |= dict.fromkeys(['torch', 'numpy', 'rich'])\n"
         "from stylebench.bench.suites import SUITES; print(*SUITES)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split()[:2] == ["smoke", "parity"]
+    assert fresh_python(script).split()[:2] == ["smoke", "parity"]

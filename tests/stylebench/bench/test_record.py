@@ -1,8 +1,6 @@
 """Records: no time without proof, files that are whole, and readers that survive the rest."""
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -296,7 +294,7 @@ def test_every_committed_record_is_valid():
     assert load_records(results)[1] == []
 
 
-def test_records_are_read_and_written_without_any_extra(tmp_path, record, case):
+def test_records_are_read_and_written_without_any_extra(tmp_path, record, case, fresh_python):
     """A lent GPU's machine has torch and little else, and no record is worth less there."""
     path = write_record(tmp_path / "r.json", record(case()))
     script = (
@@ -306,7 +304,7 @@ def test_records_are_read_and_written_without_any_extra(tmp_path, record, case):
         "from stylebench.bench.records.store import read_or_none, write_record\n"
         f"write_record(Path({str(tmp_path / 's.json')!r}), read_or_none(Path({str(path)!r})))"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    fresh_python(script)
     assert read_record(tmp_path / "s.json") == read_record(path)
 
 

@@ -1,8 +1,5 @@
 """Suites at their smallest: the numbers hang together, and wrong engines get no time."""
 
-import os
-import subprocess
-import sys
 import weakref
 
 import pytest
@@ -379,16 +376,13 @@ def test_an_unknown_suite_names_the_suites(call):
     assert said.startswith("stylebench: error: unknown suite 'smok': expected one of smoke")
 
 
-def test_the_command_line_answers_without_torch():
+def test_the_command_line_answers_without_torch(fresh_python):
     script = (
         "import sys; from stylebench.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: print({'torch', 'pandas', 'numpy'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "bench", "iteration", "--help"],
-        capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "120"},
-    )  # fmt: skip
-    assert done.stdout.rstrip().endswith("set()")
+    said = fresh_python(script, "bench", "iteration", "--help", COLUMNS="120")
+    assert said.rstrip().endswith("set()")
     for option in ("--quick", "--json", "--output", "--filter", "--seconds", "--resume"):
-        assert option in done.stdout
+        assert option in said

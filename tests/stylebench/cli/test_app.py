@@ -23,6 +23,27 @@ QUICK = [
 ]  # fmt: skip
 
 
+GONE = """
+import os, sys
+os.rmdir(os.getcwd())
+sys.path = [path for path in sys.path if path]
+from stylebench.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["stylize", "a.png", "b.png"], ["demo"], ["--help"]])
+def test_a_current_folder_that_was_removed_is_one_line(tmp_path, arguments):
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", GONE, *arguments],
+        cwd=tmp_path / "gone", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("stylebench: error: the current folder is gone (No such file")
+    assert done.stderr.count("\n") == 1
+
+
 def opened(path):
     """A picture's (mode, size, extremes of each channel)."""
     with Image.open(path) as image:
@@ -241,18 +262,16 @@ def test_an_interrupted_demo_keeps_its_pictures(folder, call, monkeypatch):
     assert "in 2 iterations" in out
 
 
-def test_help_and_version_come_without_torch(folder):
+def test_help_and_version_come_without_torch(folder, fresh_python):
     script = (
         "import sys; from stylebench.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: print('torch' in sys.modules)"
     )
     for argument, text in (("--help", "Commands"), ("--version", "stylebench ")):
-        done = subprocess.run(
-            [sys.executable, "-c", script, argument], capture_output=True, text=True, check=True
-        )
-        assert text in done.stdout
-        assert done.stdout.rstrip().endswith("False")
+        said = fresh_python(script, argument)
+        assert text in said
+        assert said.rstrip().endswith("False")
 
 
 def test_help_shows_every_option_and_its_default(folder):
@@ -264,7 +283,7 @@ def test_help_shows_every_option_and_its_default(folder):
 
 
 @pytest.mark.slow
-def test_importing_takes_no_more_than_torch_and_torchvision():
+def test_importing_takes_no_more_than_torch_and_torchvision(fresh_python):
     """Everything that ``import stylize`` loads besides them is ours, or pillow and numpy."""
     script = (
         "import sys, json, torch, torchvision\n"
@@ -272,10 +291,7 @@ def test_importing_takes_no_more_than_torch_and_torchvision():
         "from stylebench import stylize\n"
         "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    loaded = set(json.loads(done.stdout))
+    loaded = set(json.loads(fresh_python(script)))
     assert "stylebench" in loaded
     assert not loaded & {
         "pandas",

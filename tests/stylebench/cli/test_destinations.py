@@ -146,7 +146,7 @@ def test_a_preview_leaves_a_file_alone_that_came_meanwhile(folder, photo):
     Path("out-00002.png").write_text("another's")
 
     def step(iteration):
-        return Step(iteration, 4, 1.0, {}, 1.0, 0.5, lambda: photo)
+        return Step(iteration, 4, 1.0, {}, 1.0, 0.5, 1.0, lambda: photo)
 
     with pytest.warns(UserWarning, match=r"out-00002.png: exists already, and stays as it is"):
         previews.save(step(2))

@@ -57,6 +57,7 @@ def test_what_is_not_typed_stays_none():
         ("unknown weights 'a'", "unknown --weights 'a'"),
         ("an entry of style_weights is nan", "an entry of --style-weights is nan"),
         ("the weight of relu1_1 in style_layers is -1", "the weight of relu1_1 in --style-layers"),
+        ("iteration 1; none. style_weight is 2: lower", "iteration 1; none. --style-weight is 2"),
         ("2 style_weights for 1 style image", "2 --style-weights for 1 style image"),
         ("32 px: lower the size, or style_scale", "32 px: lower the size, or --style-scale"),
         ("sizes differ by weights", "sizes differ by weights"),
@@ -64,7 +65,7 @@ def test_what_is_not_typed_stays_none():
     ],
 )
 def test_errors_of_settings_name_options(message, named):
-    names = ("size", "weights", "style_weights", "style_layers", "style_scale")
+    names = ("size", "weights", "style_weight", "style_weights", "style_layers", "style_scale")
     with pytest.raises(ValueError, match=f"^{re.escape(named)}"), naming_options(names):
         raise ValueError(message)
 

@@ -14,7 +14,7 @@ def steps(count):
     for iteration in range(1, count + 1):
         terms = {"content relu4_2": 1.0, "style relu1_1": 2.0, "style relu2_1": 3.0}
         share = iteration / count
-        yield Step(iteration, count, 6.0, terms, 0.5 * iteration, share, lambda: None)
+        yield Step(iteration, count, 6.0, terms, 0.5 * iteration, share, 7.0, lambda: None)
 
 
 def shown(count, **options):
@@ -28,7 +28,7 @@ def shown(count, **options):
 def test_a_log_file_gets_a_few_plain_lines():
     lines = shown(100).splitlines()
     assert len(lines) == 11
-    assert lines[0].startswith("iteration 1/100  loss 6  2.00 it/s")
+    assert lines[0].startswith("iteration 1/100  loss 6  2.00 it/s  7 s to go")
     assert lines[-1].startswith("iteration 100/100")
     assert "loss 6  content 1  style 5" in lines[-1]
 
@@ -37,7 +37,7 @@ def test_a_terminal_gets_a_live_bar():
     text = shown(20, force_terminal=True)
     assert "20/20" in text
     assert "content 1  style 5" in text
-    assert "2.00 it/s" in text
+    assert "2.00 it/s 0:00:07 to go" in text
 
 
 def test_a_terminal_of_ascii_gets_bars_of_ascii(monkeypatch):

@@ -127,17 +127,14 @@ def test_the_line_tells_of_iterations_where_there_would_be_some(monkeypatch, arg
     assert interrupted() == line
 
 
-def test_nothing_is_imported_before_the_signals_are_taken_over():
+def test_nothing_is_imported_before_the_signals_are_taken_over(fresh_python):
     source = (
         "import sys; before = set(sys.modules); import stylebench.cli; "
         "print(*sorted(set(sys.modules) - before))"
     )
-    imported = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, check=True
-    )
-    heavy = {"dataclasses", "importlib.metadata", "typer", "stylebench.version"}
-    assert "stylebench.signals" in imported.stdout.split()
-    assert not heavy & set(imported.stdout.split())
+    imported = set(fresh_python(source).split())
+    assert "stylebench.signals" in imported
+    assert not imported & {"dataclasses", "importlib.metadata", "typer", "stylebench.version"}
 
 
 def test_a_signal_in_a_destructor_says_nothing_and_other_faults_do(monkeypatch, capsys):

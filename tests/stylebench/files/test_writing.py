@@ -86,6 +86,18 @@ def test_names_that_cannot_be_written_are_refused(tmp_path, monkeypatch, name, m
         check_writable(Path(name))
 
 
+@pytest.mark.skipif(not Path("/proc/sys").exists(), reason="needs Linux's settings")
+@pytest.mark.parametrize("name", ["/proc/sys/vm/swappiness", "/proc/a.csv", "link", "/sys/a.csv"])
+@pytest.mark.parametrize("check", [check_writable, check_folder])
+def test_settings_of_the_system_are_refused_also_for_root(tmp_path, monkeypatch, name, check):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    Path("link").symlink_to("/proc/sys/vm/swappiness")
+    with pytest.raises(FileError, match=r"is in /(proc|sys), which is no disk"):
+        check(name)
+    assert check("/proc/self/cwd/a.csv")  # a way to the present folder
+
+
 def test_a_file_of_255_bytes_is_written(tmp_path):
     path = tmp_path / ("ä" * 125 + "a.csv")
     assert len(path.name.encode()) == 255

@@ -137,12 +137,43 @@ def test_deepest_layer_follows_the_network_not_the_alphabet():
         ({"tv_kind": "l3"}, "unknown tv_kind 'l3': expected 'l1' or 'l2'"),
         ({"pooling": "min"}, "unknown pooling 'min': expected 'average' or 'max'"),
         ({"style_fit": "tight"}, "unknown style_fit 'tight'"),
-        ({"content_layers": {}, "style_layers": {}}, "nothing to optimize"),
+        ({"content_layers": {}, "style_layers": {}}, "content_layers and style_layers are empty"),
     ],
 )
 def test_impossible_numbers_are_refused_by_name(change, message):
     with pytest.raises(ValueError, match=message):
         replace(PRESETS["gatys-pytorch"], **change)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("kind", ["content", "style"])
+def test_one_kind_of_loss_may_be_left_out(name, kind):
+    objective = replace(PRESETS[name], **{f"{kind}_layers": {}}).objective(64, 64)
+    assert objective.terms
+    assert not [term for term in objective.terms if term.startswith(kind)]
+
+
+@pytest.mark.parametrize(
+    ("change", "term", "named"),
+    [
+        ({}, "style relu2_1", "style_weight is 1000"),
+        ({"style_weight": 1e39}, "style relu2_1", "style_weight is 1e+39"),
+        (
+            {"content_layers": {"relu4_2": 1e300}},
+            "content relu4_2",
+            "the weight of relu4_2 in content_layers is 1e+300",
+        ),
+        (
+            {"content_weight": 1e9, "content_layers": {"relu4_2": 1e-30}},
+            "content relu4_2",
+            "the weight of relu4_2 in content_layers is 1e-30",
+        ),
+        ({"style_layers": {"relu1_1": 0.0}}, "style relu1_1", "style_weight is 1000"),
+        ({"tv_weight": 1e38}, "tv", "tv_weight is 1e+38"),
+    ],
+)
+def test_the_weight_behind_a_term_is_the_one_furthest_from_1(change, term, named):
+    assert replace(PRESETS["gatys-pytorch"], **change).weight_behind(term) == named
 
 
 def test_unknown_preset_names_the_choices():

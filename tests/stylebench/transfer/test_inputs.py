@@ -122,16 +122,24 @@ def test_ordinary_pairs_share_the_longest_side(content, style):
     [
         (
             {"style_weight": 1e300},
-            r"style_weight is 1e\+300: too large, the factor at relu1_1 is 5.9",
+            r"style_weight is 1e\+300: too large, the factor of 'style relu1_1' is 5.9",
         ),
-        ({"content_weight": 1e60}, r"content_weight is 1e\+60: too large, the factor at relu4_2"),
-        ({"style_weight": 1e-60}, "style_weight is 1e-60: too small, the factor at relu1_1 is"),
+        ({"content_weight": 1e60}, r"^content_weight is 1e\+60: too large"),
+        ({"style_weight": 1e-60}, "style_weight is 1e-60: too small, the factor of 'style relu1_1"),
+        (
+            {"content_layers": {"relu4_2": 1e300}},
+            r"^the weight of relu4_2 in content_layers is 1e\+300: too large",
+        ),
+        (
+            {"style_layers": {"relu1_1": 1.0, "relu2_1": 1e-300}},
+            "^the weight of relu2_1 in style_layers is 1e-300: too small",
+        ),
         (
             {"content_weight": 0, "style_weight": 0},
             "content_weight and style_weight and tv_weight come to 0 everywhere: there is no loss",
         ),
-        ({"tv_weight": 1e39}, r"tv_weight is 1e\+39: too large, the factor at the image"),
-        ({"style_layers": {"relu1_1": 1e300}, "style_weight": 1e300}, "relu1_1 is inf"),
+        ({"tv_weight": 1e39}, r"tv_weight is 1e\+39: too large, the factor of 'tv'"),
+        ({"style_layers": {"relu1_1": 1e300}, "style_weight": 1e300}, "'style relu1_1' is inf"),
     ],
 )
 def test_a_weight_that_overflows_is_named_before_weights_are_loaded(
@@ -142,9 +150,20 @@ def test_a_weight_that_overflows_is_named_before_weights_are_loaded(
     assert "load_weights" not in calls
 
 
-def test_a_loss_that_overflows_names_its_weight(photo, painting):
-    settings = Settings(**QUICK, style_weight=1e37, precision="fp32")
-    with pytest.raises(Diverged, match="iteration 1: style_weight may be too large"):
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"style_weight": 1e39}, r"at iteration 1; .*before\. style_weight is 1e\+39: lower"),
+        ({"tv_weight": 1e38}, r"'tv' .*at iteration 1; .*before\. tv_weight is 1e\+38: lower"),
+        (
+            {"style_layers": {"relu1_1": 1e39}},
+            r"at iteration 1; .*before\. the weight of relu1_1 in style_layers is 1e\+39: lower",
+        ),
+    ],
+)
+def test_a_loss_that_overflows_names_its_weight_and_value(photo, painting, choices, message):
+    settings = Settings(**QUICK, **choices, precision="fp32")
+    with pytest.raises(Diverged, match=message):
         style_transfer(photo, painting, settings)
 
 

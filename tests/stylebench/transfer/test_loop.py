@@ -90,7 +90,7 @@ def test_converging_ends_the_loop():
 
 def test_steps_tell_rate_and_time_to_go():
     row = {"iteration": 20, "seconds": 4.0, "loss": 5.0, "content relu4_2": 5.0}
-    step = Step.of(row, 100, 0.2, lambda: None)
+    step = Step.of(row, 100, 0.2, 16.0, lambda: None)
     assert (step.rate, step.eta, step.terms) == (5.0, 16.0, {"content relu4_2": 5.0})
     assert str(step) == "iteration 20/100  loss 5  5.00 it/s  16 s to go"
 

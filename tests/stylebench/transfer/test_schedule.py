@@ -33,10 +33,35 @@ def test_scales_are_run_in_order_the_size_last():
     )
 
 
-def test_the_share_of_the_work_goes_by_pixels():
-    coarse, fine = phases(size=200, iterations=10, scales={100: 40})
-    assert (coarse.share(0), coarse.share(20), coarse.share(40)) == (0.0, 0.25, 0.5)
+def test_the_share_of_the_work_goes_by_pixels_and_a_cost_that_every_iteration_has():
+    coarse, fine = phases(size=192, iterations=10, scales={64: 50})  # costs of 10 and of 2
+    assert (coarse.share(0), coarse.share(25), coarse.share(50)) == (0.0, 0.25, 0.5)
     assert (fine.share(0), fine.share(10)) == (0.5, 1.0)
+
+
+# Seconds that an iteration takes at a size on a CPU's core, and what is done once before it.
+MEASURED = {64: (0.0436, 1.5), 128: (0.115, 0.5), 256: (0.354, 1.0)}
+
+
+def test_the_time_to_go_is_right_from_the_second_iteration_of_a_phase_on():
+    run = phases(size=256, iterations=64, scales={64: 32, 128: 32})
+    clock, told = 0.0, []
+    for phase in run:
+        seconds, once = MEASURED[phase.settings.size]
+        first = clock = clock + once + seconds
+        for done in range(1, phase.iterations + 1):
+            told.append((done, clock, phase.seconds_to_go(done, first, clock)))
+            clock += seconds if done < phase.iterations else 0
+    for done, now, to_go in told:
+        if done > 1:
+            assert to_go == pytest.approx(clock - now, rel=0.15, abs=0.1)
+    assert told[-1][2] == 0.0
+
+
+def test_the_first_iteration_goes_by_the_run_so_far():
+    (phase,) = phases(size=64, iterations=4, scales=None)
+    assert phase.seconds_to_go(1, first=3.0, now=3.0) == pytest.approx(9.0)
+    assert phase.seconds_to_go(2, first=3.0, now=4.0) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
