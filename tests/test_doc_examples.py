@@ -10,10 +10,9 @@ nothing else:
 - of what needs a GPU, minutes, git history or a package index, the options alone are checked.
 """
 
-import os
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 import tomllib
 import warnings
@@ -144,14 +143,14 @@ def run(words, monkeypatch, capsys) -> None:
     """Run one line of a shell, or check what of it can be checked here."""
     match words:
         case ["stylebench", "bench", "compare", *rest] if "--base" in rest:
-            assert options(rest) <= options_of("stylebench", words[1:3])
+            assert options(rest) <= options_of("stylebench", words[1:3], monkeypatch, capsys)
         case ["stylebench", *rest]:
             monkeypatch.setattr(sys, "argv", ["stylebench", *smaller_line(rest)])
             with pytest.raises(SystemExit) as ended:
                 main()
             assert not ended.value.code, (words, capsys.readouterr().err)
         case ["python", "-m", module, *rest]:
-            assert options(rest) <= options_of(module, [])
+            assert options(rest) <= options_of(module, [], monkeypatch, capsys)
         case ["python", script, *_]:  # which has tests of its own
             assert (ROOT / script).is_file()
         case ["make", target]:
@@ -168,13 +167,16 @@ def options(words: list[str]) -> set[str]:
     return {word for word in words if word.startswith("-")}
 
 
-def options_of(module: str, command: list[str]) -> set[str]:
+def options_of(module: str, command: list[str], monkeypatch, capsys) -> set[str]:
     """The options that the help of a module's command names."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *command, "--help"],
-        env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return set(OPTION.findall(done.stdout))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", [module, *command, "--help"])
+    monkeypatch.delitem(sys.modules, module, raising=False)  # as a new process
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__")
+    assert not ended.value.code
+    return set(OPTION.findall(capsys.readouterr().out))
 
 
 def smaller(code: str) -> str:
