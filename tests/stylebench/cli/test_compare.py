@@ -26,8 +26,7 @@ def arguments(tmp_path, photo, painting, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return [
         "compare", "photo.png", "painting.png", "--weights", "random", "--size", "32",
-        "--iterations", "4", "--device", "cpu", "-o", "parity", "--content-layers", "relu2_2",
-        "--style-layers", "relu1_1,relu2_1,relu3_1",
+        "--iterations", "4", "--device", "cpu", "-o", "parity",
     ]  # fmt: skip
 
 
