@@ -4,20 +4,23 @@ The blocks of a page run in order, in one process and one folder that has the pi
 that the page names; those that are slow run apart. Against what is printed this is changed, and
 nothing else:
 
-- sizes become 32 px or so, iterations 2, scales one of 24 px; the presets' own numbers likewise;
+- sizes become 32 px or so, iterations 2, scales one of 24 px; the presets' own numbers likewise,
+  and their networks end at relu3_1;
 - what happens every so many iterations happens at every one;
-- a benchmark suite is ``smoke`` at 32 px: every suite's own run has its test elsewhere;
+- a benchmark suite is ``smoke`` at 32 px with the fewest samples: every suite's own run has its
+  test elsewhere;
 - of what needs a GPU, minutes, git history or a package index, the options alone are checked.
 """
 
-import os
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 import tomllib
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,7 @@ from PIL import Image
 
 import stylebench
 from stylebench.bench.measure.statistics import timing
+from stylebench.bench.measure.timing import Plan
 from stylebench.bench.records.record import (
     Case,
     Code,
@@ -35,7 +39,9 @@ from stylebench.bench.records.record import (
     Software,
 )
 from stylebench.bench.records.store import file_name, write_record
+from stylebench.bench.suites import smoke
 from stylebench.cli import main
+from stylebench.cli.app import main as help_of
 from stylebench.cli.bench import SUITES
 from stylebench.model import presets
 from stylebench.model.vgg import Weights
@@ -47,6 +53,13 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 SLOW = ("bench", "compare", "demo", "report")
+SMALL = {
+    "size": 32,
+    "iterations": 2,
+    "content_layers": {"relu2_2": 1.0},
+    "style_layers": dict.fromkeys(("relu1_1", "relu2_1", "relu3_1"), 1.0),
+}
+BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shortest=1e-6)
 OPTION = re.compile(r"--[a-z-]+")
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -113,11 +126,12 @@ def folder(
         write_record(tmp_path / "results" / file_name(made), made)
     for side in ("before", "after"):
         write_record(tmp_path / f"results/{side}.json", record("iteration"))
-    small = {key: replace(row, size=32, iterations=2) for key, row in presets.PRESETS.items()}
+    small = {key: replace(row, **SMALL) for key, row in presets.PRESETS.items()}
     monkeypatch.setattr(presets, "PRESETS", small)
     monkeypatch.setattr(stylebench, "PRESETS", small, raising=False)
     monkeypatch.setattr("stylebench.model.weights.random_weights", lambda seed=0: weights)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command line's own
+    monkeypatch.setattr(smoke, "_BRIEF", BRIEF)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -144,14 +158,16 @@ def run(words, monkeypatch, capsys) -> None:
     """Run one line of a shell, or check what of it can be checked here."""
     match words:
         case ["stylebench", "bench", "compare", *rest] if "--base" in rest:
-            assert options(rest) <= options_of("stylebench", words[1:3])
+            assert options(rest) <= options_of(help_of, words[:3], monkeypatch, capsys)
         case ["stylebench", *rest]:
             monkeypatch.setattr(sys, "argv", ["stylebench", *smaller_line(rest)])
             with pytest.raises(SystemExit) as ended:
                 main()
             assert not ended.value.code, (words, capsys.readouterr().err)
         case ["python", "-m", module, *rest]:
-            assert options(rest) <= options_of(module, [])
+            monkeypatch.delitem(sys.modules, module, raising=False)  # as in a new process
+            start = partial(runpy.run_module, module, run_name="__main__")
+            assert options(rest) <= options_of(start, [module], monkeypatch, capsys)
         case ["python", script, *_]:  # which has tests of its own
             assert (ROOT / script).is_file()
         case ["make", target]:
@@ -168,13 +184,15 @@ def options(words: list[str]) -> set[str]:
     return {word for word in words if word.startswith("-")}
 
 
-def options_of(module: str, command: list[str]) -> set[str]:
-    """The options that the help of a module's command names."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *command, "--help"],
-        env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return set(OPTION.findall(done.stdout))
+def options_of(start: Callable[[], object], command: list[str], monkeypatch, capsys) -> set[str]:
+    """The options that the help of a command names, whose ``start`` runs it in this process."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", [*command, "--help"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        start()
+    assert not ended.value.code
+    return set(OPTION.findall(capsys.readouterr().out))
 
 
 def smaller(code: str) -> str:

@@ -71,16 +71,18 @@ def calibrate(
     """
     starts = [_cropped(content), _noise(content)]
     images = [content, *styles, starts[1]]
-    largest = {
-        name: [value or max(values) for value in values]  # 0: the channel is zero everywhere
-        for name, values in largest_activations(network, images).items()
-    }
+    largest = {}
+    for name, by_filter in largest_activations(network, images).items():
+        values, top = by_filter.tolist(), by_filter.max().item()
+        largest[name] = [value or top for value in values]  # 0: the channel is zero everywhere
     tapped = {convolution_of(layer) for layer in objective.taps}
     uniform = {name for name in tapped if _spread(network, name, largest) < _SPREAD}
     rescaling = Rescaling(
         image=_exponent(max(x.abs().amax().item() for x in images)),
         channels={
-            name: tuple(_exponent(max(values) if name in uniform else value) for value in values)
+            name: (_exponent(max(values)),) * len(values)
+            if name in uniform
+            else tuple(map(_exponent, values))
             for name, values in largest.items()
         },
     )

@@ -36,6 +36,10 @@ PRESET_CASES = [
 ]
 
 SHALLOW = shallow(PRESETS["gatys-pytorch"])
+#: One of each kind of layer, for Inductor, which takes seconds over every kernel.
+SHALLOWEST = replace(
+    SHALLOW, content_layers={"relu1_2": 1.0}, style_layers={"relu1_1": 1.0, "relu2_1": 1.0}
+)
 
 #: Places where losses may be taken.
 TAPS = {

@@ -22,6 +22,7 @@ from .problems import (
     DEVICE,
     PRESET_CASES,
     SHALLOW,
+    SHALLOWEST,
     TAP_CASES,
     build,
     evaluate,
@@ -183,7 +184,7 @@ def test_fused_takes_the_images_rounding_errors_in_half_precision(weights, weigh
 @pytest.mark.parametrize("pooling", ["average", "max"])
 @pytest.mark.parametrize("size", [(35, 49), (64, 33), (17, 16)])
 def test_odd_sizes(weights64, size, pooling):
-    preset = pooled(shallow_with_tv(), pooling)
+    preset = pooled(with_tv(SHALLOW), pooling)
     images = random_images(weights64, *size)
     exact, exact_gradient = evaluate(Reference, weights64, preset, "fp64", images)
     terms, gradient = evaluate(Fused, weights64, preset, "fp64", images)
@@ -191,8 +192,8 @@ def test_odd_sizes(weights64, size, pooling):
     assert relative_error(gradient, exact_gradient) < 1e-11
 
 
-def shallow_with_tv():
-    return replace(SHALLOW, tv_weight=PRESETS["neural-style-pt"].tv_weight)
+def with_tv(preset):
+    return replace(preset, tv_weight=PRESETS["neural-style-pt"].tv_weight)
 
 
 @pytest.mark.parametrize("rows", [None, 4])
@@ -203,7 +204,7 @@ def test_fused_gives_the_same_bits_again_and_leaves_the_image_alone(
     if rows:
         set_tile_rows(rows)  # tiles, where there are any
     images = random_images(weights, 24, 20)
-    engine, image = build(Fused, weights, shallow_with_tv(), precision, images)
+    engine, image = build(Fused, weights, with_tv(SHALLOW), precision, images)
     before = image.clone()
     first = engine.loss_and_grad(image)
     values, gradient = first[0].values.clone(), first[1].clone()
@@ -246,12 +247,18 @@ def test_a_broken_engine_would_be_caught(weights, oracle, monkeypatch):
     assert relative_error(gradient, exact) > 2 * relative_error(plain, exact) + FLOOR
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("backend", "preset"),
+    [
+        pytest.param("aot_eager", SHALLOW, id="aot_eager"),
+        pytest.param("inductor", SHALLOWEST, id="inductor", marks=pytest.mark.slow),
+    ],
+)
 def test_compiled_is_the_reference_without_graph_breaks_or_recompiles(
-    weights, oracle, monkeypatch, backend
+    weights, oracle, monkeypatch, backend, preset
 ):
     monkeypatch.setattr(Compiled, "backend", backend)
-    preset = pooled(shallow_with_tv(), "average")
+    preset = pooled(with_tv(preset), "average")
     exact, exact_gradient = oracle(preset)
     engine, image = build(Compiled, weights, preset, "fp32", random_images(weights))
     torch._dynamo.utils.counters.clear()

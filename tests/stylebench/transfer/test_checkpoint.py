@@ -11,7 +11,11 @@ from stylebench.engines.fused import cpu_convolution
 from stylebench.transfer.checkpoint import Checkpoint
 from stylekernels.native import has_native_code
 
-QUICK = {"weights": "random", "device": "cpu", "size": 32, "iterations": 9, "engine": "fused"}
+from .problems import SHALLOW, WHOLE
+
+QUICK = {
+    "weights": "random", "device": "cpu", "size": 32, "iterations": 9, "engine": "fused", **SHALLOW
+}  # fmt: skip
 
 
 def stopping_at(iteration):
@@ -31,6 +35,7 @@ def put_down(photo, painting, settings, path, at):
     ("more", "at"),
     [
         pytest.param({}, 5, id="lbfgs"),
+        pytest.param(WHOLE, 5, id="the whole network", marks=pytest.mark.slow),
         pytest.param({"optimizer": "adam"}, 5, id="adam"),
         pytest.param({"precision": "bf16"}, 5, id="bf16", marks=pytest.mark.slow),
         pytest.param(

@@ -14,9 +14,11 @@ from stylebench.files.from_dict import from_dict
 from stylebench.transfer import checkpoint as module
 from stylebench.transfer.checkpoint import Checkpoint
 
+from .problems import SHALLOW
+
 QUICK = {
     "weights": "random", "device": "cpu", "size": 32, "iterations": 3, "engine": "fused",
-    "precision": "fp32", "history": 4,
+    "precision": "fp32", "history": 4, **SHALLOW,
 }  # fmt: skip
 NAN, INF = float("nan"), float("inf")
 

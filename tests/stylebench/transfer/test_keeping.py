@@ -20,7 +20,12 @@ from stylebench import (
 from stylebench.transfer import api
 from stylebench.transfer.problem import build_problem
 
-QUICK = {"weights": "random", "size": 32, "iterations": 6, "device": "cpu", "precision": "fp32"}
+from .problems import SHALLOW
+
+QUICK = {
+    "weights": "random", "size": 32, "iterations": 6, "device": "cpu", "precision": "fp32",
+    **SHALLOW,
+}  # fmt: skip
 
 
 class OwnError(Exception):

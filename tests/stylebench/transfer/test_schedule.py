@@ -10,9 +10,9 @@ from stylebench.transfer import api
 from stylebench.transfer.problem import build_problem
 from stylebench.transfer.schedule import make_schedule, polish_iterations, warm_start
 
-from .problems import problem_of
+from .problems import SHALLOW, WHOLE, problem_of
 
-QUICK = {"weights": "random", "device": "cpu", "size": 48, "iterations": 4}
+QUICK = {"weights": "random", "device": "cpu", "size": 48, "iterations": 4, **SHALLOW}
 
 
 def phases(**settings):
@@ -118,7 +118,7 @@ def test_a_run_over_scales_is_one_run(photo, painting, engine):
 
 @pytest.mark.slow
 def test_starting_small_starts_lower(photo, painting):
-    settings = {**QUICK, "size": 96, "iterations": 1}
+    settings = {**QUICK, **WHOLE, "size": 96, "iterations": 1}
     alone = style_transfer(photo, painting, Settings(**settings))
     warm = style_transfer(photo, painting, Settings(**settings, scales={48: 40}))
     assert warm.history[-1]["loss"] < 0.5 * alone.history[-1]["loss"]
@@ -157,7 +157,7 @@ def half(**more):
 @pytest.mark.slow
 def test_the_last_iterations_are_polished_in_fp32(photo, painting):
     steps, problems = [], []
-    settings = half(iterations=12, polish=5, scales={24: 2})
+    settings = half(iterations=12, polish=5, scales={24: 2}, **WHOLE)
     result = style_transfer(photo, painting, settings, steps.append, problems.append)
     assert [problem.parameters["precision"] for problem in problems] == ["bf16", "bf16", "fp32"]
     assert [step.iteration for step in steps] == list(range(1, 15))
@@ -172,7 +172,7 @@ def test_the_last_iterations_are_polished_in_fp32(photo, painting):
 @pytest.mark.slow
 def test_a_polish_keeps_the_curvature(photo, painting):
     """A descent begun anew would take a first step of a hair's length."""
-    settings = half(iterations=30, polish=8, pooling="average")
+    settings = half(iterations=30, polish=8, pooling="average", **WHOLE)
     polished = style_transfer(photo, painting, settings).losses["loss"]
     assert polished[30] < 0.97 * polished[23]
 

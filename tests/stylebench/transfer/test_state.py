@@ -10,9 +10,11 @@ from stylebench.transfer.run import run_phase
 from stylebench.transfer.schedule import make_schedule
 from stylebench.transfer.state import RunState
 
-from .problems import problem_of
+from .problems import SHALLOW, problem_of
 
-QUICK = {"weights": "random", "device": "cpu", "size": 32, "iterations": 3, "engine": "fused"}
+QUICK = {
+    "weights": "random", "device": "cpu", "size": 32, "iterations": 3, "engine": "fused", **SHALLOW
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
