@@ -91,16 +91,14 @@ def test_code_is_compiled_once_and_never_unloaded(monkeypatch):
     from stylekernels.ops.pool.native import build
 
     monkeypatch.setattr(native_compile, "_engines", {})
-    compiled = []
-    compile_ = native_compile._compiled
-    monkeypatch.setattr(
-        native_compile, "_compiled", lambda text: compiled.append(text) or compile_(text)
-    )
+    loaded = []
+    load = native_compile._loaded
+    monkeypatch.setattr(native_compile, "_loaded", lambda *a: loaded.append(a) or load(*a))
     addresses = []
 
     def use():
         addresses.append(
-            native_compile.Library(build(lanes())).address("maximum")
+            native_compile.Library(build, lanes()).address("maximum")
         )  # and the library is gone
 
     threads = [threading.Thread(target=use) for _ in range(4)]
@@ -110,5 +108,26 @@ def test_code_is_compiled_once_and_never_unloaded(monkeypatch):
         thread.join()
     gc.collect()
     use()
-    assert len(compiled) == 1
+    assert len(loaded) == 1
     assert len(set(addresses)) == 1
+
+
+@native
+def test_kept_code_is_loaded_without_its_module_until_the_sources_change(monkeypatch, tmp_path):
+    from stylekernels.native import compile as native_compile
+    from stylekernels.native import lanes
+    from stylekernels.ops.pool.native import build
+
+    def no_module(_):
+        raise AssertionError("the module was written again")
+
+    no_module.__module__, no_module.__qualname__ = build.__module__, build.__qualname__
+    monkeypatch.setenv("STYLEBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(native_compile, "_engines", {})
+    native_compile.Library(build, lanes())
+    native_compile._engines.clear()  # as a new process
+    assert native_compile.Library(no_module, lanes()).address("maximum")
+    native_compile._engines.clear()
+    monkeypatch.setattr(native_compile, "sources", lambda: "others")
+    with pytest.raises(AssertionError, match="written again"):
+        native_compile.Library(no_module, lanes())

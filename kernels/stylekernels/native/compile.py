@@ -1,9 +1,13 @@
-"""Modules of LLVM's IR compiled for this processor, and kept on disk for the next start."""
+"""Modules of LLVM's IR compiled for this processor, and kept on disk for the next start.
+
+What is kept is found by the sources that would write the module again: writing it takes longer than
+loading the machine code.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -20,7 +24,7 @@ from stylekernels.native.parallel import parallel
 
 _DIGEST = 32  # bytes of SHA-256, before the code
 _lock = Lock()
-_engines: dict[str, Any] = {}  # by the module's text; kept, as a thread may be in their code
+_engines: dict[str, Any] = {}  # by their files' names; kept, as a thread may be in their code
 _Place = TypeVar("_Place", bound=IntEnum)
 
 
@@ -32,15 +36,31 @@ def host() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-class Library:
-    """Functions in machine code, which live as long as the process does."""
+@cache
+def sources() -> str:
+    """SHA-256 of the sources that native code is written by."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256(llvmlite.__version__.encode())
+    for file in sorted([*package.glob("native/*.py"), *package.glob("ops/**/*.py")]):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
-    def __init__(self, module: ir.Module) -> None:
-        text = str(module)
+
+class Library:
+    """Functions in machine code, which live as long as the process does.
+
+    Args:
+        build: writes their module, a function of a source file.
+        lanes: floats of a vector, which ``build`` is told.
+    """
+
+    def __init__(self, build: Callable[[int], ir.Module], lanes: int) -> None:
+        written_by = (build.__module__, build.__qualname__, str(lanes), *host(), sources())
+        name = hashlib.sha256("\0".join(written_by).encode()).hexdigest()[:32]
         with _lock:
-            if text not in _engines:
-                _engines[text] = _compiled(text)
-            self._engine = _engines[text]
+            if name not in _engines:
+                _engines[name] = _loaded(name, lambda: build(lanes))
+            self._engine = _engines[name]
 
     def address(self, function: str) -> int:
         """The address of a function by its name in the module."""
@@ -58,26 +78,32 @@ class Library:
         parallel(self.address(function), values, torch.get_num_threads())
 
 
-def _compiled(text: str) -> Any:
-    """LLVM's engine for a module.
-
-    The machine code comes from the disk where this processor compiled the same module before.
-    """
-    name, features = host()
-    target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(name, features, opt=3)
-    key = hashlib.sha256("\0".join((text, name, features, llvmlite.__version__)).encode())
-    file = cache_folder() / f"{key.hexdigest()[:32]}.o"
-    parsed = llvm.parse_assembly(text)
-    kept = _read(file)
-    if kept is None:
-        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-        passes = llvm.create_pass_builder(machine, tuning)
-        passes.getModulePassManager().run(parsed, passes)
-    engine = llvm.create_mcjit_compiler(parsed, machine)
-    engine.set_object_cache(lambda _, code: _write(file, code), lambda _: kept)
+def _loaded(name: str, write: Callable[[], ir.Module]) -> Any:
+    """LLVM's engine with the machine code of a module, from the disk where ``name`` is kept."""
+    file = cache_folder() / f"{name}.o"
+    code = _read(file)
+    if code is None:
+        code = _compiled(str(write()))
+        keep(file, hashlib.sha256(code).digest() + code)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine
+
+
+def _compiled(text: str) -> bytes:
+    """The machine code of a module."""
+    machine, module = _machine(), llvm.parse_assembly(text)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    passes = llvm.create_pass_builder(machine, tuning)
+    passes.getModulePassManager().run(module, passes)
+    return bytes(machine.emit_object(module))
+
+
+def _machine() -> Any:
+    name, features = host()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(name, features, opt=3, jit=True)
 
 
 def _read(file: Path) -> bytes | None:
@@ -87,7 +113,3 @@ def _read(file: Path) -> bytes | None:
         return None
     digest, code = kept[:_DIGEST], kept[_DIGEST:]
     return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _write(file: Path, code: bytes) -> None:
-    keep(file, hashlib.sha256(code).digest() + code)

@@ -37,4 +37,4 @@ def library(build: Callable[[int], ir.Module], lanes: int) -> Library:
     """The compiled module that ``build`` writes for vectors of so many floats."""
     from stylekernels.native.compile import Library
 
-    return Library(build(lanes))
+    return Library(build, lanes)

@@ -221,4 +221,8 @@ def _read() -> dict[str, dict[str, str]]:
 
 
 def _machine() -> str:
-    return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    """What a measurement holds for: other kernels or libraries have other times."""
+    from stylekernels.native.compile import sources
+
+    kernels = f"kernels {sources()[:8]}"
+    return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {kernels}"

@@ -39,19 +39,24 @@ def layer():
     return x.contiguous(memory_format=torch.channels_last), weight, bias
 
 
-def slow(algorithm, times=40):
-    """The same results, later."""
+@pytest.fixture
+def slow(monkeypatch):
+    """slow(algorithm) -> the same results a second later, by a clock that only that moves."""
+    now = [0.0]
+    monkeypatch.setattr(cpu_convolution, "perf_counter", lambda: now[0])
 
-    def slowed(*arguments):
-        for _ in range(times):
-            algorithm(*arguments)
-        return algorithm(*arguments)
+    def make(algorithm):
+        def slowed(*arguments):
+            now[0] += 1.0
+            return algorithm(*arguments)
 
-    return Algorithm(slowed)
+        return Algorithm(slowed)
+
+    return make
 
 
 @pytest.mark.parametrize(("slower", "faster"), [("direct", "winograd"), ("winograd", "direct")])
-def test_the_faster_one_is_taken_and_kept(cache, monkeypatch, slower, faster):
+def test_the_faster_one_is_taken_and_kept(cache, monkeypatch, slow, slower, faster):
     name = {"direct": "_direct", "winograd": "_Winograd"}[slower]
     maker = getattr(cpu_convolution, name)
     monkeypatch.setattr(cpu_convolution, name, lambda *given: slow(maker(*given)))
@@ -68,7 +73,7 @@ def test_the_faster_one_is_taken_and_kept(cache, monkeypatch, slower, faster):
 
 
 @pytest.mark.parametrize("fault", ["wrong", "hides nan", "one element"])
-def test_a_wrong_algorithm_is_never_the_faster(cache, monkeypatch, fault):
+def test_a_wrong_algorithm_is_never_the_faster(cache, monkeypatch, slow, fault):
     maker, direct = cpu_convolution._Winograd, cpu_convolution._direct
 
     def broken(*given):
@@ -87,6 +92,14 @@ def test_a_wrong_algorithm_is_never_the_faster(cache, monkeypatch, fault):
     monkeypatch.setattr(cpu_convolution, "_direct", lambda *given: slow(direct(*given)))
     _, weight, bias = layer()
     assert choose(weight, bias, SIZE, Workspace())[0] == "direct"
+
+
+def test_other_kernels_are_measured_anew(cache, monkeypatch):
+    _, weight, bias = layer()
+    for digest in ("a" * 64, "a" * 64, "b" * 64):
+        monkeypatch.setattr("stylekernels.native.compile.sources", lambda digest=digest: digest)
+        choose(weight, bias, SIZE, Workspace())
+    assert len(json.loads(cache.read_text())) == 2
 
 
 BROKEN = ["", "[]", "{", '{"a": 3}', '{"a": {"b": [1]}}', "null", 100_000 * "["]
