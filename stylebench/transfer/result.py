@@ -32,7 +32,6 @@ class Result:
         stuck: the loss never fell to a fifth of the first in the run's first phase, of 60 or more
             iterations: the picture is not far from where it began.
         metadata: the content's artist, copyright and resolution, which the saved picture keeps.
-        metadata: the content image's artist, copyright and resolution, saved with the picture.
     """
 
     rgb: Tensor
