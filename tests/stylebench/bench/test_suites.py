@@ -7,6 +7,8 @@ import weakref
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylebench.bench.measure.statistics import timing
 from stylebench.bench.records.store import read_record
@@ -20,6 +22,7 @@ from stylebench.bench.workloads.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.workloads.roofline import ConvStack, Roofline
 from stylebench.bench.workloads.tap_tasks import tap_tasks
 from stylebench.cli.app import main
+from stylebench.engines.fused import convolution
 from stylebench.engines.fused import engine as fused
 from stylebench.model.original import SHA256
 
@@ -307,7 +310,7 @@ def launched(monkeypatch):
     """The convolutions that a roofline launches, in order, by their channels."""
     log = []
 
-    def make(weight, bias, x):
+    def make(weight, x):
         channels = weight.shape[0]
         return lambda x: log.append(channels), lambda gradient: log.append(f"{channels} back")
 
@@ -325,6 +328,34 @@ def test_an_iterations_convolutions_go_forward_and_then_back(launched):
     candidate.run(2)
     assert launched == [64, 64, 128, "128 back", "64 back", "64 back"] * 2
     assert not candidate.replays
+
+
+class Biases(TorchDispatchMode):
+    """Records the bias of every convolution within."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution.default:
+            self.found.append(args[2])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["plain", "prepared"])
+def test_on_a_gpu_no_convolution_of_the_roof_has_a_bias(monkeypatch, kind):
+    """PyTorch adds it in a pass over the whole map, which is no work of a convolution's."""
+    monkeypatch.setattr(
+        convolution, "select_fastest", lambda algorithms, *_: next(iter(algorithms))
+    )
+    monkeypatch.setattr(convolution, "_sample", lambda *_: None)
+    stack = ConvStack(Bench(Options(device="cpu")).weights, "relu2_1")
+    with FakeTensorMode(allow_non_fake_inputs=True), Biases() as biases:
+        one = roofline._Chain(stack, (24, 32), "fp16", torch.device("cuda"), kind)
+        one.iterate()
+    assert len(biases.found) >= 3  # and backward, where that is one
+    assert not any(bias is not None for bias in biases.found)
 
 
 def test_on_a_gpu_the_convolutions_are_replays_of_one_graph(launched, monkeypatch):
