@@ -74,6 +74,47 @@ def test_smoke_prints_a_record_that_validates(tmp_path, call):
     assert case.flops > ConvStack(None, "relu5_1").flops((24, 32))
 
 
+@pytest.fixture
+def lent(monkeypatch):
+    """A bench on an H100 that is not there."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    bench = Bench(Options(device="cpu"))
+    bench.device = torch.device("cuda")
+    return bench
+
+
+def test_on_a_gpu_the_headline_is_the_first_job_and_others_are_of_one_precision(lent):
+    first, *others = [list(job.cases) for job in suite("iteration").jobs(lent)]
+    assert first == ["reference fp32 512x512", "fused fp16 512x512"]
+    headlines = [[name.replace("512", side) for name in first] for side in ("1024", "2048")]
+    for names in others:
+        one_precision = len({name.split()[1] for name in names}) == 1
+        assert one_precision or names in headlines
+    compiled = [all(name.startswith("compiled") for name in names) for names in others]
+    assert compiled == sorted(compiled)
+    names = {*first, *(name for names in others for name in names)}
+    assert len(names) == len(first) + sum(map(len, others))
+    every = {
+        f"{engine} {precision} {side}x{side}"
+        for engine in ("reference", "eager", "compiled", "fused")
+        for precision in lent.precisions(engine)
+        for side in (512, 1024, 2048)
+    }
+    assert names == every | {"fused fp16 512x512 history 20", "fused fp16 512x512 adam"}
+    assert len(every) > 30
+
+
+def test_on_a_gpu_smoke_tries_the_precision_that_a_user_gets(lent):
+    (job,) = suite("smoke").jobs(lent)
+    assert list(job.cases) == ["reference fp32 64x48", "fused fp16 64x48"]
+
+
+def test_what_takes_minutes_to_compile_comes_last_in_parity(lent):
+    main, *_ = suite("parity").jobs(lent)
+    engines = dict.fromkeys(parameters["engine"] for parameters in main.cases.values())
+    assert list(engines) == ["fused", "eager", "compiled"]
+
+
 def test_a_wrong_engine_gets_no_time(smallest, monkeypatch):
     original = fused.sk.style_loss_forward
     monkeypatch.setattr(
