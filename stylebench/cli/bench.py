@@ -52,6 +52,9 @@ Weights = Annotated[str, typer.Option(help="As for stylize.")]
 Seconds = Annotated[
     float | None, typer.Option(help="Start no case after so long; the record is incomplete then.")
 ]
+First = Annotated[
+    int | None, typer.Option(help="Run so many of the suite's jobs, the headline's first.")
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Folder of results: OUTPUT/MACHINE/DATE-SUITE.json."),
@@ -73,6 +76,7 @@ def _command(name: str) -> Callable[..., None]:
         style: Style = None,
         weights: Weights = "original",
         seconds: Seconds = None,
+        first: First = None,
         resume: Resume = None,
     ) -> None:
         from stylebench.bench.suites.base import Options
@@ -80,7 +84,7 @@ def _command(name: str) -> Callable[..., None]:
 
         options = Options(
             quick=quick, device=device, size=size, content=content, style=style, weights=weights,
-            pattern=pattern, seconds=seconds, command=_typed(),
+            pattern=pattern, seconds=seconds, first=first, command=_typed(),
         )  # fmt: skip
         with naming_options(_OF_SETTINGS):
             code = run_suite_in_console(name, options, output, json, resume)

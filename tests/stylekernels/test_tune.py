@@ -3,6 +3,7 @@ import math
 import runpy
 import sys
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -62,8 +63,8 @@ def test_a_written_row_replaces_the_one_of_its_size_and_can_be_selected(tmp_path
     path = tmp_path / config.file_name(H200.name)
     changed = replace(START, split=77)
     rows = [config.as_row(blocks, torch.bfloat16, 64, 4096) for blocks in (START, changed)]
-    tune.write(path, H200, rows[:1])
-    tune.write(path, H200, rows[1:])
+    for row in rows:
+        tune.write(path, H200, row)
     content = json.loads(path.read_text())
     assert Gpu(**content["gpu"]) == H200
     assert len(content["rows"]) == 1
@@ -88,12 +89,133 @@ def test_a_shape_is_measured_only_where_it_is_right(monkeypatch, device):
     monkeypatch.setattr(tune, "CHOICES", {"block_m": (32, 64), "num_warps": (4, 8)})
     shape = tune.Shape(torch.float32, 16, 8, device)
     gpu = config.gpu_of(device)
-    rows = tune.tune_shape(shape, replace(gpu, multiprocessors=1))
+    rows = []
+    assert tune.tune_shape(shape, replace(gpu, multiprocessors=1), {}, rows.append)
     assert [row["kernel"] for row in rows] == ["gram", "finish", "backward"]
     shape.exact_s = shape.exact_s * 1.001
     assert shape.forward(START, config.FinishConfig(4, 2, 64, 4)) == math.inf
+    shape.s.zero_()  # as a wrong candidate may leave it
+    shape.allowed.clear()
+    assert shape.backward(config.BackwardConfig.default(torch.float32, 16, 64, gpu)) == 1.0
+    assert shape.allowed["backward"] < 1e-5
 
 
 def tune_can_run():
     triton = pytest.importorskip("triton")
     return triton.knobs.runtime.interpret
+
+
+class OutOfResources(Exception):
+    """As Triton's, which is no RuntimeError."""
+
+
+@pytest.mark.parametrize("fault", [OutOfResources("shared memory"), SyntaxError("of a compiler")])
+def test_a_candidate_may_fail_in_any_way(monkeypatch, capsys, fault):
+    def run(launches):
+        raise fault
+
+    monkeypatch.setattr("stylekernels.runtime.launch.run_all", run)
+    shape = object.__new__(tune.Shape)
+    assert shape._cost("forward", [], lambda: 0.0) == math.inf
+    assert f"left out: {type(fault).__name__}: {fault}" in capsys.readouterr().err
+
+
+class Layer:
+    """A layer without a GPU, whose candidates differ in their warps alone; records its calls."""
+
+    calls: ClassVar[list] = []
+
+    def __init__(self, dtype, channels, size, device):
+        self.dtype, self.channels, self.size = dtype, channels, size
+        self.act("make")
+
+    def forward(self, gram, finish):
+        self.act("forward")
+        return float(gram.num_warps + finish.num_warps)
+
+    def backward(self, blocks):
+        self.act("backward")
+        return float(blocks.num_warps)
+
+    def act(self, what):
+        self.calls.append((self.channels, self.size, what))
+
+
+@pytest.fixture
+def tuner(monkeypatch, tmp_path):
+    """Runs the tuner for an H200 that is not there; returns its code and the rows in its file."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(tune, "gpu_of", lambda device: H200)
+    monkeypatch.setattr(tune, "Shape", Layer)
+    monkeypatch.setattr(tune, "CHOICES", {"num_warps": (2, 4, 8)})
+    monkeypatch.setattr(Layer, "calls", [])
+    path = tmp_path / "nvidia_h200.json"
+
+    def run():
+        options = ["--size", "32", "--dtype", "float16", "--output", str(tmp_path)]
+        code = tune.main(options)
+        return code, rows()
+
+    def rows():
+        return json.loads(path.read_text())["rows"] if path.exists() else []
+
+    run.rows = rows
+    return run
+
+
+LAYERS = [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]
+KERNELS = ["gram", "finish", "backward"]
+
+
+def test_what_is_tuned_is_not_tuned_again_by_the_same_versions(tuner, monkeypatch):
+    code, rows = tuner()
+    assert code == 0
+    assert len(rows) == len(LAYERS) * len(KERNELS)
+    assert {row["num_warps"] for row in rows} == {2}
+    Layer.calls.clear()
+    assert tuner() == (0, rows)
+    assert Layer.calls == []
+    monkeypatch.setattr(tune, "version", lambda name: "9.9")
+    assert tuner()[0] == 0
+    assert len({(channels, size) for channels, size, _ in Layer.calls}) == len(LAYERS)
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_a_run_that_is_cut_short_keeps_every_kernel_and_goes_on_from_there(
+    tuner, monkeypatch, kept
+):
+    def stop(path, gpu, row, write=tune.write):
+        if len(tuner.rows()) == kept:
+            raise KeyboardInterrupt
+        write(path, gpu, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tuner()
+    before = tuner.rows()
+    assert sorted(row["kernel"] for row in before) == sorted([*KERNELS, "gram"][:kept])
+    Layer.calls.clear()
+    code, rows = tuner()
+    assert code == 0
+    assert len(rows) == len(LAYERS) * len(KERNELS)
+    assert all(row in rows for row in before)
+    assert ((64, 32, "make") in Layer.calls) is (kept < 3)
+    assert ((64, 32, "forward") in Layer.calls) is (kept < 2)
+
+
+@pytest.mark.parametrize("fault", [OutOfResources("memory"), RuntimeError("launch failure")])
+def test_one_kernels_fault_is_not_the_others(tuner, monkeypatch, capsys, fault):
+    def act(layer, what):
+        if (layer.channels, what) in {(256, "make"), (128, "forward"), (64, "backward")}:
+            raise fault
+
+    monkeypatch.setattr(Layer, "act", act)
+    code, rows = tuner()
+    assert code == 1
+    found = {(row["channels"], row["positions"], row["kernel"]) for row in rows}
+    missing = {(256, 64, kernel) for kernel in KERNELS}
+    missing |= {(128, 256, "gram"), (128, 256, "finish"), (64, 1024, "backward")}
+    assert found == {(c, s * s, kernel) for c, s in LAYERS for kernel in KERNELS} - missing
+    assert capsys.readouterr().err.count(str(fault)) == 4

@@ -5,8 +5,11 @@
 From the analytic default, one field at a time is varied and the fastest value kept, until a round
 changes nothing. The launches timed are those of the fused engine's taps: both forward ones
 together, because the split that suits the first burdens the second. A candidate that errs more than
-the default does, or does not fit, is not timed. L2 is flushed before every sample; medians are
-compared.
+the default does, or fails in whatever way, is not timed. L2 is flushed before every sample; medians
+are compared.
+
+Every kernel's row is written as soon as it is found, and rows that the file has, measured with the
+same versions of torch and Triton, are not measured again.
 """
 
 import argparse
@@ -14,8 +17,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
+from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -36,6 +40,8 @@ from stylekernels.runtime.config import (
 from stylekernels.tuning.shapes import VGG
 
 K = TypeVar("K", bound=Config)
+Row = dict[str, Any]
+TUNED: tuple[type[Config], ...] = (GramConfig, FinishConfig, BackwardConfig)
 CHOICES: dict[str, tuple[int, ...]] = {
     "block_m": (16, 32, 64, 128),
     "block_c": (32, 64, 128),
@@ -119,6 +125,7 @@ class Shape:
         self.channels, self.size, self.dtype = channels, size, dtype
         wide = self.x.double()
         _, self.exact_s = naive.style_loss_forward(wide, self.target, 1.0)
+        self.slope = self.exact_s.float()  # not what the last candidate left in s
         self.exact_gradient = naive.style_tap_backward(above.double(), wide, self.exact_s)
         self.allowed: dict[str, float] = {}
 
@@ -138,11 +145,11 @@ class Shape:
         return self._cost("forward", launches, lambda: self._error(self.s, self.exact_s))
 
     def backward(self, blocks: BackwardConfig) -> float:
-        """Return the milliseconds of `style_tap_backward`; `forward` must have run."""
+        """Return the milliseconds of `style_tap_backward`."""
         from stylekernels.ops.style.triton_backward import backward_launches
 
         launches = backward_launches(
-            self.x, self.s, self.gradient, relu=True, incoming=self.above, config=blocks
+            self.x, self.slope, self.gradient, relu=True, incoming=self.above, config=blocks
         )
         exact = self.exact_gradient
         return self._cost("backward", launches, lambda: self._error(self.gradient, exact))
@@ -161,36 +168,76 @@ class Shape:
             if value > allowed or not math.isfinite(value):
                 return math.inf
             return _milliseconds(lambda: run_all(launches))
-        except (RuntimeError, ValueError) as fault:  # out of shared memory, or not compilable
-            sys.stderr.write(f"  left out: {type(fault).__name__}: {str(fault)[:100]}\n")
+        except Exception as fault:  # a compiler's or a driver's: Triton's are of types of its own
+            _report("left out", fault)
             return math.inf
 
 
-def tune_shape(shape: Shape, gpu: Gpu) -> list[dict[str, Any]]:
-    """Return the rows found for one layer, each with the default's and its own milliseconds."""
+def tune_shape(
+    shape: Shape, gpu: Gpu, known: Mapping[str, Config], keep: Callable[[Row], object]
+) -> bool:
+    """Tune the kernels of one layer; return whether all of them could be.
+
+    Args:
+        shape: the layer.
+        gpu: where.
+        known: kernel -> its configuration, of those that are not tuned again.
+        keep: called with every row when it is found: the default's and its own milliseconds.
+    """
     size = (shape.dtype, shape.channels, shape.size**2)
-    rows = []
+    best: dict[type[Config], Any] = {
+        kind: known.get(kind.kernel) or kind.default(*size, gpu) for kind in TUNED
+    }
+    costs: dict[type[Config], Callable[[Any], float]] = {
+        GramConfig: lambda c: shape.forward(c, best[FinishConfig]),
+        FinishConfig: lambda c: shape.forward(best[GramConfig], c),
+        BackwardConfig: shape.backward,
+    }
+    whole = True
+    for kind, cost in costs.items():
+        if kind.kernel in known:
+            continue
+        try:
+            default = cost(best[kind])
+            around = partial(neighbors, gpu=gpu, channels=shape.channels)
+            best[kind], milliseconds = descend(best[kind], around, cost)
+        except Exception as fault:  # costs this kernel alone
+            _report(f"{kind.kernel} of C={shape.channels} not tuned", fault)
+            whole = False
+        else:
+            keep(config.as_row(best[kind], *size) | {"default_ms": default, "ms": milliseconds})
+    return whole
 
-    def tune(start: K, cost: Callable[[K], float]) -> K:
-        default = cost(start)
-        best, milliseconds = descend(start, lambda c: neighbors(c, gpu, shape.channels), cost)
-        rows.append(config.as_row(best, *size) | {"default_ms": default, "ms": milliseconds})
-        return best
 
-    finish = FinishConfig.default(*size, gpu)
-    gram = tune(GramConfig.default(*size, gpu), lambda c: shape.forward(c, finish))
-    tune(finish, lambda c: shape.forward(gram, c))
-    tune(BackwardConfig.default(*size, gpu), shape.backward)
-    return rows
+def _report(what: str, fault: Exception) -> None:
+    sys.stderr.write(f"  {what}: {type(fault).__name__}: {str(fault)[:100]}\n")
 
 
-def write(path: Path, gpu: Gpu, rows: list[dict[str, Any]]) -> None:
-    """Merge `rows` into the file of a GPU, a new row replacing the one of its size, atomically."""
-    kept = list(config.parse(path.read_text("utf-8"), path.name)) if path.exists() else []
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "triton")}
+
+
+def _rows(path: Path) -> list[Row]:
+    return list(config.parse(path.read_text("utf-8"), path.name)) if path.exists() else []
+
+
+def known_rows(path: Path, dtype: str, channels: int, positions: int) -> dict[str, Config]:
+    """Return kernel -> configuration of the rows for one layer measured with these versions."""
+    wanted = {"dtype": dtype, "channels": channels, "positions": positions, **_versions()}
+    rows = {row["kernel"]: row for row in _rows(path) if row.items() >= wanted.items()}
+    return {
+        kind.kernel: kind(**{field.name: rows[kind.kernel][field.name] for field in fields(kind)})
+        for kind in TUNED
+        if kind.kernel in rows
+    }
+
+
+def write(path: Path, gpu: Gpu, row: Row) -> None:
+    """Put `row` into the file of a GPU, in place of the one of its size, atomically."""
     keys = ("kernel", "dtype", "channels", "positions")
-    merged = {tuple(row[key] for key in keys): row for row in [*kept, *rows]}
-    versions = {name: version(name) for name in ("torch", "triton")}
-    content = {"gpu": asdict(gpu), **versions, "rows": [merged[key] for key in sorted(merged)]}
+    rows = [*_rows(path), row | _versions()]
+    merged = {tuple(row[key] for key in keys): row for row in rows}
+    content = {"gpu": asdict(gpu), "rows": [merged[key] for key in sorted(merged)]}
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     os.replace(draft, path)  # noqa: PTH105  replace, not rename: atomic on every system
@@ -210,16 +257,28 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.output or Path(str(files("stylekernels") / "configs"))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / config.file_name(gpu.name)
+
+    def keep(row: Row) -> None:
+        write(path, gpu, row)
+        sys.stdout.write(json.dumps(row) + "\n")
+        sys.stdout.flush()
+
+    whole = True
     for size in options.size or [512, 2048]:
         for name in options.dtype or ["bfloat16", "float16", "float32"]:
             for channels, factor in VGG:
-                shape = Shape(getattr(torch, name), channels, size // factor, device)
-                rows = tune_shape(shape, gpu)
-                write(path, gpu, rows)  # after every layer: a run cut short keeps what it found
-                for row in rows:
-                    sys.stdout.write(json.dumps(row) + "\n")
-                sys.stdout.flush()
-    return 0
+                side = size // factor
+                known = known_rows(path, name, channels, side**2)
+                if len(known) == len(TUNED):
+                    continue
+                try:
+                    shape = Shape(getattr(torch, name), channels, side, device)
+                except Exception as fault:  # it may not fit into the memory
+                    _report(f"C={channels} at {side} px not tuned", fault)
+                    whole = False
+                    continue
+                whole &= tune_shape(shape, gpu, known, keep)
+    return 0 if whole else 1
 
 
 if __name__ == "__main__":

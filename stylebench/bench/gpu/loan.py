@@ -3,21 +3,27 @@
     PYTHONPATH=.:kernels python -m stylebench.bench.gpu --output OUT
     PYTHONPATH=.:kernels python -m stylebench.bench.gpu --output OUT2 --resume OUT/records.tar.gz
 
-Runs correctness tests, the tuner and all suites within ``--minutes``. The next call skips finished
-stages and cases. OUT gets three files: records.tar.gz with records, pictures, tuned configurations,
-logs and the state; summary.txt; state.json.
+Measures the headline, then all suites, tunes, and tests, within ``--minutes``. OUT gets three
+files: records.tar.gz with records, pictures, tuned configurations, logs and the state; summary.txt;
+state.json. They are written anew whenever a stage has written something, so a call that is killed
+has lost no more than the case it was at.
+
+The next call skips finished stages and cases. Once the sources or the GPU are others, it begins new
+records, keeps the old, and runs every stage again, the failed ones too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tarfile
 import tempfile
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -25,7 +31,15 @@ from pathlib import Path
 import torch
 
 from stylebench import signals
-from stylebench.bench.gpu.stages import Stage, StageResult, run_stage, stages
+from stylebench.bench.gpu.stages import (
+    HEADLINE,
+    RECORDS,
+    Stage,
+    StageResult,
+    current,
+    run_stage,
+    stages,
+)
 from stylebench.bench.records.show import summary
 from stylebench.bench.records.store import read_or_none
 from stylebench.files.from_dict import from_dict
@@ -38,7 +52,7 @@ _ARCHIVE, _STATE, _SUMMARY = "records.tar.gz", "state.json", "summary.txt"
 _LINES = 100  # of the summary
 _LEAST = 30.0  # s left under which no stage is started
 _LARGEST, _LARGEST_STATE = 2**32, 2**20  # bytes of an archive, packed or not, and of its state
-_TRIES = 3  # of a stage that does not finish
+_TRIES = 3  # in a row of a stage that neither finishes nor writes anything
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,12 +113,14 @@ class _Entry:
     """A stage in the state.
 
     Attributes:
+        subject: the sources and the GPU that the verdict is about.
         verdict: of the last try.
-        tries: number of calls that ran it.
+        tries: number of calls in a row that it left nothing new in.
         seconds: of all of them.
         note: an error of its own making.
     """
 
+    subject: str = ""
     verdict: StageResult = "unfinished"
     tries: int = 0
     seconds: float = 0.0
@@ -115,23 +131,66 @@ _State = dict[str, _Entry]
 
 
 def _run(chosen: Sequence[Stage], state: _State, work: Path, output: Path, deadline: float) -> None:
-    """Run the stages that are not finished, keeping everything after each."""
+    """Run the stages that are not finished, keeping everything as soon as it is there."""
     for stage in chosen:
-        entry = state.setdefault(stage.name, _Entry())
+        entry, subject = state.get(stage.name), stage.subject()
+        if entry is None or entry.subject != subject:
+            entry = state[stage.name] = _Entry(subject)
         left = deadline - time.monotonic()
         if entry.verdict != "unfinished" or entry.tries >= _TRIES or left < _LEAST:
             continue
         sys.stdout.write(f"{stage.name} ...\n")
         sys.stdout.flush()
         start = time.monotonic()
+        growth = _Growth(entry, state, work, output)
         try:
-            entry.verdict = run_stage(stage, work, left)
+            entry.verdict = run_stage(stage, work, left, growth.keep)
         except Exception as error:  # one stage's fault is not the others'
             entry.verdict, entry.note = "failed", f"{type(error).__name__}: {error}"[:300]
         finally:  # after Ctrl-C too
-            entry.tries += 1
+            growth.note()
             entry.seconds += time.monotonic() - start
             _keep(state, work, output)
+
+
+class _Growth:
+    """The files that a stage leaves, which are kept while it runs: the call may be killed.
+
+    The try counts from the beginning, and no more once there is something new.
+    """
+
+    def __init__(self, entry: _Entry, state: _State, work: Path, output: Path) -> None:
+        self._entry, self._keeping = entry, (state, work, output)
+        self._work, self._kept = work, _files(work)
+        self._before = self._kept
+        entry.tries += 1
+        _keep(*self._keeping)
+
+    def note(self) -> None:
+        """Take the try back where something is new."""
+        if _files(self._work) != self._before:
+            self._entry.tries = 0
+
+    def keep(self) -> None:
+        """Keep what is new since the last time; where that fails, the next time tries again."""
+        files = _files(self._work)
+        if files == self._kept:
+            return
+        self.note()
+        with suppress(OSError, FileError):  # a file that is being replaced, a disk that is full
+            _write(*self._keeping)
+            self._kept = files
+
+
+def _files(work: Path) -> dict[Path, tuple[int, int]]:
+    """File -> time and size, of all that stages leave but their logs."""
+    found = {}
+    for folder in (HEADLINE, RECORDS, "configs"):
+        for path in (work / folder).rglob("[!.]*"):
+            with suppress(OSError):  # it was replaced meanwhile
+                status = path.stat()
+                found[path] = (status.st_mtime_ns, status.st_size)
+    return found
 
 
 def _read_state(work: Path) -> _State:
@@ -156,27 +215,36 @@ def _keep(state: _State, work: Path, output: Path) -> None:
     Raises:
         OSError: they cannot be written there; the message says where the archive is.
     """
-    entries = {
-        name: {k: v for k, v in vars(e).items() if v is not None} for name, e in state.items()
-    }
-    text = json.dumps(entries, indent=1) + "\n"
-    (work / _STATE).write_text(text, "utf-8")
     try:
-        _pack(work, output / _ARCHIVE)
-        summary_text = "\n".join(_summary(state, work)) + "\n"
-        for name, content in ((_STATE, text), (_SUMMARY, summary_text)):
-            with atomic_path(output / name) as partial:
-                partial.write_text(content, "utf-8", "backslashreplace")
+        _write(state, work, output)
     except (OSError, FileError) as error:
         elsewhere = Path(tempfile.mkdtemp(prefix="stylebench-records-")) / _ARCHIVE
         _pack(work, elsewhere)
         raise OSError(f"{output}: cannot be written ({error}); all is in {elsewhere}") from error
 
 
+def _write(state: _State, work: Path, output: Path) -> None:
+    entries = {
+        name: {k: v for k, v in vars(e).items() if v is not None} for name, e in state.items()
+    }
+    text = json.dumps(entries, indent=1) + "\n"
+    (work / _STATE).write_text(text, "utf-8")
+    _pack(work, output / _ARCHIVE)
+    summary_text = "\n".join(_summary(state, work)) + "\n"
+    for name, content in ((_STATE, text), (_SUMMARY, summary_text)):
+        with atomic_path(output / name) as partial:
+            partial.write_text(content, "utf-8", "backslashreplace")
+
+
 def _pack(work: Path, path: Path) -> None:
     with atomic_path(path) as partial, tarfile.open(partial, "w:gz") as archive:
         for file in sorted(work.iterdir()):
-            archive.add(file, file.name)
+            archive.add(file, file.name, filter=_unless_hidden)
+
+
+def _unless_hidden(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """``member``, unless it is a file in the making."""
+    return None if Path(member.name).name.startswith(".") else member
 
 
 def _unpack(archive: Path, work: Path) -> None:
@@ -204,15 +272,19 @@ def _summary(state: _State, work: Path) -> list[str]:
         log = work / "logs" / f"{name.replace(' ', '-')}.log"
         if name.startswith("tests of ") and "/" not in name and log.is_file():
             lines += [f"  {line}" for line in _failures(log.read_text("utf-8", "replace"))]
-    for path in sorted((work / "records").rglob("*.json")):
-        if record := read_or_none(path):
-            lines.append(f"{record.suite}{'' if record.complete else ', incomplete'}:")
-            lines += [f"  {summary(case)[:160]}" for case in record.cases]
+    paths = [path for name in (HEADLINE, RECORDS) for path in (work / name).rglob("*.json")]
+    records = [record for path in sorted(paths) if (record := read_or_none(path))]
+    for record in sorted(records, key=lambda record: not current(record)):
+        lines.append(f"{record.suite}{'' if record.complete else ', incomplete'}:")
+        lines += [f"  {summary(case)[:160]}" for case in record.cases]
     return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], "... more in the records"]
 
 
 def _failures(text: str) -> list[str]:
-    log = text.splitlines()
-    failed = [line[:160] for line in log if line.startswith(("FAILED", "ERROR"))][:15]
-    totals = [line for line in log if " passed" in line or " failed" in line or " error" in line]
-    return [*failed, *totals[-1:]]
+    """The first failures in pytest's outputs, and how many tests ended in which way."""
+    failed = [line[:160] for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    counts = {
+        how: sum(map(int, re.findall(rf"(\d+) {how}", text)))
+        for how in ("passed", "failed", "error")
+    }
+    return [*failed[:15], ", ".join(f"{count} {how}" for how, count in counts.items())]

@@ -7,27 +7,36 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import stylebench
+import torch
+
+from stylebench.bench.machine.provenance import PACKAGES
+from stylebench.bench.records.record import Record
 from stylebench.bench.records.store import read_or_none
 from stylebench.bench.suites import SUITES
 from stylebench.bench.suites.child_process import child_process, end_group
+from stylebench.files.hashing import sources_hash
 from stylekernels.runtime.config import OWN_FOLDER
 
 StageResult = Literal["done", "failed", "unfinished"]
 
-ROOT = Path(stylebench.__file__ or ".").parents[1]
+ROOT = PACKAGES[0].parent
+_KERNELS = PACKAGES[1:]
 _MERCY = 20.0  # s that a stage gets to write its results down, after it is told to stop
+_TICK = 1.0  # s between looks at what a stage has written
+RECORDS, HEADLINE = "records", "headline"  # folders of records
 #: The order in which suites are worth having, and the most seconds that each may take a call.
 _SUITES = {
-    "smoke": 60, "parity": 120, "iteration": 180, "kernels": 150, "sizes": 120,
-    "time-to-loss": 120, "stylize": 120,
+    "iteration": 240, "parity": 120, "sizes": 120, "time-to-loss": 120, "stylize": 120,
 }  # fmt: skip
-assert set(_SUITES) == set(SUITES)
+_EARLIER = {"smoke": 75, "kernels": 120}  # suites before the tuner, likewise
+assert {*_SUITES, *_EARLIER} == set(SUITES)
+_ENVIRONMENT, _HEADLINE, _TESTS = 45, 240, 300  # s
 _TUNING_FIRST, _TUNING = 120.0, 240.0  # s of one size and type, before the suites and after
 #: Sizes in px and types: auto is float16 on a GPU, and its suites begin with the smallest size.
 _TUNED = tuple(
@@ -44,12 +53,22 @@ class Stage:
         limit: seconds that it may take.
         command: makes the arguments of Python, given the work folder and the seconds left.
         result: of an exit code, given the work folder; the code is None where it had to be stopped.
+        sources: folders of modules; a verdict is void once they change.
     """
 
     name: str
     limit: float
     command: Callable[[Path, float], list[str]]
     result: Callable[[Path, int | None], StageResult] = lambda _, code: _meaning(code)
+    sources: tuple[Path, ...] = PACKAGES
+
+    def subject(self) -> str:
+        """The sources and the GPU that a verdict is about."""
+        return f"{sources_hash(self.sources)[:16]} {_gpu() or 'cpu'}"
+
+
+def _gpu() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _meaning(code: int | None) -> StageResult:
@@ -60,26 +79,37 @@ def _meaning(code: int | None) -> StageResult:
 
 
 def stages(rehearse: bool, quick: bool) -> list[Stage]:
-    """Environment, tests, tuning, suites; a rehearsal is the same on a CPU at tiny sizes.
+    """The headline first, then kernels, tuner and suites, and the tests last.
 
-    The first size and type is tuned before the suites that use it. All sizes and types are tuned
-    last, with more time, the first again if it was cut short.
+    A rehearsal is the same on a CPU at tiny sizes.
+
+    The headline is measured with untuned kernels, in a record of its own, and again by the suite
+    ``iteration`` once the first size and type is tuned. All sizes and types are tuned after the
+    suites, with more time, the first again if it was cut short.
     """
+
+    def suite(name: str, limit: float) -> Stage:
+        return _suite(name, limit * (5 if rehearse else 1), rehearse, quick)
+
     return [
-        Stage("environment", 60, lambda _, __: ["-m", "stylebench", "doctor"]),
-        *_tests(rehearse),
+        Stage("environment", _ENVIRONMENT, lambda _, __: ["-m", "stylebench", "doctor"]),
+        suite("smoke", _EARLIER["smoke"]),
+        _suite("iteration", _HEADLINE, rehearse, quick, headline=True),
+        suite("kernels", _EARLIER["kernels"]),
         _tune(*_TUNED[0], _TUNING_FIRST, rehearse),
-        *(
-            _suite(name, limit * (5 if rehearse else 1), rehearse, quick)
-            for name, limit in _SUITES.items()
-        ),
+        *(suite(name, limit) for name, limit in _SUITES.items()),
         *(_tune(*row, _TUNING, rehearse) for row in _TUNED),
+        *_tests(rehearse),
     ]
 
 
 #: Package -> its tests on a GPU: the kernels natively, and of the rest those about GPUs.
-_TESTS = {
-    "stylekernels": ["tests/stylekernels", "--ignore-glob=*/test_aot.py"],
+_TESTS_OF = {
+    "stylekernels": [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "tests/stylekernels").glob("test_*.py"))
+        if path.name != "test_aot.py"
+    ],
     "stylebench": [
         "tests/stylebench/engines/test_engines.py",
         "tests/stylebench/engines/test_convolution.py",
@@ -97,11 +127,17 @@ _REHEARSED = {
 def _tests(rehearse: bool) -> list[Stage]:
     return [
         Stage(
-            f"tests of {package}", 150,
-            lambda _, __, paths=paths: ["-m", "pytest", *paths, "-q", "-p", "no:cacheprovider"],  # type: ignore[misc]
+            f"tests of {package}", _TESTS,
+            lambda _, __, paths=paths: ["-m", "stylebench.bench.gpu.tests", *paths],  # type: ignore[misc]
+            sources=(*PACKAGES, ROOT / "tests"),
         )
-        for package, paths in (_REHEARSED if rehearse else _TESTS).items()
+        for package, paths in (_REHEARSED if rehearse else _TESTS_OF).items()
     ]  # fmt: skip
+
+
+def _configs(work: Path) -> Path:
+    """The folder of configurations tuned for these kernels: others may not even take them."""
+    return work / "configs" / sources_hash(_KERNELS)[:16]
 
 
 def _tune(size: int, dtype: str, limit: float, rehearse: bool) -> Stage:
@@ -111,44 +147,66 @@ def _tune(size: int, dtype: str, limit: float, rehearse: bool) -> Stage:
         if rehearse:
             return ["-m", "stylekernels.tune", "--help"]
         words = ["-m", "stylekernels.tune", "--size", str(size), "--dtype", dtype]
-        return [*words, "--output", str(work / "configs")]
+        return [*words, "--output", str(_configs(work))]
 
-    return Stage(f"tune {size} {dtype}", limit, command)
+    def result(_: Path, code: int | None) -> StageResult:
+        return "unfinished" if code else _meaning(code)  # it goes on from the rows that it has
+
+    return Stage(f"tune {size} {dtype}", limit, command, result, _KERNELS)
 
 
-def _suite(name: str, limit: float, rehearse: bool, quick: bool) -> Stage:
+def _suite(
+    name: str, limit: float, rehearse: bool, quick: bool, *, headline: bool = False
+) -> Stage:
+    """A suite, or its first job alone, the headline, in a folder of its own."""
+    folder = HEADLINE if headline else RECORDS
+
     def command(work: Path, left: float) -> list[str]:
         budget = max(1.0, left - 2 * _MERCY)
-        words = ["-m", "stylebench", "bench", name, "--output", str(work / "records")]
+        words = ["-m", "stylebench", "bench", name, "--output", str(work / folder)]
         words += ["--seconds", f"{budget:.0f}", "--device", "cpu" if rehearse else "cuda"]
         words += ["--quick"] * (quick or rehearse) + ["--size", "48"] * rehearse
-        if path := begun(work, name):
+        words += ["--first", "1"] * headline
+        if path := begun(work / folder, name):
             words += ["--resume", str(path)]
         return words
 
     def result(work: Path, _: int | None) -> StageResult:
-        records = [read_or_none(path) for path in _records(work, name)]
-        return "done" if any(record and record.complete for record in records) else "unfinished"
+        whole = any(record.complete for _, record in _records(work / folder, name))
+        return "done" if whole else "unfinished"
 
-    return Stage(name, limit, command, result)
-
-
-def begun(work: Path, suite: str) -> Path | None:
-    """The incomplete record of ``suite``."""
-    for path in _records(work, suite):
-        record = read_or_none(path)
-        if record and not record.complete:
-            return path
-    return None
+    return Stage("headline" if headline else name, limit, command, result)
 
 
-def _records(work: Path, suite: str) -> list[Path]:
+def begun(folder: Path, suite: str) -> Path | None:
+    """The incomplete record of ``suite`` that a run of this code on this GPU may go on with."""
+    return next((path for path, record in _records(folder, suite) if not record.complete), None)
+
+
+def _records(folder: Path, suite: str) -> Iterator[tuple[Path, Record]]:
     name = re.compile(rf"\d+-\d+-\d+-{suite}(-quick)?(-\d+)?")
-    return [path for path in (work / "records").rglob("*.json") if name.fullmatch(path.stem)]
+    for path in sorted(folder.rglob("*.json")):
+        record = read_or_none(path) if name.fullmatch(path.stem) else None
+        if record and current(record):
+            yield path, record
 
 
-def run_stage(stage: Stage, work: Path, left: float) -> StageResult:
-    """Run it within its limit and ``left`` seconds; whatever it says goes into its log."""
+def current(record: Record) -> bool:
+    """Whether ``record`` is of this code, on this GPU."""
+    return (record.code.sha256, record.machine.gpu) == (sources_hash(PACKAGES), _gpu())
+
+
+def run_stage(
+    stage: Stage, work: Path, left: float, tick: Callable[[], object] = lambda: None
+) -> StageResult:
+    """Run it within its limit and ``left`` seconds; whatever it says goes into its log.
+
+    Args:
+        stage: to run.
+        work: its folder.
+        left: seconds.
+        tick: called every second while it runs.
+    """
     limit = min(stage.limit, left)
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "kernels")))
     log = work / "logs" / f"{stage.name.replace(' ', '-')}.log"
@@ -159,11 +217,11 @@ def run_stage(stage: Stage, work: Path, left: float) -> StageResult:
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=lines, stderr=subprocess.STDOUT,
             env={
                 **os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
-                OWN_FOLDER: str(work / "configs"),  # what was tuned is what is measured
+                OWN_FOLDER: str(_configs(work)),  # what was tuned is what is measured
             },
             preexec_fn=_hear_interrupts,
         ) as process:  # fmt: skip
-            code = _finish(process, limit)
+            code = _finish(process, limit, tick)
         lines.write(f"\nexit code {code}\n")
     return stage.result(work, code)
 
@@ -173,11 +231,17 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _finish(process: subprocess.Popen[bytes], limit: float) -> int | None:
+def _finish(
+    process: subprocess.Popen[bytes], limit: float, tick: Callable[[], object]
+) -> int | None:
     """Wait, then ask it to stop as Ctrl-C would, then make it; None where it had to be stopped."""
+    end = time.monotonic() + max(1.0, limit - _MERCY)
     try:
-        return process.wait(timeout=max(1.0, limit - _MERCY))
-    except subprocess.TimeoutExpired:
+        while (left := end - time.monotonic()) > 0:
+            try:
+                return process.wait(timeout=min(_TICK, left))
+            except subprocess.TimeoutExpired:
+                tick()
         end_group(process, signal.SIGINT, _MERCY)
     except KeyboardInterrupt:
         end_group(process, signal.SIGINT, _MERCY)  # what it has is written down

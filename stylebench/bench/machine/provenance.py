@@ -16,6 +16,9 @@ from stylebench.bench.records.record import Code, Software
 from stylebench.files.hashing import sources_hash
 from stylebench.version import __version__
 
+#: The folders of the sources that a record is of.
+PACKAGES = tuple(Path(package.__file__ or ".").parent for package in (stylebench, stylekernels))
+
 
 def software() -> Software:
     """Version numbers; None for what is not installed."""
@@ -34,15 +37,14 @@ def software() -> Software:
 
 def code() -> Code:
     """The commit of the sources where they are a repository's own, and their hash anywhere."""
-    packages = [Path(p.__file__ or ".").parent for p in (stylebench, stylekernels)]
-    root = packages[0].parent
+    root = PACKAGES[0].parent
     top = _git(root, "rev-parse", "--show-toplevel")
     own = top is not None and Path(top).resolve() == root.resolve()
     changes = _git(root, "status", "--porcelain", "--", ".", ":!results") if own else None
     return Code(
         commit=_git(root, "rev-parse", "HEAD") if own else None,
         dirty=None if changes is None else bool(changes),
-        sha256=sources_hash(packages),
+        sha256=sources_hash(PACKAGES),
     )
 
 

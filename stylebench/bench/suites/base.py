@@ -45,6 +45,7 @@ class Options:
         weights: as ``Settings.weights``.
         pattern: of the names of the cases to run, a part of them or a glob.
         seconds: after which no further case is started.
+        first: number of the suite's jobs to run, from the first; None for all.
         command: that ran this, for the record.
     """
 
@@ -56,6 +57,7 @@ class Options:
     weights: str = "original"
     pattern: str | None = None
     seconds: float | None = None
+    first: int | None = None
     command: str = ""
 
     def check(self) -> None:
@@ -69,6 +71,8 @@ class Options:
             raise ValueError(f"--size {size}: expected a whole number of 1 to {_LARGEST} px")
         if seconds is not None and not 0 < seconds < inf:
             raise ValueError(f"--seconds {seconds}: expected a number above 0")
+        if self.first is not None and self.first < 1:
+            raise ValueError(f"--first {self.first}: expected 1 or more jobs")
 
 
 @dataclass

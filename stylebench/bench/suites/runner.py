@@ -66,7 +66,7 @@ def prepare(suite: Suite, bench: Bench, before: Record | None = None) -> Prepare
         cases = {name: case for job in jobs for name, case in job.cases.items()}
         check_resumable(before, run.record(complete=False), cases)
         run.resume(before)
-    pattern = bench.options.pattern
+    pattern, jobs = bench.options.pattern, jobs[: bench.options.first]
     wanted = [[name for name in job.cases if matches(name, pattern)] for job in jobs]
     if not any(wanted):
         known = [name for job in jobs for name in job.cases]
@@ -97,7 +97,7 @@ class Prepared:
 
         Args:
             console: where progress is shown; None shows none.
-            keep: called with the record so far after every job.
+            keep: called with the record so far after every case.
         """
         record, complete, stopped_by = self.record, True, 0
         total = sum(len(names) for _, names in self.jobs)
@@ -113,10 +113,8 @@ class Prepared:
                     break
                 where = f"{self.name} {len(record.cases) + 1}/{total}"
                 with _shown(self.bench, console, where, missing):
-                    record.job(job, missing, console)
+                    record.job(job, missing, console, keep)
                 release(self.bench.device)
-                if keep:
-                    keep(record.record(complete=False))
         except KeyboardInterrupt as stop:
             complete, stopped_by = False, signals.number_of(stop)
         return Outcome(record.record(complete), stopped_by)
@@ -167,10 +165,18 @@ class _Run:
         limit = self._bench.options.seconds
         return limit is not None and time.perf_counter() - self._start > limit
 
-    def job(self, job: Job, names: Sequence[str], console: PlainConsole | None) -> None:
+    def job(
+        self,
+        job: Job,
+        names: Sequence[str],
+        console: PlainConsole | None,
+        keep: Callable[[Record], object] | None,
+    ) -> None:
         """Add the cases of ``names``, also those that an error keeps from being measured."""
         for case in isolate(job.cases, job.run, names):
             self.cases.append(case)
+            if keep:
+                keep(self.record(complete=False))
             if console:
                 console.print(summary(case))
 

@@ -164,7 +164,10 @@ class ConvStack:
 
 
 class _Chain:
-    """Every convolution forward, then back to its input, in the network's order."""
+    """Every convolution forward, then back to its input, in the network's order.
+
+    Without biases, which PyTorch adds on CUDA in a pass of its own over each map.
+    """
 
     def __init__(
         self,
@@ -192,9 +195,9 @@ class _Chain:
             return operands[shape]
 
         for name, shrunk in network.convolutions():
-            weight, bias = (t.to(device, dtype) for t in network.weights.layers[name])
+            weight = network.weights.layers[name][0].to(device, dtype)
             x, gradient = (operand(channels, shrunk) for channels in LAYERS[name])
-            forward, backward = make(weight, bias, x)
+            forward, backward = make(weight, x)
             self._steps.append((forward, x))
             back.append((backward, gradient))
         self._steps += reversed(back)
@@ -224,10 +227,10 @@ class _Chain:
 _Pair = tuple[Callable[[Tensor], object], Callable[[Tensor], object]]
 
 
-def _prepared(workspace: Workspace | None, weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
+def _prepared(workspace: Workspace | None, weight: Tensor, x: Tensor) -> _Pair:
     """The fused engine's convolution, tile by tile of rows."""
     height, width = x.shape[2:]
-    convolution = Convolution(weight, bias, (height, width), workspace)
+    convolution = Convolution(weight, None, (height, width), workspace)
 
     def forward(operand: Tensor) -> None:
         for start, stop in row_tiles(height, width, convolution.outputs, operand):
@@ -240,13 +243,13 @@ def _prepared(workspace: Workspace | None, weight: Tensor, bias: Tensor, x: Tens
     return forward, backward
 
 
-def _plain(weight: Tensor, bias: Tensor, x: Tensor) -> _Pair:
+def _plain(weight: Tensor, x: Tensor) -> _Pair:
     """A PyTorch user's convolution, channels-last."""
     weight = weight.contiguous(memory_format=torch.channels_last)
     ones, none = [1, 1], [0, 0]
 
     def forward(operand: Tensor) -> Tensor:
-        return F.conv2d(operand, weight, bias, padding=1)
+        return F.conv2d(operand, weight, None, padding=1)
 
     def backward(gradient: Tensor) -> Tensor:
         mask = [True, False, False]

@@ -3,7 +3,7 @@
 cuDNN's fused convolution with bias and ReLU is the fastest for most shapes but slow for some, and
 the gradient computed as a convolution with flipped kernels is faster or slower than cuDNN's own
 gradient depending on the shape. So every layer is measured once, and an algorithm's result is
-checked before its time counts.
+checked against fp64 before its time counts.
 
 The choice is kept for the process, so that all engines in it compute a layer to the same bits. Two
 processes may measure, choose and round differently.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import nan
+from math import inf, nan
 from statistics import median
 from typing import Any
 
@@ -22,30 +22,50 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import stylekernels as sk
+from stylebench.model.precision import in_fp64
 
 ConvAlgorithm = Callable[[Tensor], Tensor]
 
 _ONES = (1, 1)
+_CROP = 64  # px, the side of what is checked against fp64
+_GROSS = 4e-3  # relative, in fp32: beyond it all of a map is not one convolution's
 _CALLS, _ROUNDS = 10, 3
 _HEAD_STARTS = (2_000_000, 20_000_000)  # cycles: 1 ms and 10 ms, for hosts that launch slowly
 
 _chosen: dict[tuple[object, ...], str] = {}  # layer -> name of its algorithm
 
 
-def forward_algorithms(weight: Tensor, bias: Tensor) -> dict[str, ConvAlgorithm]:
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Keep cuDNN within from algorithms whose order of summation varies from call to call."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
+def forward_algorithms(weight: Tensor, bias: Tensor | None) -> dict[str, ConvAlgorithm]:
     """Algorithms for convolution, bias and ReLU of x [B, N_in, H, W]; plain PyTorch first.
 
     Args:
         weight: [N_out, N_in, 3, 3], channels-last.
-        bias: [N_out].
+        bias: [N_out], or None, for which plain PyTorch is all there is.
     """
 
+    @deterministic()
     def separate(x: Tensor) -> Tensor:
         return F.conv2d(x, weight, bias, padding=1).relu_()
 
+    if bias is None:
+        return {"conv, relu": separate}
+
+    @deterministic()
     def fused(x: Tensor) -> Tensor:
         return torch.cudnn_convolution_relu(x, weight, bias, _ONES, _ONES, _ONES, 1)
 
+    @deterministic()
     def one_pass(x: Tensor) -> Tensor:
         y = F.conv2d(x, weight, None, padding=1)
         sk.bias_relu_(y, bias)
@@ -58,6 +78,12 @@ def forward_algorithms(weight: Tensor, bias: Tensor) -> dict[str, ConvAlgorithm]
     }
 
 
+def exact_forward(weight: Tensor, bias: Tensor | None) -> ConvAlgorithm:
+    """Convolution, bias and ReLU in fp64."""
+    exact = in_fp64(weight), None if bias is None else in_fp64(bias)
+    return lambda x: F.conv2d(in_fp64(x), *exact, padding=1).relu_()
+
+
 def backward_algorithms(weight: Tensor, flipped: Tensor) -> dict[str, ConvAlgorithm]:
     """Algorithms for gradient [B, N_out, H, W] of the output -> of the input; plain PyTorch first.
 
@@ -66,49 +92,66 @@ def backward_algorithms(weight: Tensor, flipped: Tensor) -> dict[str, ConvAlgori
         flipped: the same kernels flipped in both directions, [N_in, N_out, 3, 3], channels-last.
     """
 
+    @deterministic()
     def as_forward(gradient: Tensor) -> Tensor:
         return F.conv2d(gradient, flipped, None, padding=1)
 
+    @deterministic()
     def as_backward(gradient: Tensor) -> Tensor:
-        batch, _, height, width = gradient.shape
-        # Only its shape matters: the gradient of a convolution does not depend on its input.
-        x = torch.empty_like(gradient[:, :1]).expand(batch, weight.shape[1], height, width)
-        with _deterministic():
-            return torch.ops.aten.convolution_backward(
-                gradient, x, weight, None, _ONES, _ONES, _ONES, False, [0, 0], 1,
-                [True, False, False],
-            )[0]  # fmt: skip
+        # The gradient by itself: PyTorch's backward operator wants the input too, whose layout it
+        # copies the gradient to, and no input that costs no memory has the right one.
+        return F.conv_transpose2d(gradient, weight, padding=1)
 
     return {"flipped kernels": as_forward, "cudnn dgrad": as_backward}
 
 
+def exact_backward(weight: Tensor) -> ConvAlgorithm:
+    """The gradient of the input in fp64."""
+    exact = in_fp64(weight)
+    return lambda gradient: F.conv_transpose2d(in_fp64(gradient), exact, padding=1)
+
+
 def select_fastest(
     algorithms: Mapping[str, ConvAlgorithm],
+    exact: ConvAlgorithm,
     x: Tensor,
     seconds: Callable[[ConvAlgorithm, Tensor], float] | None = None,
 ) -> str:
-    """The name of the fastest algorithm for ``x`` among those that agree with the first.
+    """The name of the fastest algorithm for ``x`` among those that are right.
+
+    Where none is right, it is the one that errs least: what is measured of it says so.
 
     A layer is measured once in a process. Layers are told apart by device, dtype, precision of
     fp32 products, shapes of input and output, and names of the algorithms.
 
     Args:
-        algorithms: name -> algorithm; the first is known to be right.
+        algorithms: name -> algorithm; plain PyTorch first.
+        exact: the same in fp64, of which only a corner of the map is asked.
         x: random input of the layer [B, N_in, H, W].
         seconds: times one algorithm; with CUDA events by default.
     """
-    names = list(algorithms)
-    # Checks search too: cuDNN keeps a shape's first plan, even one that it took without a search.
-    with torch.cuda.device_of(x), _searching():  # type: ignore[no-untyped-call]
-        expected = algorithms[names[0]](x)
-        layer = (x.device, x.dtype, _products(), x.shape, expected.shape, *names)
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        corner = _corner(exact(_corner(x, _CROP + 1)), _CROP)
+        layer = (x.device, x.dtype, _products(), x.shape, corner.shape, *algorithms)
         if layer not in _chosen:
-            correct = [names[0]] + [
-                name for name in names[1:] if _agrees(algorithms[name], x, expected)
-            ]
-            measure = seconds or _device_seconds
-            _chosen[layer] = min(correct, key=lambda name: measure(algorithms[name], x))
+            with _searching():
+                _chosen[layer] = _fastest(algorithms, corner, x, seconds or _device_seconds)
     return _chosen[layer]
+
+
+def _fastest(
+    algorithms: Mapping[str, ConvAlgorithm],
+    corner: Tensor,
+    x: Tensor,
+    seconds: Callable[[ConvAlgorithm, Tensor], float],
+) -> str:
+    plain, *_ = algorithms.values()
+    expected = plain(x)
+    errors = {name: _error(algorithms[name], x, expected, corner) for name in algorithms}
+    right = [name for name, error in errors.items() if error <= _allowed(x)]
+    if not right:
+        return min(errors, key=lambda name: errors[name])
+    return min(right, key=lambda name: seconds(algorithms[name], x))
 
 
 def _products() -> str:
@@ -117,23 +160,57 @@ def _products() -> str:
     return convolutions.fp32_precision
 
 
-def _agrees(algorithm: ConvAlgorithm, x: Tensor, expected: Tensor) -> bool:
-    """Whether ``algorithm`` gives ``expected``, writes every element, and lets NaN through.
+def _allowed(x: Tensor) -> float:
+    """The largest relative error that a convolution of ``x`` [B, N_in, H, W] is right with.
 
-    A run learns from NaN that fp16 overflowed: a ReLU that turns NaN into 0 would hide it.
+    In fp32 it is twice that of adding 9 N_in products in order, which Winograd's way in tiles of 4
+    is beyond. In half precision the rounding of the result is all.
+    """
+    if x.dtype == torch.float32 and _products() == "tf32":
+        return 4e-3
+    eps = torch.finfo(x.dtype).eps
+    if x.dtype in (torch.float32, torch.float64):
+        return eps * max(4.0, 0.3 * (9 * x.shape[1]) ** 0.5)
+    return 4 * eps
+
+
+def _error(algorithm: ConvAlgorithm, x: Tensor, expected: Tensor, corner: Tensor) -> float:
+    """The relative error of ``algorithm`` in the corner; infinite if it cannot be used.
+
+    It has to write every element, give the same bits again, let NaN through, and be close to
+    ``expected`` everywhere. A run learns from NaN that fp16 overflowed: a ReLU that turns NaN into
+    0 would hide it.
     """
     try:
-        torch.full_like(expected, nan)  # poisons the memory that the algorithm's output will take
+        first = algorithm(x)  # cuDNN's search, which leaves other plans' results in the memory
+        _poison(expected)
         result = algorithm(x)
         passes_nan = algorithm(torch.full_like(x, nan)).isnan().all()
     except Exception:  # this build or GPU does not have it; the exception's type is anyone's choice
-        return False
+        return inf
     if result.shape != expected.shape or not result.isfinite().all() or not passes_nan:
-        return False
-    tolerance = 4 * torch.finfo(expected.dtype).eps
-    if expected.dtype == torch.float32:
-        tolerance = 4e-3  # products may be TF32, and sums are in another order
-    return bool((result - expected).float().norm() <= tolerance * expected.float().norm())
+        return inf
+    gross = _GROSS if x.dtype == torch.float32 else 4 * torch.finfo(x.dtype).eps
+    if not result.equal(first) or not _distance(result, expected) <= gross:
+        return inf
+    return _distance(in_fp64(_corner(result, _CROP)), corner)
+
+
+def _poison(like: Tensor) -> None:
+    """Fill with NaN the memory that the next tensor shaped as ``like`` will take."""
+    torch.full_like(like, nan)
+
+
+def _corner(x: Tensor, side: int) -> Tensor:
+    """The last rows and columns [..., side, side], fewer where there are not so many."""
+    return x[..., -side:, -side:]
+
+
+def _distance(value: Tensor, expected: Tensor) -> float:
+    """The norm of the difference, over that of ``expected``."""
+    wide = torch.promote_types(value.dtype, torch.float32)
+    difference = (value - expected).to(wide).norm()
+    return float(difference / expected.to(wide).norm())
 
 
 def _device_seconds(algorithm: ConvAlgorithm, x: Tensor) -> float:
@@ -160,21 +237,11 @@ def _back_to_back(algorithm: ConvAlgorithm, x: Tensor) -> float:
 
 @contextmanager
 def _searching() -> Iterator[None]:
-    """Let cuDNN time its own algorithms within; it remembers the fastest for each shape."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    """Let cuDNN time all its algorithms within; it remembers the fastest for each shape."""
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.benchmark_limit
+    cudnn.benchmark, cudnn.benchmark_limit = True, 0  # 0 is no limit, 10 the usual one
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Keep cuDNN within from gradients whose order of summation varies from call to call."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
+        cudnn.benchmark, cudnn.benchmark_limit = before

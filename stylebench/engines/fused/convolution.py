@@ -17,6 +17,9 @@ from stylebench.engines.fused.algorithm import Algorithm
 from stylebench.engines.fused.conv_autotune import (
     ConvAlgorithm,
     backward_algorithms,
+    deterministic,
+    exact_backward,
+    exact_forward,
     forward_algorithms,
     select_fastest,
 )
@@ -31,7 +34,7 @@ class Convolution:
 
     Args:
         weight: [N_out, N_in, 3, 3] in the precision to compute in, on its device.
-        bias: [N_out].
+        bias: [N_out], or None.
         size: (height, width) in pixels of its usual input, for which the algorithm and, on a CPU,
             the layout of the weights is chosen; CPUs take it in tiles.
         workspace: the memory of Winograd convolutions, which this one may then be.
@@ -45,7 +48,7 @@ class Convolution:
     def __init__(
         self,
         weight: Tensor,
-        bias: Tensor,
+        bias: Tensor | None,
         size: tuple[int, int],
         workspace: Workspace | None = None,
     ) -> None:
@@ -104,16 +107,25 @@ class Convolution:
         return self._backward.masked(gradient, above, below, mask)
 
     def _on_cuda(
-        self, weight: Tensor, bias: Tensor, flipped: Tensor, size: tuple[int, int]
+        self, weight: Tensor, bias: Tensor | None, flipped: Tensor, size: tuple[int, int]
     ) -> tuple[Algorithm, Algorithm]:
         """Forward and backward; all of their algorithms pad by one."""
-        forward, backward = forward_algorithms(weight, bias), backward_algorithms(weight, flipped)
-        with_relu = self._fastest("forward", forward, self._channels, weight, size)
-        of_gradient = self._fastest("backward", backward, len(bias), weight, size)
+        x = _sample(self._channels, weight, size)
+        with_relu = self._fastest(
+            "forward", forward_algorithms(weight, bias), exact_forward(weight, bias), x
+        )
+        gradient = _sample(self.outputs, weight, size)
+        of_gradient = self._fastest(
+            "backward", backward_algorithms(weight, flipped), exact_backward(weight), gradient
+        )
+
+        @deterministic()
+        def without_relu(x: Tensor) -> Tensor:
+            return F.conv2d(x, weight, bias, padding=1)
 
         def forward_pass(x: Tensor, above: bool, below: bool, relu: bool) -> Tensor:
             del above, below
-            return with_relu(x) if relu else F.conv2d(x, weight, bias, padding=1)
+            return with_relu(x) if relu else without_relu(x)
 
         def backward_pass(gradient: Tensor, above: bool, below: bool, relu: bool) -> Tensor:
             del above, below, relu
@@ -125,16 +137,20 @@ class Convolution:
         self,
         direction: str,
         algorithms: Mapping[str, ConvAlgorithm],
-        channels: int,
-        like: Tensor,
-        size: tuple[int, int],
+        exact: ConvAlgorithm,
+        x: Tensor,
     ) -> ConvAlgorithm:
-        # A generator of its own leaves the caller's random numbers alone.
-        generator = torch.Generator(like.device).manual_seed(0)
-        shape = (1, channels, *(min(side, _LARGEST_SAMPLE) for side in size))
-        x = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-        self.chosen[direction] = select_fastest(algorithms, _channels_last(x))
+        self.chosen[direction] = select_fastest(algorithms, exact, x)
         return algorithms[self.chosen[direction]]
+
+
+def _sample(channels: int, like: Tensor, size: tuple[int, int]) -> Tensor:
+    """Random input [1, channels, H, W] of ``size`` or less, on the device of ``like``."""
+    # A generator of its own leaves the caller's random numbers alone.
+    generator = torch.Generator(like.device).manual_seed(0)
+    shape = (1, channels, *(min(side, _LARGEST_SAMPLE) for side in size))
+    x = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+    return _channels_last(x)
 
 
 def pad_channels(x: Tensor, multiple: int) -> Tensor:

@@ -2,9 +2,13 @@
 
 import gzip
 import json
+import multiprocessing
 import os
+import random
+import signal
 import tarfile
 import tempfile
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,9 +17,13 @@ import torch
 import typer
 
 from stylebench.bench.gpu import loan, stages
+from stylebench.bench.gpu import tests as loan_tests
 from stylebench.bench.gpu.stages import ROOT, Stage, begun, run_stage
+from stylebench.bench.machine.provenance import PACKAGES
+from stylebench.bench.records.record import Code
 from stylebench.bench.records.store import file_name, write_record
 from stylebench.cli.app import app
+from stylebench.files.hashing import sources_hash
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -42,15 +50,20 @@ def test_a_rehearsal_runs_a_suite(tmp_path, capsys):
     assert "fused fp32 48x36: " in capsys.readouterr().out
 
 
+def of_now(record, *cases, suite="smoke", **more):
+    """A record that the code of now has made."""
+    return record(*cases, suite=suite, code=Code(None, None, sources_hash(PACKAGES)), **more)
+
+
 def test_a_rehearsal_packs_what_its_stages_leave(tmp_path, capsys, record, case, monkeypatch):
-    path = write_record(tmp_path / "made" / "r.json", record(case(), suite="smoke"))
+    path = write_record(tmp_path / "made" / "2026-03-14-smoke.json", of_now(record, case()))
     real = {stage.name: stage for stage in stages.stages(rehearse=True, quick=True)}
 
     def command(work, left):  # leaves the record where the suite would
         text = f"import shutil; shutil.copytree({str(path.parent)!r}, {str(work / 'records')!r})"
         return ["-c", text]
 
-    table = [Stage("smoke", 30, command), real["environment"]]
+    table = [Stage("smoke", 30, command, real["smoke"].result), real["environment"]]
     monkeypatch.setattr(loan, "stages", lambda *_: table)
     out = tmp_path / "out"
     call = ["--output", str(out), "--rehearse", "--stages", "smoke"]
@@ -61,7 +74,7 @@ def test_a_rehearsal_packs_what_its_stages_leave(tmp_path, capsys, record, case,
     assert json.loads((out / "state.json").read_text())["smoke"]["verdict"] == "done"
     with tarfile.open(out / "records.tar.gz") as archive:
         names = archive.getnames()
-    assert {"logs/smoke.log", "records/r.json"} < set(names)
+    assert {"logs/smoke.log", "records/2026-03-14-smoke.json"} < set(names)
     assert "fused fp32 64x48: 1 s" in capsys.readouterr().out
 
     again = tmp_path / "again"
@@ -148,7 +161,8 @@ def test_an_option_that_cannot_be_is_one_line(tmp_path, capsys, more, message):
 def test_what_cannot_be_written_is_kept_elsewhere(tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(loan, "stages", lambda *_: [script(f"import os; os.rmdir({str(out)!r})")])
+    removing = script(f"import shutil; shutil.rmtree({str(out)!r})")
+    monkeypatch.setattr(loan, "stages", lambda *_: [removing])
     assert loan.main(["--output", str(out), "--rehearse"]) == 2
     (archive,) = tmp_path.glob("stylebench-records-*/records.tar.gz")
     assert f"all is in {archive}" in capsys.readouterr().err
@@ -191,10 +205,49 @@ def test_a_stage_that_was_stopped_is_tried_again(tmp_path, monkeypatch):
         assert (entry["verdict"], entry["tries"]) == ("unfinished", tries)
 
 
+def test_a_stage_that_writes_something_each_time_is_not_given_up(tmp_path, monkeypatch):
+    text = (
+        "import pathlib, sys, time\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "folder.mkdir(exist_ok=True)\n"
+        "(folder / str(time.time_ns())).touch()\n"
+    )
+    grows = Stage(
+        "grows", 30, lambda work, _: ["-c", text, str(work / "records")], lambda *_: "unfinished"
+    )
+    monkeypatch.setattr(loan, "stages", lambda *_: [grows])
+    monkeypatch.setattr(loan, "_TRIES", 1)
+    for count in (1, 2):
+        assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
+        assert len([name for name in archived(tmp_path) if name.startswith("records/")]) == count
+        assert json.loads((tmp_path / "state.json").read_text())["grows"]["tries"] == 0
+
+
+def archived(out):
+    """The files in the archive in ``out``; none where there is none yet."""
+    path = out / "records.tar.gz"
+    if not path.exists():
+        return set()
+    with tarfile.open(path) as archive:
+        return {member.name for member in archive if member.isfile()}
+
+
+def test_the_headline_comes_first_and_the_tests_last():
+    table = stages.stages(rehearse=False, quick=False)
+    names = [stage.name for stage in table]
+    assert names[:6] == [
+        "environment", "smoke", "headline", "kernels", "tune 512 float16", "iteration"
+    ]  # fmt: skip
+    assert names[-2:] == ["tests of stylekernels", "tests of stylebench"]
+    limits = [stage.limit for stage in table[:5]]
+    assert sum(limits[:2]) + loan._LEAST < 3 * 60  # a call of three minutes comes to the headline
+    assert sum(limits[:3]) < 9 * 60  # and one of nine gives it all its time
+
+
 def test_what_suites_need_is_tuned_before_them_and_all_else_after():
     table = stages.stages(rehearse=False, quick=False)
     names = [stage.name for stage in table]
-    before, after = table[: names.index("smoke")], table[names.index("stylize") + 1 :]
+    before, after = table[: names.index("iteration")], table[names.index("stylize") + 1 : -2]
     (first,) = (stage for stage in before if stage.name.startswith("tune"))
     assert len({stage.name for stage in after}) == 6
     assert first.name == after[0].name == "tune 512 float16"
@@ -202,25 +255,209 @@ def test_what_suites_need_is_tuned_before_them_and_all_else_after():
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_stages_hand_suites_their_unfinished_records(tmp_path, record, case, number):
+@pytest.mark.parametrize(("name", "folder"), [("iteration", "records"), ("headline", "headline")])
+def test_stages_hand_suites_their_unfinished_records(tmp_path, record, case, number, name, folder):
+    stage = {s.name: s for s in stages.stages(rehearse=False, quick=False)}[name]
+    assert "--resume" not in stage.command(tmp_path, 100)
+    unfinished = of_now(record, case(), suite="iteration", complete=False)
+    path = write_record(tmp_path / folder / file_name(unfinished, number), unfinished)
+    assert begun(tmp_path / folder, "iteration") == path
+    assert str(path) in stage.command(tmp_path, 100)
+    assert stage.result(tmp_path, 0) == "unfinished"
+    write_record(path, of_now(record, case(), suite="iteration"))
+    assert stage.result(tmp_path, 1) == "done"
+    assert begun(tmp_path / folder, "iteration") is None
+
+
+def test_the_headline_is_the_first_job_alone_in_a_record_of_its_own(tmp_path):
     table = {stage.name: stage for stage in stages.stages(rehearse=False, quick=False)}
-    assert "--resume" not in table["iteration"].command(tmp_path, 100)
-    unfinished = record(case(), complete=False)
-    path = write_record(tmp_path / "records" / file_name(unfinished, number), unfinished)
-    assert begun(tmp_path, "iteration") == path
-    assert str(path) in table["iteration"].command(tmp_path, 100)
-    assert table["iteration"].result(tmp_path, 0) == "unfinished"
-    write_record(path, record(case()))
-    assert table["iteration"].result(tmp_path, 1) == "done"
-    assert begun(tmp_path, "iteration") is None
+    headline, whole = (table[name].command(tmp_path, 100) for name in ("headline", "iteration"))
+    assert headline[2:4] == whole[2:4] == ["bench", "iteration"]
+    assert headline[-2:] == ["--first", "1"]
+    assert "--first" not in whole
+    assert str(tmp_path / "headline") in headline
+    assert str(tmp_path / "records") in whole
+
+
+def test_records_of_other_code_or_another_gpu_are_left_as_they_are(
+    tmp_path, record, case, monkeypatch
+):
+    stage = {s.name: s for s in stages.stages(rehearse=False, quick=False)}["smoke"]
+    others = record(case(), suite="smoke", complete=False), record(case(), suite="smoke")
+    for number, other in enumerate(others, 1):
+        write_record(tmp_path / "records" / file_name(other, number), other)
+    assert "--resume" not in stage.command(tmp_path, 100)
+    assert stage.result(tmp_path, 0) == "unfinished"
+    ours = of_now(record, case())
+    write_record(tmp_path / "records" / file_name(ours, 3), ours)
+    assert stage.result(tmp_path, 0) == "done"
+    monkeypatch.setattr(stages, "_gpu", lambda: "NVIDIA H200")
+    assert stage.result(tmp_path, 0) == "unfinished"
+
+
+def test_configurations_are_those_of_the_same_kernels(tmp_path, monkeypatch):
+    tune = next(s for s in stages.stages(rehearse=False, quick=False) if s.name.startswith("tune"))
+    folder = Path(tune.command(tmp_path, 100)[-1])
+    assert folder.parent == tmp_path / "configs"
+    show = f"import os; assert os.environ['STYLEKERNELS_CONFIGS'] == {str(folder)!r}"
+    assert run_stage(script(show), tmp_path, 30.0) == "done"
+    monkeypatch.setattr(stages, "sources_hash", lambda _: "f" * 64)
+    assert Path(tune.command(tmp_path, 100)[-1]) != folder
+
+
+def test_a_change_of_the_sources_runs_everything_again_and_nothing_else_does(tmp_path, monkeypatch):
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "a.py").write_text("1")
+    out = tmp_path / "out"
+    codes = {"fails": 3, "works": 0, "of others": 0}
+    table = [
+        Stage(
+            name, 30, lambda *_, code=code: ["-c", f"raise SystemExit({code})"],
+            sources=PACKAGES if name == "of others" else (sources,),
+        )
+        for name, code in codes.items()
+    ]  # fmt: skip
+    monkeypatch.setattr(loan, "stages", lambda *_: table)
+
+    def ran():
+        assert loan.main(["--output", str(out), "--rehearse"]) == 0
+        state = json.loads((out / "state.json").read_text())
+        with tarfile.open(out / "records.tar.gz") as archive:
+            logs = {
+                name: archive.extractfile(f"logs/{name.replace(' ', '-')}.log") for name in codes
+            }
+            return {name: log.read().count(b"exit code") for name, log in logs.items()}, state
+
+    counts, state = ran()
+    assert counts == {"fails": 1, "works": 1, "of others": 1}
+    assert {name: entry["verdict"] for name, entry in state.items()} == {
+        "fails": "failed", "works": "done", "of others": "done"
+    }  # fmt: skip
+    assert ran()[0] == counts
+    (sources / "a.py").write_text("2")
+    assert ran()[0] == {"fails": 2, "works": 2, "of others": 1}
+
+
+@pytest.fixture
+def quick_ticks(monkeypatch, tmp_path):
+    """Has a loan look often at what its stages write, and end them soon."""
+    monkeypatch.setattr(stages, "_TICK", 0.02)
+    monkeypatch.setattr(stages, "_MERCY", 0.1)
+    monkeypatch.setattr(loan, "_LEAST", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+WAITS_UNTIL_IT_IS_KEPT = """
+import pathlib, sys, tarfile, time
+work, out = map(pathlib.Path, sys.argv[1:])
+(work / "records").mkdir(exist_ok=True)
+(work / "records" / "a.json").write_text("{}")
+while True:
+    with tarfile.open(out / "records.tar.gz") as archive:
+        if "records/a.json" in archive.getnames():
+            break
+    time.sleep(0.02)
+"""
+
+
+def test_a_record_is_kept_while_its_stage_runs(tmp_path, monkeypatch, quick_ticks):
+    """Else the stage waits for it until its limit, and is unfinished."""
+    out = tmp_path / "out"
+    command = ["-c", WAITS_UNTIL_IT_IS_KEPT]
+    waits = Stage("waits", 60, lambda work, _: [*command, str(work), str(out)])
+    monkeypatch.setattr(loan, "stages", lambda *_: [waits])
+    assert loan.main(["--output", str(out), "--rehearse", "--minutes", "1"]) == 0
+    assert json.loads((out / "state.json").read_text())["waits"]["verdict"] == "done"
+
+
+SLEEPS_AND_WRITES = """
+import pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir(parents=True, exist_ok=True)
+for part in "ab":
+    path = folder / f"{sys.argv[2]}-{part}.json"
+    if not path.exists():
+        time.sleep(0.05)
+        path.write_text("{}")
+"""
+
+
+def test_calls_killed_at_random_moments_lose_nothing_that_was_kept(
+    tmp_path, monkeypatch, quick_ticks
+):
+    """The whole table of stages, each replaced by one that sleeps and writes two records."""
+    out = tmp_path / "out"
+    table = [
+        Stage(
+            stage.name, 30,
+            lambda work, _, name=stage.name: ["-c", SLEEPS_AND_WRITES, str(work / "records"), name],
+        )
+        for stage in {s.name: s for s in stages.stages(rehearse=False, quick=False)}.values()
+    ]  # fmt: skip
+    monkeypatch.setattr(loan, "stages", lambda *_: table)
+    monkeypatch.setattr(loan, "_TRIES", 1000)
+    moments = random.Random(0)
+    kept, done, kills = set(), set(), 0
+    while not call_killed_after(moments.uniform(0.05, 1.0) * (1 + kills / 20), out):
+        kills += 1
+        before, kept = kept, archived(out)
+        assert before <= kept
+        if (out / "state.json").exists():
+            state = json.loads((out / "state.json").read_text())
+            finished = {name for name, entry in state.items() if entry["verdict"] == "done"}
+            assert done <= finished
+            done = finished
+    assert kills > 3
+    state = json.loads((out / "state.json").read_text())
+    assert {name: entry["verdict"] for name, entry in state.items()} == {
+        stage.name: "done" for stage in table
+    }
+    assert {f"records/{stage.name}-{part}.json" for stage in table for part in "ab"} <= archived(
+        out
+    )
+
+
+def call_killed_after(seconds, out):
+    """A call in a process of its own, as the machine would kill it; whether it came to its end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside torch's threads
+        call = multiprocessing.get_context("fork").Process(
+            target=loan.main, args=(["--output", str(out), "--rehearse"],)
+        )
+        call.start()
+    call.join(seconds)
+    if call.exitcode is None:
+        os.kill(call.pid, signal.SIGKILL)
+        call.join()
+    return call.exitcode == 0
+
+
+def test_files_of_tests_run_beside_each_other_and_warnings_are_no_errors(tmp_path, capsys):
+    texts = {
+        "warns": "import warnings\n\ndef test_it(): warnings.warn('another version')",
+        "aot": "def test_aot_of_another_gpu(): assert False",
+        "fails": "def test_it(): assert False",
+    }
+    paths = {name: tmp_path / f"test_{name}.py" for name in texts}
+    for name, text in texts.items():
+        paths[name].write_text(text)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    assert loan_tests.main([str(paths["warns"]), str(paths["aot"])]) == 0
+    assert loan_tests.main([str(paths["fails"])]) == 1
+    failed, counts = loan._failures(capsys.readouterr().out)
+    assert failed.startswith("FAILED ")
+    assert "test_fails.py::test_it" in failed
+    assert counts == "1 passed, 1 failed, 0 error"
 
 
 @pytest.mark.parametrize("rehearse", [False, True])
 def test_every_stage_has_a_command_that_there_is(tmp_path, record, case, rehearse):
     """Modules that can be found, test files that exist, and options that the suites know."""
     for name in stages.SUITES:  # each is to go on with its record
-        unfinished = record(case(), suite=name, complete=False)
-        write_record(tmp_path / "records" / file_name(unfinished), unfinished)
+        unfinished = of_now(record, case(), suite=name, complete=False)
+        for folder in ("records", "headline"):
+            write_record(tmp_path / folder / file_name(unfinished), unfinished)
     bench = typer.main.get_command(app).commands["bench"]
     for stage in stages.stages(rehearse, quick=rehearse):
         flag, module, *arguments = stage.command(tmp_path, 60.0)

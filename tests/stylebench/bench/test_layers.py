@@ -16,7 +16,7 @@ BELOW = {
     "suites": {"records", "machine", "measure", "workloads"},
     "compare": {"records", "measure"},
     "report": {"records"},
-    "gpu": {"records", "suites"},
+    "gpu": {"records", "machine", "suites"},
 }
 EXCEPTIONS = {"compare/worktree.py": {"suites"}}
 

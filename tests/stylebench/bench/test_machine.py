@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import stylebench
 from stylebench.bench.machine import nvml
 from stylebench.bench.machine import probe as machine
 from stylebench.bench.machine.provenance import code, software, sources_hash
@@ -123,8 +122,7 @@ def test_software_and_code_are_named():
 def test_sources_outside_their_own_repository_have_no_commit(monkeypatch, tmp_path):
     package = tmp_path / "site" / "stylebench"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    monkeypatch.setattr(stylebench, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr("stylebench.bench.machine.provenance.PACKAGES", (package,))
     assert code().commit is None
     assert code().dirty is None
 

@@ -117,6 +117,34 @@ def test_a_job_cut_short_keeps_the_cases_it_yielded(bench, case):
     assert statuses(run_suite(Suite(), bench)) == {"a": "ok", "b": "failed"}
 
 
+def test_every_case_is_kept_the_moment_it_is_there(bench, case):
+    kept = []
+
+    class Suite:
+        name = "pair"
+
+        def jobs(self, bench):
+            def run(names):
+                yield case("a")
+                assert [len(record.cases) for record in kept] == [1]
+                yield case("b")
+
+            yield Job({"a": {}, "b": {}}, run)
+
+    assert statuses(run_suite(Suite(), bench, keep=kept.append)) == {"a": "ok", "b": "ok"}
+    assert [len(record.cases) for record in kept] == [1, 2]
+    assert not any(record.complete for record in kept)
+
+
+def test_the_first_jobs_alone_make_a_whole_record(case):
+    some = Bench(Options(quick=True, device="cpu", first=2))
+    outcome = run_suite(Listed(case, a=None, b=None, c=None), some)
+    assert statuses(outcome) == {"a": "ok", "b": "ok"}
+    assert outcome.record.complete
+    with pytest.raises(ValueError, match="--first 0: expected 1 or more jobs"):
+        Options(first=0).check()
+
+
 def test_an_error_costs_only_its_own_case(case):
     def measure(name):
         if name == "b":

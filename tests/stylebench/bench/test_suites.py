@@ -4,6 +4,8 @@ import weakref
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylebench.bench.measure.statistics import timing
 from stylebench.bench.records.store import read_record
@@ -17,6 +19,7 @@ from stylebench.bench.workloads.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.workloads.roofline import ConvStack, Roofline
 from stylebench.bench.workloads.tap_tasks import tap_tasks
 from stylebench.cli.app import main
+from stylebench.engines.fused import convolution
 from stylebench.engines.fused import engine as fused
 from stylebench.model.original import SHA256
 
@@ -66,6 +69,47 @@ def test_smoke_prints_a_record_that_validates(tmp_path, call):
     share = roofs["convolutions", "fp32"].value / case.timing.median
     assert case.roof_share == pytest.approx(share)
     assert case.flops > ConvStack(None, "relu5_1").flops((24, 32))
+
+
+@pytest.fixture
+def lent(monkeypatch):
+    """A bench on an H100 that is not there."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    bench = Bench(Options(device="cpu"))
+    bench.device = torch.device("cuda")
+    return bench
+
+
+def test_on_a_gpu_the_headline_is_the_first_job_and_others_are_of_one_precision(lent):
+    first, *others = [list(job.cases) for job in suite("iteration").jobs(lent)]
+    assert first == ["reference fp32 512x512", "fused fp16 512x512"]
+    headlines = [[name.replace("512", side) for name in first] for side in ("1024", "2048")]
+    for names in others:
+        one_precision = len({name.split()[1] for name in names}) == 1
+        assert one_precision or names in headlines
+    compiled = [all(name.startswith("compiled") for name in names) for names in others]
+    assert compiled == sorted(compiled)
+    names = {*first, *(name for names in others for name in names)}
+    assert len(names) == len(first) + sum(map(len, others))
+    every = {
+        f"{engine} {precision} {side}x{side}"
+        for engine in ("reference", "eager", "compiled", "fused")
+        for precision in lent.precisions(engine)
+        for side in (512, 1024, 2048)
+    }
+    assert names == every | {"fused fp16 512x512 history 20", "fused fp16 512x512 adam"}
+    assert len(every) > 30
+
+
+def test_on_a_gpu_smoke_tries_the_precision_that_a_user_gets(lent):
+    (job,) = suite("smoke").jobs(lent)
+    assert list(job.cases) == ["reference fp32 64x48", "fused fp16 64x48"]
+
+
+def test_what_takes_minutes_to_compile_comes_last_in_parity(lent):
+    main, *_ = suite("parity").jobs(lent)
+    engines = dict.fromkeys(parameters["engine"] for parameters in main.cases.values())
+    assert list(engines) == ["fused", "eager", "compiled"]
 
 
 def test_a_wrong_engine_gets_no_time(smallest, monkeypatch):
@@ -304,7 +348,7 @@ def launched(monkeypatch):
     """The convolutions that a roofline launches, in order, by their channels."""
     log = []
 
-    def make(weight, bias, x):
+    def make(weight, x):
         channels = weight.shape[0]
         return lambda x: log.append(channels), lambda gradient: log.append(f"{channels} back")
 
@@ -322,6 +366,34 @@ def test_an_iterations_convolutions_go_forward_and_then_back(launched):
     candidate.run(2)
     assert launched == [64, 64, 128, "128 back", "64 back", "64 back"] * 2
     assert not candidate.replays
+
+
+class Biases(TorchDispatchMode):
+    """Records the bias of every convolution within."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution.default:
+            self.found.append(args[2])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["plain", "prepared"])
+def test_on_a_gpu_no_convolution_of_the_roof_has_a_bias(monkeypatch, kind):
+    """PyTorch adds it in a pass over the whole map, which is no work of a convolution's."""
+    monkeypatch.setattr(
+        convolution, "select_fastest", lambda algorithms, *_: next(iter(algorithms))
+    )
+    monkeypatch.setattr(convolution, "_sample", lambda *_: None)
+    stack = ConvStack(Bench(Options(device="cpu")).weights, "relu2_1")
+    with FakeTensorMode(allow_non_fake_inputs=True), Biases() as biases:
+        one = roofline._Chain(stack, (24, 32), "fp16", torch.device("cuda"), kind)
+        one.iterate()
+    assert len(biases.found) >= 3  # and backward, where that is one
+    assert not any(bias is not None for bias in biases.found)
 
 
 def test_on_a_gpu_the_convolutions_are_replays_of_one_graph(launched, monkeypatch):

@@ -3,10 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from stylebench.engines.fused import conv_autotune
+from stylebench.engines.fused import conv_autotune, convolution
 from stylebench.engines.fused.conv_autotune import (
     backward_algorithms,
+    deterministic,
+    exact_backward,
+    exact_forward,
     forward_algorithms,
     select_fastest,
 )
@@ -61,23 +66,58 @@ def test_channels_of_zeros_change_nothing():
     assert pad_channels(padded, 8) is padded
 
 
-def test_every_algorithm_agrees_with_plain_pytorch():
+def test_every_algorithm_is_right():
     x, weight, bias = layer(8, 16, 9, 11, torch.float32)
     gradient = torch.randn(1, 16, 9, 11, generator=torch.manual_seed(4)).to(DEVICE)
     flipped = weight.flip(2, 3).transpose(0, 1).contiguous()
-    for algorithms, operand in (
-        (forward_algorithms(weight, bias), x),
-        (backward_algorithms(weight, flipped), gradient),
+    for algorithms, exact, operand in (
+        (forward_algorithms(weight, bias), exact_forward(weight, bias), x),
+        (backward_algorithms(weight, flipped), exact_backward(weight), gradient),
     ):
-        plain, *others = algorithms.values()
-        expected = plain(operand)
-        for algorithm in others:
+        expected = exact(operand)
+        for algorithm in algorithms.values():
             try:
-                result = algorithm(operand)
+                with arithmetic(PRECISIONS["fp32"]):
+                    result = algorithm(operand)
             except RuntimeError:
                 assert not x.is_cuda  # cuDNN's own is for its devices
                 continue
-            assert torch.allclose(result, expected, atol=1e-4)
+            assert (result - expected).norm() <= 1e-6 * expected.norm()
+
+
+class Calls(TorchDispatchMode):
+    """Records the operands of every operator called within."""
+
+    def __init__(self):
+        super().__init__()
+        self.operands = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.operands += [value for value in args if isinstance(value, torch.Tensor)]
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_operand_of_the_gradient_makes_cudnn_copy_it_to_another_layout():
+    _, weight, _ = layer(4, 8, 6, 5, torch.float32)
+    last = {"memory_format": torch.channels_last}
+    weight = weight.contiguous(**last)
+    gradient = torch.ones(1, 8, 6, 5, device=DEVICE).contiguous(**last)
+    flipped = weight.flip(2, 3).transpose(0, 1).contiguous(**last)
+    for algorithm in backward_algorithms(weight, flipped).values():
+        with Calls() as calls:
+            algorithm(gradient)
+        assert len(calls.operands) >= 2
+        assert all(operand.is_contiguous(**last) for operand in calls.operands)
+
+
+def test_without_a_bias_nothing_is_added():
+    x, weight, _ = layer(8, 16, 9, 11)
+    algorithms = forward_algorithms(weight, None)
+    with Calls() as calls:
+        (result,) = [algorithm(x) for algorithm in algorithms.values()]
+    assert all(operand.dim() == 4 for operand in calls.operands)
+    assert torch.equal(result, F.conv2d(x, weight, padding=1).relu())
+    assert torch.allclose(Convolution(weight, None, (9, 11)).relu(x), result, rtol=1e-13)
 
 
 def refuses(x):
@@ -88,12 +128,30 @@ def does_not_compile(x):
     raise SyntaxError("a compiler's error is of its own type")
 
 
+def twice(x):
+    return 2 * x.double()
+
+
+def changing_its_mind():
+    """Rounds each call differently, as sums of a varying order do."""
+    calls = []
+
+    def algorithm(x):
+        calls.append(x)
+        return 2 * x * (1 + len(calls) % 2 * torch.finfo(x.dtype).eps)
+
+    return algorithm
+
+
 ALGORITHMS = {
     "plain": lambda x: 2 * x,
     "quick": lambda x: x + x,
     "wrong": lambda x: 2.5 * x,
+    "wrong far from the corner": lambda x: torch.cat((2.5 * x[:1], 2 * x[1:])),
+    "inexact": lambda x: 2 * x * (1 + 1e-5 * torch.ones_like(x)),
     "nan": lambda x: x * float("nan"),
     "hides nan": lambda x: (2 * x).nan_to_num(0.0),
+    "varies": changing_its_mind(),
     "refuses": refuses,
     "does not compile": does_not_compile,
 }
@@ -110,41 +168,132 @@ def costing(**cost):
     return lambda algorithm, x: cost.get(names[algorithm], 0.5)
 
 
+def fastest(x, seconds, algorithms=ALGORITHMS, precision="fp32"):
+    with arithmetic(PRECISIONS[precision]):
+        return select_fastest(algorithms, twice, x, seconds)
+
+
 def test_the_fastest_correct_algorithm_is_taken(unmeasured):
-    assert select_fastest(ALGORITHMS, torch.ones(4), costing(plain=3.0, quick=2.0)) == "quick"
-    assert select_fastest(ALGORITHMS, torch.ones(5), costing(plain=0.1, quick=2.0)) == "plain"
+    large = torch.ones(100, 100)  # beyond what is computed in fp64
+    assert fastest(torch.ones(4, 4), costing(plain=3.0, quick=2.0)) == "quick"
+    assert fastest(torch.ones(5, 4), costing(plain=0.1, quick=2.0)) == "plain"
+    assert fastest(large, costing(plain=3.0, quick=2.0)) == "quick"
+
+
+def test_fp32_is_held_to_fp32_and_only_tf32_to_less(unmeasured):
+    quick = costing(plain=3.0, quick=2.0, inexact=0.1)
+    x = torch.ones(4, 4)
+    some = {name: ALGORITHMS[name] for name in ("plain", "quick", "inexact")}
+    assert fastest(x, quick, some) == "quick"
+    assert fastest(x, quick, some, "tf32") == "inexact"
+
+
+def test_plain_pytorch_is_judged_too(unmeasured):
+    """cuDNN may have found a fast inexact plan for it."""
+    some = {name: ALGORITHMS[name] for name in ("inexact", "quick")}
+    assert fastest(torch.ones(4, 4), costing(inexact=0.1, quick=2.0), some) == "quick"
+
+
+def test_where_none_is_right_the_most_exact_is_taken(unmeasured):
+    some = {"inexact": ALGORITHMS["inexact"], "less so": lambda x: 2 * x * 1.000005}
+    assert fastest(torch.ones(4, 4), lambda *_: 1.0, some) == "less so"
+    some = {name: ALGORITHMS[name] for name in ("refuses", "nan")}
+    assert fastest(torch.ones(3, 4), lambda *_: 1.0, {"plain": lambda x: 3 * x, **some}) == "plain"
+
+
+@pytest.mark.parametrize("fault", [lambda y, old: y + 0 * old, lambda y, old: y.where(y != 6, old)])
+def test_what_a_search_left_in_the_memory_hides_no_algorithm_that_reads_it(
+    unmeasured, monkeypatch, fault
+):
+    """cuDNN's search writes the results of all plans where the one it chose then writes.
+
+    One that adds 0 times what is there would keep NaN for ever in a captured graph's memory.
+    """
+    x = torch.arange(16.0).view(4, 4)
+    memory = torch.empty(4, 4)
+    searched = []
+
+    def reads(x):
+        memory.copy_(fault(2 * x, memory) if searched else 2 * x)
+        searched.append(x)
+        return memory.clone()
+
+    monkeypatch.setattr(conv_autotune, "_poison", lambda like: memory.fill_(float("nan")))
+    some = {"plain": ALGORITHMS["plain"], "reads": reads}
+    assert fastest(x, lambda algorithm, _: 0.1 if algorithm is reads else 1.0, some) == "plain"
+    assert len(searched) > 1
 
 
 def test_a_layer_is_computed_by_one_algorithm_in_a_process(unmeasured):
     """Whatever the next measurement is: the same seed gives the same bits."""
-    x = torch.ones(4)
-    assert select_fastest(ALGORITHMS, x, costing(plain=3.0, quick=2.0)) == "quick"
+    x = torch.ones(4, 4)
+    assert fastest(x, costing(plain=3.0, quick=2.0)) == "quick"
     plain_is_faster = costing(plain=0.1, quick=2.0)
-    assert select_fastest(ALGORITHMS, x, plain_is_faster) == "quick"
-    assert select_fastest(ALGORITHMS, x.double(), plain_is_faster) == "plain"
+    assert fastest(x, plain_is_faster) == "quick"
+    assert fastest(x.double(), plain_is_faster) == "plain"
     others = {name: ALGORITHMS[name] for name in ("plain", "quick")}
-    assert select_fastest(others, x, plain_is_faster) == "plain"
-    with arithmetic(PRECISIONS["fp32"]):
-        assert select_fastest(ALGORITHMS, x, plain_is_faster) == "plain"
+    assert fastest(x, plain_is_faster, others) == "plain"
+    assert fastest(x, plain_is_faster, precision="tf32") == "plain"
 
 
-def test_cudnn_searches_before_it_keeps_a_plan(unmeasured):
+def test_cudnn_searches_all_plans_that_give_the_same_bits_again(unmeasured):
     """cuDNN keeps the first plan of a shape, searched for or not."""
+    cudnn = torch.backends.cudnn
     searching = []
 
     def record(x):
-        searching.append(torch.backends.cudnn.benchmark)
+        searching.append((cudnn.benchmark, cudnn.benchmark_limit))
         return 2 * x
 
-    before = torch.backends.cudnn.benchmark
-    select_fastest(
+    before = cudnn.benchmark, cudnn.benchmark_limit
+    fastest(
+        torch.ones(4, 4),
+        lambda algorithm, x: float(algorithm(x)[0, 0]),
         {"a": record, "b": lambda x: record(x)},
-        torch.ones(4),
-        lambda algorithm, x: float(algorithm(x)[0]),
     )
     assert len(searching) >= 4
-    assert all(searching)
-    assert torch.backends.cudnn.benchmark is before
+    assert set(searching) == {(True, 0)}
+    assert (cudnn.benchmark, cudnn.benchmark_limit) == before
+
+
+def test_cudnn_is_asked_for_the_same_bits_again(monkeypatch):
+    _, weight, bias = layer(8, 16, 9, 11)
+    asked = []
+
+    def record(x, *_, **__):
+        asked.append(torch.backends.cudnn.deterministic)
+        return x
+
+    monkeypatch.setattr(F, "conv2d", record)
+    monkeypatch.setattr(F, "conv_transpose2d", record)
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", record)
+    before = torch.backends.cudnn.deterministic
+    flipped = weight.flip(2, 3).transpose(0, 1)
+    for algorithms in (forward_algorithms(weight, bias), backward_algorithms(weight, flipped)):
+        for algorithm in algorithms.values():
+            algorithm(torch.zeros(1, 16, 4, 4, dtype=weight.dtype, device=DEVICE))
+    assert asked == 5 * [True]
+    assert torch.backends.cudnn.deterministic is before
+    with deterministic():
+        assert torch.backends.cudnn.deterministic
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("choice", [0, -1])
+def test_a_layer_can_be_planned_for_a_gpu_that_is_not_there(monkeypatch, with_bias, choice):
+    """Fake tensors have the device, the shapes and the layouts, and are not computed."""
+    monkeypatch.setattr(convolution, "select_fastest", lambda known, *_: list(known)[choice])
+    with FakeTensorMode():
+        monkeypatch.setattr(
+            convolution, "_sample", lambda channels, like, size: like.new_empty(1, channels, *size)
+        )
+        weight = torch.empty(64, 3, 3, 3, device="cuda", dtype=torch.float16)
+        bias = weight.new_empty(64) if with_bias else None
+        layer = Convolution(weight, bias, (12, 10))
+        x = weight.new_empty(1, 3, 12, 10).contiguous(memory_format=torch.channels_last)
+        assert layer(x).shape == (1, 64, 12, 10)
+        gradient = layer.backward(layer.relu(x) if choice == 0 else layer(x))
+        assert (gradient.shape, gradient.dtype, gradient.device.type) == (x.shape, x.dtype, "cuda")
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="other devices have one algorithm")
