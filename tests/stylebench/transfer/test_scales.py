@@ -47,7 +47,7 @@ def test_scales_that_were_asked_for_are_kept():
 
 
 def test_unknown_scales_are_named():
-    with pytest.raises(ValueError, match=r"unknown scales 'fine': expected one of auto, none"):
+    with pytest.raises(ValueError, match=r"^scales is 'fine': expected 'auto', 'none', sizes"):
         Settings(scales="fine")
 
 
