@@ -288,6 +288,10 @@ def _checked(weights: Weights) -> Weights:
         pair = dense_pair(weights.name, layer, weights.layers[layer])
         if not all(_is_finite(tensor) for tensor in pair):
             raise WeightsError(f"{weights.name}: {layer} holds values that are not finite")
+        if not pair[0].any():
+            raise WeightsError(
+                f"{weights.name}: the weight of {layer} is 0 everywhere, expected a trained one"
+            )
     return weights
 
 

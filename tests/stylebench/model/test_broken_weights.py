@@ -87,6 +87,7 @@ def nested(tensor):
         (changed("conv3_1.bias", lambda b: b.sum()), r"shapes .*\(\)\), VGG-19 needs"),
         (changed("conv3_1.bias", lambda b: b.half()[:1].expand(2**40)), "shapes"),
         (changed("conv3_1.bias", lambda b: b.double() + 1e300), "not finite"),
+        (changed("conv3_1.weight", torch.zeros_like), "weight of conv3_1 is 0 everywhere"),
         (lambda state: {"state_dict": state}, "no weights for conv1_1; .* found state_dict"),
     ],
 )
