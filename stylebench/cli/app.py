@@ -172,6 +172,7 @@ def stylize(
         from stylebench.cli.stylize import stylize_files
         from stylebench.image.decode import longest_side
         from stylebench.transfer.settings import INITS, Settings
+        from stylebench.transfer.values import whole
 
     if quiet:
         warnings.showwarning = _no_warning
@@ -183,6 +184,8 @@ def stylize(
     choices["style_weights"] = parse_numbers("--style-weights", style_weights)
     with naming_options(vars(Settings())):
         settings = Settings(**choices)
+    whole("--preview-every", preview_every, least=0)
+    whole("--checkpoint-every", checkpoint_every)
     output = expand(output)
     inputs = {
         "the content": [content],
@@ -193,7 +196,8 @@ def stylize(
     previews = Previews(output, preview_every, overwrite)
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
     longest = longest_side(content) if size == "content" else settings.resolved_preset().size
-    to = check_destinations(wanted, inputs, resume, longest, overwrite)
+    with naming_options(["bit_depth"]):
+        to = check_destinations(wanted, inputs, resume, longest, overwrite)
     with naming_options(vars(settings)):
         stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
 

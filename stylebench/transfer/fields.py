@@ -62,7 +62,7 @@ def _layers(name: str, value: Any) -> dict[str, float]:
     for layer in names:
         if not isinstance(layer, str):
             raise wrong(f"a layer of {name}", layer, "a name as relu4_2")
-        check_layer(layer)
+        check_layer(layer, name)
     check_distinct(name, names)
     return {
         str(layer): weight(f"the weight of {layer} in {name}", share)

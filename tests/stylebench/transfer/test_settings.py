@@ -35,7 +35,10 @@ from stylebench.transfer.settings import Settings
         ({"seed": -1}, "seed is -1: expected a whole number of 0 or more"),
         ({"seed": 1.5}, "seed is 1.5"),
         ({"content_weight": -1}, "content_weight is -1: expected a finite number >= 0"),
-        ({"style_layers": ["relu9_9"]}, "unknown layer 'relu9_9': expected conv1_1"),
+        (
+            {"style_layers": ["relu9_9"]},
+            "unknown layer 'relu9_9' in style_layers: expected conv1_1",
+        ),
         ({"preset": []}, r"unknown preset \[\]: expected one of paper"),
         ({"size": "large"}, "size is 'large': expected a whole number of px, or 'content'"),
         ({"size": ""}, "size is '': expected a whole number of px, or 'content'"),
