@@ -26,7 +26,7 @@ from stylebench.cli.parsing import (
     parse_scales,
     parse_size,
 )
-from stylebench.files.paths import exists, expand
+from stylebench.files.paths import FileError, check_no_address, exists, expand
 from stylebench.files.writing import check_folder, check_writable
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
@@ -70,10 +70,23 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 
-Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
+
+def _picture(typed: str) -> Path:
+    try:
+        check_no_address(typed)
+    except FileError as error:
+        raise typer.BadParameter(str(error)) from error
+    return Path(typed)
+
+
+Content = Annotated[
+    Path, typer.Argument(help="The image to repaint.", show_default=False, parser=_picture)
+]
 StyleImages = Annotated[
     list[Path],
-    typer.Argument(help="One or more images to take the style from.", show_default=False),
+    typer.Argument(
+        help="One or more images to take the style from.", show_default=False, parser=_picture
+    ),
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff.")
@@ -222,11 +235,15 @@ def demo(
 def compare(
     content: Annotated[
         Path | None,
-        typer.Argument(help="As for stylize; an example if absent.", show_default=False),
+        typer.Argument(
+            help="As for stylize; an example if absent.", show_default=False, parser=_picture
+        ),
     ] = None,
     style: Annotated[
         list[Path] | None,
-        typer.Argument(help="As for stylize; an example if absent.", show_default=False),
+        typer.Argument(
+            help="As for stylize; an example if absent.", show_default=False, parser=_picture
+        ),
     ] = None,
     engines: Annotated[str, option("Engines to hold against the reference.")] = "fused",
     precision: Annotated[

@@ -140,6 +140,16 @@ def test_an_error_is_one_line_and_exit_code_2(folder, call):
             "--style-scale is 0.0: ex",
         ),
         (["bench", "iteration", "--size", "big"], "--size/-s is 'big': expected a valid integer"),
+        (
+            ["stylize", "http://x/y.png", "painting.png"],
+            "http://x/y.png: is an address, and only files of this machine are read",
+        ),
+        (["compare", "http://x/y.png", "painting.png"], "http://x/y.png: is an address"),
+        (["stylize", "photo.png", "photo.png", "s3://x/y.png"], "s3://x/y.png: is an address"),
+        (
+            ["stylize", "photo.png", "painting.png", "--weights", "https://x/y.pth"],
+            "https://x/y.pth: is an address",
+        ),
         (["paint"], "No such command"),
         (
             ["photo.png", "painting.png"],
