@@ -26,7 +26,7 @@ from stylebench.cli.parsing import (
     parse_scales,
     parse_size,
 )
-from stylebench.files.paths import exists, expand
+from stylebench.files.paths import FileError, check_no_address, exists, expand
 from stylebench.files.writing import check_folder, check_writable
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
@@ -70,10 +70,23 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 
-Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
+
+def _picture(typed: str) -> Path:
+    try:
+        check_no_address(typed)
+    except FileError as error:
+        raise typer.BadParameter(str(error)) from error
+    return Path(typed)
+
+
+Content = Annotated[
+    Path, typer.Argument(help="The image to repaint.", show_default=False, parser=_picture)
+]
 StyleImages = Annotated[
     list[Path],
-    typer.Argument(help="One or more images to take the style from.", show_default=False),
+    typer.Argument(
+        help="One or more images to take the style from.", show_default=False, parser=_picture
+    ),
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff.")
@@ -172,6 +185,7 @@ def stylize(
         from stylebench.cli.stylize import stylize_files
         from stylebench.image.decode import longest_side
         from stylebench.transfer.settings import INITS, Settings
+        from stylebench.transfer.values import whole
 
     if quiet:
         warnings.showwarning = _no_warning
@@ -183,6 +197,8 @@ def stylize(
     choices["style_weights"] = parse_numbers("--style-weights", style_weights)
     with naming_options(vars(Settings())):
         settings = Settings(**choices)
+    whole("--preview-every", preview_every, least=0)
+    whole("--checkpoint-every", checkpoint_every)
     output = expand(output)
     inputs = {
         "the content": [content],
@@ -193,7 +209,8 @@ def stylize(
     previews = Previews(output, preview_every, overwrite)
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
     longest = longest_side(content) if size == "content" else settings.resolved_preset().size
-    to = check_destinations(wanted, inputs, resume, longest, overwrite)
+    with naming_options(["bit_depth"]):
+        to = check_destinations(wanted, inputs, resume, longest, overwrite)
     with naming_options(vars(settings)):
         stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
 
@@ -218,11 +235,15 @@ def demo(
 def compare(
     content: Annotated[
         Path | None,
-        typer.Argument(help="As for stylize; an example if absent.", show_default=False),
+        typer.Argument(
+            help="As for stylize; an example if absent.", show_default=False, parser=_picture
+        ),
     ] = None,
     style: Annotated[
         list[Path] | None,
-        typer.Argument(help="As for stylize; an example if absent.", show_default=False),
+        typer.Argument(
+            help="As for stylize; an example if absent.", show_default=False, parser=_picture
+        ),
     ] = None,
     engines: Annotated[str, option("Engines to hold against the reference.")] = "fused",
     precision: Annotated[

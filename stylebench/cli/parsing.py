@@ -19,15 +19,19 @@ def naming_options(settings: Collection[str]) -> Iterator[None]:
     """Let errors of settings name their options: ``--style-scale is 0``.
 
     Names of one word are common words, and are settings only where such a message begins. Errors of
-    files stay as they are: any word may be in a file's name.
+    files stay as they are, since any word may be in a file's name, but for their advice: ``raise
+    the size or style_scale``.
 
     Args:
         settings: their names.
     """
     try:
         yield
-    except FileError:
-        raise
+    except FileError as error:
+        text = _with_advised(str(error), settings)
+        if text == str(error):
+            raise
+        raise ValueError(text) from error
     except (ValueError, ArithmeticError) as error:
         raise ValueError(with_options(str(error), settings)) from error
 
@@ -35,8 +39,16 @@ def naming_options(settings: Collection[str]) -> Iterator[None]:
 def with_options(text: str, settings: Collection[str]) -> str:
     """An error's ``text`` with options in place of settings; as ``naming_options``."""
     text = re.sub(rf"^({_BEFORE})({'|'.join(settings)})\b", _as_option, text)
+    text = _with_advised(text, settings)
     long = "|".join(name for name in settings if "_" in name)
     return re.sub(rf"(^|[ (])({long})\b", _as_option, text) if long else text
+
+
+def _with_advised(text: str, settings: Collection[str]) -> str:
+    """``text`` with options where settings are advised: ``lower history to 5``."""
+    names = "|".join(settings)
+    after = rf"(?= to \d| or (?:{names})$|$)"
+    return re.sub(rf"\b((?:lower|raise|or) )(?:the )?({names})\b{after}", _as_option, text)
 
 
 def _as_option(match: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -23,8 +24,11 @@ def expand(path: str | Path) -> Path:
     """``path`` with its ``~`` expanded, unless a file has that very name.
 
     Raises:
-        FileError: ``~name`` of a user that this machine does not have, or no path at all.
+        FileError: ``~name`` of a user that this machine does not have, an address as
+            ``https://...``, or no path at all.
     """
+    if isinstance(path, str):
+        check_no_address(path)
     try:
         path = Path(path)
     except TypeError as error:
@@ -38,6 +42,18 @@ def expand(path: str | Path) -> Path:
             f"{path}: this machine has no user {path.parts[0][1:]!r}; write ./{path} for a file of "
             "that name"
         ) from error
+
+
+def check_no_address(typed: str) -> None:
+    """Refuse ``https://...`` and the like, of which a ``Path`` would drop a slash.
+
+    Raises:
+        FileError: it is one, and no file's name.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", typed) and not os.path.lexists(typed):
+        raise FileError(
+            f"{typed}: is an address, and only files of this machine are read; fetch it"
+        )
 
 
 def exists(path: Path) -> bool:

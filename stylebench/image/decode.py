@@ -35,7 +35,7 @@ class ImageError(FileError):
     """An image cannot be read, used or written; the message names it and the reason."""
 
 
-def decode_file(path: Path) -> Array:
+def decode_file(path: str | Path) -> Array:
     """The pixels of an image file.
 
     Raises:
@@ -58,13 +58,13 @@ def longest_side(path: Path) -> int:
         return max(image.size)
 
 
-def _read(path: Path) -> tuple[Path, bytes]:
+def _read(path: str | Path) -> tuple[Path, bytes]:
     """``path`` with its ``~`` expanded, and the file's bytes."""
     try:
         path = expand(path)
         return path, read_file(path, _LARGEST_FILE, "an image file")
     except FileError as error:
-        advice = f": {_ONE_BY_ONE}" if special_kind(path) == "a folder" else ""
+        advice = f": {_ONE_BY_ONE}" if special_kind(Path(path)) == "a folder" else ""
         raise ImageError(f"{error}{advice}") from error
 
 

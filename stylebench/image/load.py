@@ -72,7 +72,7 @@ def load_image(source: ImageSource) -> Picture:
             dtype, layout or range.
     """
     if isinstance(source, str | Path):
-        name, array = str(source), decode_file(Path(source))
+        name, array = str(source), decode_file(source)
     elif isinstance(source, Image.Image):
         name, array = "PIL image", decode_pil(source)
     elif isinstance(source, Tensor):

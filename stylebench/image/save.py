@@ -60,6 +60,7 @@ def check_output(path: str | Path, bit_depth: int = 8, longest: int | None = Non
         FileError: missing folder, a folder in the file's place, no permission; see
             ``files.writing.check_writable``.
         ImageError: unknown extension, or a bit depth or a size that the format does not have.
+        ValueError: a bit depth that none has.
     """
     path = expand(path)
     if path.suffix.lower() not in FORMATS:
@@ -68,7 +69,7 @@ def check_output(path: str | Path, bit_depth: int = 8, longest: int | None = Non
         )
     kind = FORMATS[path.suffix.lower()]
     if bit_depth not in (8, 16):
-        raise ImageError(f"a bit depth of {bit_depth!r}: expected 8 or 16")
+        raise ValueError(f"bit_depth is {bit_depth!r}: expected 8 or 16")
     if bit_depth == 16 and kind not in _DEEP_FORMATS:
         raise ImageError(f"{path}: {path.suffix} has no 16 bits; use .png or .tiff")
     if longest is not None and longest > _LONGEST_SIDES.get(kind, longest):

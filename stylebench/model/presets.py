@@ -77,7 +77,7 @@ class Preset:
         for kind in ("content", "style"):
             layers: LayerWeights = getattr(self, f"{kind}_layers")
             for name, weight in layers.items():
-                check_layer(name)
+                check_layer(name, f"{kind}_layers")
                 _check_weight(f"the {kind} weight of {name}", weight)
             _check_weight(f"{kind}_weight", getattr(self, f"{kind}_weight"))
         _check_weight("tv_weight", self.tv_weight)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stylebench.model.out_of_memory import out_of_memory
 from stylebench.model.vgg import LAYERS, is_dense
 
 LARGEST_FILE = 2**31  # bytes; all of VGG-19 in fp64 has 1.15 GB
@@ -36,7 +37,10 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
         with warnings.catch_warnings(action="ignore"):  # of kinds of tensors that are refused
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # readers raise exceptions of many types for a damaged file
-        raise WeightsError(f"{path}: cannot be read as weights ({_reason(error)})") from error
+        writer = "safetensors" if path.suffix == ".safetensors" else "torch.save"
+        raise WeightsError(
+            f"{path}: cannot be read as weights ({_reason(error, writer)})"
+        ) from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path}: holds {type(state).__name__}, expected a state dict")
     return {key: value for key, value in state.items() if isinstance(key, str)}
@@ -52,14 +56,19 @@ def _check_unpacked(path: Path) -> None:
         raise WeightsError(f"it would unpack to {unpacked / 2**20:.0f} MiB")
 
 
-def _reason(error: Exception) -> str:
-    """One line, without torch's advice to load a file that could run what it likes."""
+def _reason(error: Exception, writer: str) -> str:
+    """One line of our own; torch's would advise to load a file that could run what it likes."""
     text = str(error)
+    if isinstance(error, WeightsError | OSError) or out_of_memory(error):
+        return text.splitlines()[0] if text else type(error).__name__
     if "TorchScript" in text:
         return "it is a TorchScript archive; save the state_dict() of its module"
     if "weights_only" in text:
-        return "it holds more than plain tensors, or is damaged; save a state_dict()"
-    return text.splitlines()[0] if text else type(error).__name__
+        return (
+            "it holds more than plain tensors, or is no file that torch.save wrote, or damaged; "
+            "save a state_dict()"
+        )
+    return f"it is no file that {writer} wrote, or it is damaged"
 
 
 def dense_pair(name: str, layer: str, pair: Sequence[Any]) -> tuple[Tensor, Tensor]:

@@ -33,15 +33,20 @@ LAYERS: Mapping[str, tuple[int, int]] = {
 CONVOLUTIONS = tuple(name for name in LAYERS if name.startswith("conv"))
 
 
-def check_layer(name: str) -> str:
+def check_layer(name: str, where: str = "") -> str:
     """Return ``name`` if it is a layer of VGG-19.
+
+    Args:
+        name: of a layer.
+        where: the setting that it is in, for the message.
 
     Raises:
         ValueError: it is not; the message names the layers.
     """
     if name not in LAYERS:
+        place = f" in {where}" if where else ""
         raise ValueError(
-            f"unknown layer {name!r}: expected conv1_1 .. conv5_4 (before ReLU), "
+            f"unknown layer {name!r}{place}: expected conv1_1 .. conv5_4 (before ReLU), "
             "relu1_1 .. relu5_4 (after ReLU) or pool1 .. pool5"
         )
     return name

@@ -103,7 +103,7 @@ def load_weights(source: str | Path | Weights = "auto", origin: Origin | None = 
     if not isinstance(source, str | Path):
         raise WeightsError(f"weights is {source!r:.80}: expected {_EXPECTED}")
     if isinstance(source, Path) or _looks_like_a_file(source):
-        return _local(Path(source), origin)
+        return _local(source, origin)
     if source == "auto":
         return _original() if caffe_file() is None else _gatys()
     if source == "original":
@@ -231,11 +231,11 @@ def _gatys() -> Weights:
     return _local(path, "caffe", name="gatys")
 
 
-def _local(path: Path, origin: Origin | None, name: str | None = None) -> Weights:
+def _local(source: str | Path, origin: Origin | None, name: str | None = None) -> Weights:
     if origin is not None and origin not in PREPROCESSING:
         raise WeightsError(f"unknown origin {origin!r}: expected one of {', '.join(PREPROCESSING)}")
     try:
-        path = expand(path)
+        path = expand(source)
         check_file(path, LARGEST_FILE, "a weights file")
     except FileError as error:
         raise WeightsError(f"{error}; --weights original needs none") from error
@@ -288,6 +288,10 @@ def _checked(weights: Weights) -> Weights:
         pair = dense_pair(weights.name, layer, weights.layers[layer])
         if not all(_is_finite(tensor) for tensor in pair):
             raise WeightsError(f"{weights.name}: {layer} holds values that are not finite")
+        if not pair[0].any():
+            raise WeightsError(
+                f"{weights.name}: the weight of {layer} is 0 everywhere, expected a trained one"
+            )
     return weights
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from stylebench.files.writing import check_writable
 from stylebench.image.load import ImageSource
 from stylebench.model.vgg import Pooling, Weights
 from stylebench.transfer.checkpoint import Checkpoint, CheckpointConfig, CheckpointError
-from stylebench.transfer.device import resolve_precision
+from stylebench.transfer.device import choose_learning_rate, resolve_precision
 from stylebench.transfer.hashing import input_hashes
 from stylebench.transfer.inputs import Styles, load_inputs
 from stylebench.transfer.observers import Callback, Observers
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.result import Result, keeping
-from stylebench.transfer.run import is_stuck, run_phase
+from stylebench.transfer.run import is_stuck, is_unmoved, run_phase
 from stylebench.transfer.scales import with_scales
 from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
@@ -165,8 +165,16 @@ def style_transfer(
             del problem  # and so its engine, whose memory the next one's can take
         if result is None:
             raise CheckpointError("the checkpoint is in a phase that this run does not have")
-        result = _whole(result, settings, polish, phases[0].iterations)
-        if result.stuck:
+        first = result.history[: phases[0].iterations]
+        result = _whole(result, settings, polish, first)
+        if is_unmoved(first):
+            rate = choose_learning_rate(settings.learning_rate, result.parameters["optimizer"])
+            warnings.warn(
+                f"no step lowered the loss; learning_rate is {rate:g}: the picture is where it "
+                "began",
+                stacklevel=2,
+            )
+        elif result.stuck:
             warnings.warn(
                 "the loss fell by less than four fifths: the picture is not far from where it "
                 "began; raise style_weight, begin from init noise, or take another preset",
@@ -192,8 +200,10 @@ def _checked(
     return settings
 
 
-def _whole(result: Result, settings: Settings, polish: int, first: int) -> Result:
-    """The last phase's result as that of the whole run, whose first phase had ``first`` rows."""
+def _whole(
+    result: Result, settings: Settings, polish: int, first: Sequence[Mapping[str, float]]
+) -> Result:
+    """The last phase's result as that of the whole run; ``first``: the rows of its first phase."""
     schedule = settings.schedule()
     whole = {
         "precision": resolve_precision(settings),
@@ -201,5 +211,5 @@ def _whole(result: Result, settings: Settings, polish: int, first: int) -> Resul
         "schedule": schedule,
         "iterations": sum(schedule.values()),
     }
-    stuck = not settings.starts_from_file and is_stuck(result.history[:first])
+    stuck = is_unmoved(first) or (not settings.starts_from_file and is_stuck(first))
     return replace(result, parameters={**result.parameters, **whole}, stuck=stuck)

@@ -235,8 +235,10 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
     except (ValueError, RecursionError, _OtherVersion):
         raise
     except Exception as error:  # safetensors and torch raise errors of many types
-        reason = str(error) or type(error).__name__
-        raise ValueError(reason) from error
+        raise ValueError(
+            "it is another kind of file, or damaged; give the file that --checkpoint wrote, or "
+            "leave --resume out to begin anew"
+        ) from error
     if header is None:
         raise ValueError("it has no header of stylebench")
     return header, tensors

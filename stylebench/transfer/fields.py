@@ -38,7 +38,7 @@ _SCALES = (
     "'auto', 'none', sizes as [64, 128] or size -> iterations as {64: 300, 128: 100}; on the "
     "command line 64,128 or 64=300,128=100"
 )
-_SMALLEST_SHARE = 2.0**-126  # of a style: fp32 holds no smaller number whole
+_SMALLEST = 2.0**-126  # fp32 holds no smaller number whole
 
 Layers = str | Iterable[str] | Mapping[str, float]
 Scales = str | Sequence[int] | Mapping[int, int]
@@ -62,7 +62,7 @@ def _layers(name: str, value: Any) -> dict[str, float]:
     for layer in names:
         if not isinstance(layer, str):
             raise wrong(f"a layer of {name}", layer, "a name as relu4_2")
-        check_layer(layer)
+        check_layer(layer, name)
     check_distinct(name, names)
     return {
         str(layer): weight(f"the weight of {layer} in {name}", share)
@@ -79,12 +79,19 @@ def _style_weights(name: str, value: Any) -> list[float]:
             f"{name} are {shown(weights)}: expected numbers >= 0 with a finite sum, not all of "
             "them 0"
         )
-    if any(share > 0 and share / total < _SMALLEST_SHARE for share in weights):
+    if any(share > 0 and share / total < _SMALLEST for share in weights):
         raise ValueError(
             f"{name} are {shown(weights)}: the smallest would count as 0; expected 0, or numbers "
             "nearer to each other"
         )
     return weights
+
+
+def _learning_rate(name: str, value: Any) -> float:
+    rate = positive(name, value)
+    if rate < _SMALLEST:
+        raise wrong(name, value, f"{_SMALLEST:.2g} or more: a smaller one is 0 in fp32")
+    return rate
 
 
 def _scales(name: str, value: Any) -> Scales:
@@ -173,7 +180,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "optimizer": _one_of(*OPTIMIZERS),
     "history": whole,
     "history_dtype": _one_of(*HISTORY_DTYPES),
-    "learning_rate": positive,
+    "learning_rate": _learning_rate,
     "tolerance_grad": number,
     "tolerance_change": number,
     "init": _source,

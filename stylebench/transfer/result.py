@@ -29,8 +29,8 @@ class Result:
         alpha: [1, H, W], the content image's, or None.
         history: one row an iteration: iteration, seconds, loss and every term.
         parameters: the settings with every choice resolved, and what came of them.
-        stuck: the loss never fell to a fifth of the first in the run's first phase, of 60 or more
-            iterations: the picture is not far from where it began.
+        stuck: in the run's first phase no step lowered the loss, or 60 or more iterations never
+            brought it to a fifth of the first: the picture is not far from where it began.
         metadata: the content's artist, copyright and resolution, which the saved picture keeps.
     """
 

@@ -81,6 +81,17 @@ def is_stuck(rows: Sequence[Mapping[str, float]]) -> bool:
     return len(losses) >= _TIME_TO_FALL and not min(losses) <= _FALLEN * losses[0]
 
 
+def is_unmoved(rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether no step lowered the loss, of those that could: a loss of 0 is the lowest.
+
+    Args:
+        rows: as for ``is_stuck``.
+    """
+    losses = [row["loss"] for row in rows]
+    first, later = losses[0], losses[1:]
+    return bool(later) and first > 0 and not any(loss < first for loss in later)
+
+
 def _advice(problem: Problem, fault: NonFinite) -> str:
     """The settings behind a run that diverged, by name and value."""
     preset, parameters = problem.preset, problem.parameters

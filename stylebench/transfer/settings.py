@@ -165,7 +165,13 @@ class Settings:
 
     def _accept_former_names(self, normalise: bool | None) -> None:
         if normalise is not None:
-            object.__setattr__(self, "normalize", flag("normalise", normalise))
+            value = flag("normalise", normalise)
+            if self.normalize is not None and flag("normalize", self.normalize) != value:
+                raise ValueError(
+                    f"normalize is {self.normalize} and normalise, another spelling of it, is "
+                    f"{value}: expected one of the two"
+                )
+            object.__setattr__(self, "normalize", value)
         if isinstance(self.engine, str) and self.engine == "plain":
             object.__setattr__(self, "engine", "eager")
 

@@ -117,12 +117,39 @@ def test_an_error_is_one_line_and_exit_code_2(folder, call):
             ["stylize", "photo.png", "painting.png", "--preview-every", "-1"],
             "--preview-every is '-1': expected greater than or equal to 0",
         ),
+        (
+            ["stylize", "photo.png", "painting.png", "--preview-every", "9" * 26],
+            f"--preview-every is {'9' * 26}: expected a whole number below 2^63",
+        ),
+        (
+            ["stylize", "photo.png", "painting.png", "--checkpoint-every", "9" * 26],
+            f"--checkpoint-every is {'9' * 26}: expected a whole number below 2^63",
+        ),
+        (
+            ["stylize", "photo.png", "painting.png", "--bit-depth", "10"],
+            "--bit-depth is 10: expected 8 or 16",
+        ),
+        (
+            ["stylize", "photo.png", "painting.png", "--content-layers", "relu9_9"],
+            "unknown layer 'relu9_9' in --content-layers: expected conv1_1",
+        ),
+        (["stylize", "photo.png", "painting.png", "--size", "1"], "raise --size or --style-scale"),
         (["stylize", "photo.png", "painting.png", "--size", "0"], "--size is 0: expected a whole"),
         (
             ["stylize", "photo.png", "painting.png", "--style-scale", "0"],
             "--style-scale is 0.0: ex",
         ),
         (["bench", "iteration", "--size", "big"], "--size/-s is 'big': expected a valid integer"),
+        (
+            ["stylize", "http://x/y.png", "painting.png"],
+            "http://x/y.png: is an address, and only files of this machine are read",
+        ),
+        (["compare", "http://x/y.png", "painting.png"], "http://x/y.png: is an address"),
+        (["stylize", "photo.png", "photo.png", "s3://x/y.png"], "s3://x/y.png: is an address"),
+        (
+            ["stylize", "photo.png", "painting.png", "--weights", "https://x/y.pth"],
+            "https://x/y.pth: is an address",
+        ),
         (["paint"], "No such command"),
         (
             ["photo.png", "painting.png"],

@@ -60,12 +60,26 @@ def test_what_is_not_typed_stays_none():
         ("iteration 1; none. style_weight is 2: lower", "iteration 1; none. --style-weight is 2"),
         ("2 style_weights for 1 style image", "2 --style-weights for 1 style image"),
         ("32 px: lower the size, or style_scale", "32 px: lower the size, or --style-scale"),
+        ("2 GiB: lower history to 9 or less", "2 GiB: lower --history to 9 or less"),
+        (
+            "2 GiB: lower the size to 9 px or less, or history to 7 or less",
+            "2 GiB: lower --size to 9 px or less, or --history to 7 or less",
+        ),
+        ("unknown layer 'a' in style_layers: e", "unknown layer 'a' in --style-layers: e"),
         ("sizes differ by weights", "sizes differ by weights"),
         ("a/style_weights: no", "a/style_weights: no"),
     ],
 )
 def test_errors_of_settings_name_options(message, named):
-    names = ("size", "weights", "style_weight", "style_weights", "style_layers", "style_scale")
+    names = (
+        "size",
+        "history",
+        "weights",
+        "style_weight",
+        "style_weights",
+        "style_layers",
+        "style_scale",
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(named)}"), naming_options(names):
         raise ValueError(message)
 
@@ -78,3 +92,10 @@ def test_names_of_one_word_alone_will_do():
 def test_errors_of_files_stay_as_they_are():
     with pytest.raises(FileError, match=r"^size: no such file"), naming_options(["size"]):
         raise FileError("size: no such file")
+
+
+def test_the_advice_of_an_error_of_a_file_names_options():
+    message = "size.png: 9 x 9 px; raise the size or style_scale"
+    named = r"^size.png: 9 x 9 px; raise --size or --style-scale$"
+    with pytest.raises(ValueError, match=named), naming_options(["size", "style_scale"]):
+        raise FileError(message)

@@ -107,7 +107,7 @@ def test_impossible_outputs_are_refused_before_the_run(tmp_path):
         check_output(tmp_path / "absent" / "a.png")
     with pytest.raises(ImageError, match=r"a.jpg: .jpg has no 16 bits; use .png or .tiff"):
         check_output(tmp_path / "a.jpg", 16)
-    with pytest.raises(ImageError, match="a bit depth of 12: expected 8 or 16"):
+    with pytest.raises(ValueError, match="bit_depth is 12: expected 8 or 16"):
         check_output(tmp_path / "a.png", 12)
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(FileError, match="is a folder, expected a file name"):

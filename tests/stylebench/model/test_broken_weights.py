@@ -87,6 +87,7 @@ def nested(tensor):
         (changed("conv3_1.bias", lambda b: b.sum()), r"shapes .*\(\)\), VGG-19 needs"),
         (changed("conv3_1.bias", lambda b: b.half()[:1].expand(2**40)), "shapes"),
         (changed("conv3_1.bias", lambda b: b.double() + 1e300), "not finite"),
+        (changed("conv3_1.weight", torch.zeros_like), "weight of conv3_1 is 0 everywhere"),
         (lambda state: {"state_dict": state}, "no weights for conv1_1; .* found state_dict"),
     ],
 )
@@ -107,6 +108,16 @@ def test_weights_objects_are_checked_as_files_are(weights):
         load_weights(Weights("own", layers, CAFFE))
 
 
+NO_TORCH = r"as weights \(it is no file that torch.save wrote, or it is damaged\)$"
+NO_SAFETENSORS = r"as weights \(it is no file that safetensors wrote, or it is damaged\)$"
+
+
+def half(path):
+    """Write the first half of a file that torch saves."""
+    torch.save({"a": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 def deflated(path):
     """Write a small zip file of four gigabytes of zeros."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -124,8 +135,11 @@ def scripted(path):
     ("name", "make", "message"),
     [
         ("empty.pth", lambda path: path.touch(), "is empty, expected a weights file"),
-        ("page.pth", lambda path: path.write_text("<html>"), "cannot be read as weights"),
-        ("text.safetensors", lambda path: path.write_text("text text"), "cannot be read as weig"),
+        ("page.pth", lambda path: path.write_text("<html>"), "or is no file that torch.save wr"),
+        ("text.pth", lambda path: path.write_text("hello"), NO_TORCH),
+        ("passwd.pth", lambda path: path.write_text("root:x:0:0:root:/root:/bin/sh\n"), NO_TORCH),
+        ("half.pth", half, NO_TORCH),
+        ("text.safetensors", lambda path: path.write_text("text text"), NO_SAFETENSORS),
         ("script.pth", scripted, "it is a TorchScript archive; save the state_dict"),
         ("module.pth", lambda path: torch.save(torch.nn.Conv2d(1, 1, 1), path), "more than plain"),
         ("bomb.pth", deflated, "it would unpack to 4096 MiB"),

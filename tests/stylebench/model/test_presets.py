@@ -133,7 +133,7 @@ def test_deepest_layer_follows_the_network_not_the_alphabet():
         ({"content_weight": -1.0}, "content_weight is -1.0: expected a finite number >= 0"),
         ({"tv_weight": float("nan")}, "tv_weight is nan"),
         ({"style_layers": {"relu1_1": float("inf")}}, "the style weight of relu1_1 is inf"),
-        ({"style_layers": {"relu6_1": 1.0}}, "unknown layer 'relu6_1'"),
+        ({"style_layers": {"relu6_1": 1.0}}, "unknown layer 'relu6_1' in style_layers"),
         ({"tv_kind": "l3"}, "unknown tv_kind 'l3': expected 'l1' or 'l2'"),
         ({"pooling": "min"}, "unknown pooling 'min': expected 'average' or 'max'"),
         ({"style_fit": "tight"}, "unknown style_fit 'tight'"),

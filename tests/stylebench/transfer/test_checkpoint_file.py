@@ -210,6 +210,9 @@ def sparse(path):
         file.truncate(4 * 10**12)
 
 
+FOREIGN = (
+    "another kind of file, or damaged; give the file that --checkpoint wrote, or leave --resum"
+)
 FILES = {
     "nothing": (lambda path: None, "no such file"),
     "a folder": (Path.mkdir, "is a folder"),
@@ -217,8 +220,8 @@ FILES = {
     "a device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
     "a sparse file": (sparse, "that a checkpoint may have"),
     "an empty file": (Path.touch, "is empty"),
-    "a text": (lambda path: path.write_text("hello, this is a text"), ""),
-    "zeros": (lambda path: path.write_bytes(bytes(1000)), ""),
+    "a text": (lambda path: path.write_text("hello, this is a text"), FOREIGN),
+    "zeros": (lambda path: path.write_bytes(bytes(1000)), FOREIGN),
     "weights": (lambda path: save_file({"x": torch.zeros(1)}, path), "no header of stylebench"),
 }
 

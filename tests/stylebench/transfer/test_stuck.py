@@ -8,7 +8,7 @@ import torch
 
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.result import Diverged
-from stylebench.transfer.run import is_stuck
+from stylebench.transfer.run import is_stuck, is_unmoved
 from stylebench.transfer.settings import Settings
 from stylebench.transfer.stepper import LoggedStep
 from stylebench.transfer.trace import Trace
@@ -64,6 +64,29 @@ def test_a_fifth_of_the_first_loss_is_enough_and_a_short_run_has_no_verdict():
     assert not is_stuck(rows(1.0, 0.2, *[0.9] * 58))
     assert not is_stuck(rows(*[0.0] * 60)), "there was nothing to do"
     assert is_stuck(rows(1.0, *[float("nan")] * 59))
+
+
+@pytest.mark.parametrize(
+    ("losses", "unmoved"),
+    [
+        ([5, 5, 5], True),
+        ([5, 6], True),
+        ([5, float("nan")], True),
+        ([5, 6, 4, 6], False),
+        ([5], False),  # there was no step
+        ([0, 0], False),  # there was nothing to do
+    ],
+)
+def test_one_lower_loss_is_a_move(losses, unmoved):
+    assert is_unmoved(rows(*losses)) == unmoved
+
+
+@pytest.mark.parametrize("init", ["content", "a picture"])
+def test_a_run_of_any_length_that_no_step_helped_is_stuck(photo, painting, init):
+    start = photo if init == "a picture" else init
+    settings = replace(SHALLOW, iterations=2, learning_rate=1e-30, init=start)
+    with pytest.warns(UserWarning, match="no step lowered the loss; learning_rate is 1e-30"):
+        assert style_transfer(photo, painting, settings).stuck
 
 
 @pytest.mark.parametrize(("rate", "stuck"), [(1e-6, True), (1.0, False)])
