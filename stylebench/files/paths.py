@@ -23,8 +23,11 @@ def expand(path: str | Path) -> Path:
     """``path`` with its ``~`` expanded, unless a file has that very name.
 
     Raises:
-        FileError: ``~name`` of a user that this machine does not have, or no path at all.
+        FileError: ``~name`` of a user that this machine does not have, an empty name, or no path
+            at all.
     """
+    if path == "":  # pathlib would take it for the current folder
+        raise FileError("'' names no file or folder: expected a name")
     try:
         path = Path(path)
     except TypeError as error:
