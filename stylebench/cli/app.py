@@ -18,7 +18,7 @@ from stylebench import signals
 from stylebench.cli import interrupted, options
 from stylebench.cli.bench import app as bench
 from stylebench.cli.errors import leave, tell
-from stylebench.cli.options import option
+from stylebench.cli.options import Command, option
 from stylebench.cli.parsing import (
     naming_options,
     parse_layers,
@@ -93,7 +93,7 @@ Output = Annotated[
 ]
 
 
-@app.command(epilog=_EXIT_CODES)
+@app.command(cls=Command, epilog=_EXIT_CODES)
 def stylize(
     content: Content,
     style: StyleImages,
@@ -215,7 +215,7 @@ def stylize(
         stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     output: Annotated[Path, option("Folder for the pictures.", "--output", "-o")] = Path("out"),
     size: Annotated[int, option("Longest side, px.")] = 256,
@@ -231,7 +231,7 @@ def demo(
         run_demo(output, size, iterations, weights)
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     content: Annotated[
         Path | None,
@@ -297,7 +297,7 @@ def presets() -> None:
     typer.echo(presets_table())
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     paths: Annotated[
         list[Path], typer.Argument(help="Records, or folders of them.", show_default=False)
@@ -315,7 +315,7 @@ def report(
     if readme:
         readme = check_writable(readme)
         split_readme(readme)  # refuses what cannot be, before the page is made
-    typer.echo(write_report(paths, output))
+    typer.echo(write_report(paths, output, tell))
     if readme:
         typer.echo(rewrite_readme(readme, paths))
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from stylebench.bench.suites import SUITES
 from stylebench.cli.errors import tell
+from stylebench.cli.options import Command
 from stylebench.cli.parsing import naming_options
 
 _OF_SETTINGS = ("weights", "device", "size")  # options that are settings of a run
@@ -95,10 +96,10 @@ def _command(name: str) -> Callable[..., None]:
 
 
 for _name in SUITES:
-    app.command(_name)(_command(_name))
+    app.command(_name, cls=Command)(_command(_name))
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     before: Annotated[
         Path | None, typer.Argument(help="A record, or a folder of them.", show_default=False)
@@ -114,7 +115,9 @@ def compare(
         str | None, typer.Option(help="A git revision to measure against the working tree.")
     ] = None,
     suite: Annotated[str, typer.Option(help="With --base: what to measure.")] = "iteration",
-    rounds: Annotated[int, typer.Option(help="With --base: runs of each, in turn.", min=1)] = 2,
+    rounds: Annotated[
+        int, typer.Option(help="With --base: runs of each, in turn.", min=1, max=1000)
+    ] = 2,
     quick: Quick = False,
     pattern: Filter = None,
     device: Device = None,

@@ -8,8 +8,23 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 _PRESETS = "preset's"
+
+
+class Command(TyperCommand):
+    """A command that takes nothing empty: an empty path, once parsed, is the current folder."""
+
+    # before typer's own, which makes paths of texts
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: D102
+        typed, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for param in self.params:
+            values = typed.get(param.name or "")
+            if "" in (values if isinstance(values, list | tuple) else [values]):
+                option = param.opts[0] if param.opts[0].startswith("-") else param.opts[0].upper()
+                raise ValueError(f"{option} is '': expected a name or a value")
+        return super().parse_args(ctx, args)
 
 
 def option(text: str, *names: str, by_preset: bool = False, **more: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylebench.files.paths import FileError, same_file
+from stylebench.files.writing import check_writable, naming_file
 
 if TYPE_CHECKING:
     from stylebench.transfer.observers import Step
@@ -42,7 +43,7 @@ class Previews:
             goes_on: the run goes on from a checkpoint, and so may find its own previews.
 
         Raises:
-            FileError: naming the file.
+            FileError: naming the file, which is of another run, or cannot be replaced.
         """
         if not self.every:
             return
@@ -61,9 +62,15 @@ class Previews:
                 f"--preview-every {self.every}: {there[0]}{more}, and may be of another run; take "
                 "another -o, or add --overwrite"
             )
+        for path in there if self.overwrite else ():
+            check_writable(path)
 
     def save(self, step: Step) -> None:
-        """Write the current image where one is due; a file of another run stays."""
+        """Write the current image where one is due; a file of another run stays.
+
+        Raises:
+            FileError: it cannot be written.
+        """
         if not self.every or step.iteration % self.every:
             return
         from stylebench.image.save import save_picture
@@ -72,7 +79,8 @@ class Previews:
         if os.path.lexists(path) and path not in self._made and not self.overwrite:
             warnings.warn(f"{path}: exists already, and stays as it is", stacklevel=2)
             return
-        save_picture(path, step.picture())
+        with naming_file(path, "the preview"):
+            save_picture(path, step.picture())
         self._made.add(path)
 
     def _existing(self) -> list[Path]:

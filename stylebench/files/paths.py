@@ -25,8 +25,10 @@ def expand(path: str | Path) -> Path:
 
     Raises:
         FileError: ``~name`` of a user that this machine does not have, an address as
-            ``https://...``, or no path at all.
+            ``https://...``, an empty name, or no path at all.
     """
+    if path == "":  # pathlib would take it for the current folder
+        raise FileError("'' names no file or folder: expected a name")
     if isinstance(path, str):
         check_no_address(path)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,12 @@ def read_json(path: Path, limit: int, expected: str) -> Any:
     data = read_file(path, limit, expected)
     try:
         return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FileError(f"{path}: cannot be read as JSON ({error})") from error
+    except ValueError as error:  # Python's own, whose advice is for who writes the program
+        digits = sys.get_int_max_str_digits()
+        reason = f"an integer of more than {digits} digits"
+        raise FileError(f"{path}: cannot be read as JSON ({reason})") from error
 
 
 def check_file(path: Path, limit: int, expected: str) -> None:

@@ -93,6 +93,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+@contextmanager
+def naming_file(path: Path, what: str) -> Iterator[None]:
+    """Let errors of the disk, which name no file, name the one that is written.
+
+    Args:
+        path: of the file.
+        what: it is, for the message: ``the report page``.
+
+    Raises:
+        FileError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise FileError(f"{path}: {what} cannot be written ({reason})") from error
+
+
 def _check_on_disk(path: Path) -> None:
     """Refuse the system's own settings, which root may write: they only look like files."""
     real = Path(os.path.realpath(path))

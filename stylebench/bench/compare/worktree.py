@@ -18,8 +18,9 @@ import stylebench
 from stylebench.bench.records.record import Record
 from stylebench.bench.records.store import load_records
 from stylebench.bench.suites import suite as suite_named
-from stylebench.bench.suites.base import Options
+from stylebench.bench.suites.base import Bench, Options
 from stylebench.bench.suites.child_process import child_process
+from stylebench.bench.suites.runner import wanted
 from stylebench.files.hashing import sources_hash
 from stylebench.files.scratch import scratch_folder
 
@@ -36,12 +37,15 @@ def measured_against(
     Each run is a process of its own, since one process can hold one version of the package.
 
     Raises:
-        ValueError: no such suite, no git repository, no such revision, one without the packages, or
-            one whose run of the suite did not end, measured other code, or left what cannot be
-            read here.
+        ValueError: no such suite, no case that the filter matches, no git repository, no such
+            revision, one without the packages, or one whose run of the suite did not end, measured
+            other code, or left what cannot be read here.
     """
-    suite_named(suite)
+    chosen = suite_named(suite)
     options.check()
+    if options.pattern is not None:
+        bench = Bench(options)
+        wanted(chosen, options, list(chosen.jobs(bench)))
     current = Path(stylebench.__file__ or ".").resolve().parents[1]
     with checked_out(current, revision) as earlier, scratch_folder(_PREFIX) as folder:
         try:

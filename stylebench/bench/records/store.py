@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -146,9 +147,18 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
             path.lstat()
         except (OSError, ValueError) as error:
             raise FileNotFoundError(f"{path}: no such file or folder of records") from error
-        below = sorted(file for file in path.rglob("*.json") if file.name != PEERS)
-        files.update(dict.fromkeys(below if path.is_dir() else [path]))
+        files.update(dict.fromkeys(_below(path) if path.is_dir() else [path]))
     return list(files)
+
+
+def _below(folder: Path) -> list[Path]:
+    """The files below ``folder`` that may be records; links to folders are not followed."""
+    return sorted(
+        Path(place, name)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name.endswith(".json") and name != PEERS
+    )
 
 
 _FIGURES = ("status", "peak_bytes", "roof_share", "flops", "bytes")

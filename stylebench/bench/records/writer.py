@@ -82,7 +82,8 @@ def open_writer(output: Path, slug: str, begun: Path | None = None) -> Iterator[
             own.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(scratch_folder(_PICTURES, own))
         except OSError as error:
-            raise ValueError(f"--output {output}: cannot be written: {error}") from error
+            reason = error.strerror or error
+            raise ValueError(f"--output {output}: cannot be written ({reason})") from error
         yield RecordWriter(own.parent, folder, ours and own / ours.name)
 
 

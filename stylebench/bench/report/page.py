@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from stylebench.bench.records.store import Stored, load_records
 from stylebench.files.paths import FileError, expand
-from stylebench.files.writing import atomic_path, check_writable
+from stylebench.files.writing import atomic_path, check_writable, naming_file
 
 _TEMPLATE = Path(__file__).with_name("template")
 _SCRIPTS = ("theme.js", "charts.js", "tables.js", "gallery.js", "records.js")
@@ -24,10 +24,13 @@ class ReportError(ValueError):
     """The page cannot be made; the message says what to do."""
 
 
-def write_report(paths: Sequence[str | Path], folder: Path) -> Path:
+def write_report(
+    paths: Sequence[str | Path], folder: Path, say: Callable[[str], object] = lambda _: None
+) -> Path:
     """Write ``folder/index.html`` from every record below ``paths``; return its path.
 
-    Files that are no records are named on the page and otherwise left out.
+    Files that are no records are named on the page and otherwise left out; ``say`` is told
+    how many they are.
 
     Raises:
         FileNotFoundError: a path does not exist.
@@ -51,9 +54,11 @@ def write_report(paths: Sequence[str | Path], folder: Path) -> Path:
     page = check_writable(folder / "index.html")
     if page.exists() and not _is_report(page):
         raise FileError(f"{page}: exists, and is no report of stylebench; take another --output")
-    with atomic_path(page) as partial:
+    with naming_file(page, "the report page"), atomic_path(page) as partial:
         # A file's name may be no text.
         partial.write_bytes(text.encode("utf-8", "backslashreplace"))
+    if faults:
+        say(f"{len(faults)} of the files cannot be read; {page} names them")
     return page
 
 

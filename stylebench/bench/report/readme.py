@@ -19,7 +19,7 @@ from stylebench.bench.report.headline import headlines
 from stylebench.bench.report.numbers import TIMES, figure, ratio
 from stylebench.files.paths import FileError
 from stylebench.files.reading import read_file, read_json
-from stylebench.files.writing import atomic_path
+from stylebench.files.writing import atomic_path, naming_file
 
 BEGIN = "<!-- results: written by `make report` from results/, not by hand -->"
 END = "<!-- end of results -->"
@@ -40,11 +40,12 @@ def rewrite_readme(readme: Path, paths: Sequence[str | Path]) -> Path:
 
     Raises:
         FileNotFoundError: ``readme`` or a path does not exist.
-        ValueError: the comments are not there, or ``peers.json`` is not as expected.
+        ValueError: the comments are not there, ``peers.json`` is not as expected, or ``readme``
+            cannot be written.
     """
     before, _, after = split_readme(readme)
     text = f"{before}{BEGIN}\n{results_table(paths, readme.parent)}\n{END}{after}"
-    with atomic_path(readme) as partial:
+    with naming_file(readme, "the table of results"), atomic_path(readme) as partial:
         partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     return readme
 

@@ -73,6 +73,8 @@ class Options:
             raise ValueError(f"--seconds {seconds}: expected a number above 0")
         if self.first is not None and self.first < 1:
             raise ValueError(f"--first {self.first}: expected 1 or more jobs")
+        if self.pattern == "":
+            raise ValueError("--filter '': expected a part of a case's name, or a glob")
 
 
 @dataclass

@@ -45,7 +45,8 @@ def run_suite_in_console(
         as_json: print the record, not a table.
         resume: an incomplete record to go on with.
 
-    Nothing is made before all is checked. Ctrl-C, SIGTERM and SIGHUP keep finished cases. The code
+    Nothing is made before all is checked. Ctrl-C, SIGTERM and SIGHUP keep finished cases; where
+    there is none, nothing is written or printed but one line. The code
     is 1 where a case failed or is wrong; a case that did not fit into memory is a result. One
     warning names the facts that the record will lack without the extra ``bench``.
 
@@ -70,6 +71,9 @@ def run_suite_in_console(
             _take_along(resume, before, writer.folder)
         outcome = prepared.run(console, _keeper(writer, console) if writer else None)
         record = outcome.record
+        if not record.cases:
+            console.print("ended before the first case: there is no record")
+            return _code(outcome)
         if writer:
             path, record = _written(writer, record)
             console.print(str(path))

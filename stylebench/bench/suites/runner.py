@@ -16,7 +16,7 @@ from stylebench.bench.measure.memory import release
 from stylebench.bench.records.record import Case, Record
 from stylebench.bench.records.resume import check_resumable
 from stylebench.bench.records.show import summary
-from stylebench.bench.suites.base import Bench, Job, Suite, isolate
+from stylebench.bench.suites.base import Bench, Job, Options, Suite, isolate
 from stylebench.console import PlainConsole
 
 
@@ -66,12 +66,21 @@ def prepare(suite: Suite, bench: Bench, before: Record | None = None) -> Prepare
         cases = {name: case for job in jobs for name, case in job.cases.items()}
         check_resumable(before, run.record(complete=False), cases)
         run.resume(before)
-    pattern, jobs = bench.options.pattern, jobs[: bench.options.first]
-    wanted = [[name for name in job.cases if matches(name, pattern)] for job in jobs]
-    if not any(wanted):
-        known = [name for job in jobs for name in job.cases]
-        raise ValueError(f"no case of {suite.name} matches {pattern!r}: {', '.join(known)}")
-    return Prepared(suite.name, bench, run, list(zip(jobs, wanted, strict=True)))
+    return Prepared(suite.name, bench, run, wanted(suite, bench.options, jobs))
+
+
+def wanted(suite: Suite, options: Options, jobs: Sequence[Job]) -> list[tuple[Job, list[str]]]:
+    """The jobs of ``suite`` that ``options`` want, each with the names of its cases that they want.
+
+    Raises:
+        ValueError: the filter matches no case; the message names them.
+    """
+    jobs = jobs[: options.first]
+    names = [[name for name in job.cases if matches(name, options.pattern)] for job in jobs]
+    if not any(names):
+        known = ", ".join(name for job in jobs for name in job.cases)
+        raise ValueError(f"no case of {suite.name} matches {options.pattern!r}: {known}")
+    return list(zip(jobs, names, strict=True))
 
 
 @dataclass(frozen=True)

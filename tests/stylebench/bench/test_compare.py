@@ -350,6 +350,14 @@ def test_an_unknown_suite_or_number_is_refused_before_git_is_asked():
         worktree.measured_against("HEAD", "smoke", Options(size=0), 1)
 
 
+@pytest.mark.parametrize("suite", ["iteration", "kernels"])
+def test_a_filter_that_matches_nothing_is_refused_before_git_is_asked(monkeypatch, suite):
+    monkeypatch.setattr(worktree, "commit_of", lambda *_: pytest.fail("asked"))
+    options = Options(pattern="nosuchcase", device="cpu")
+    with pytest.raises(ValueError, match=f"no case of {suite} matches 'nosuchcase'"):
+        worktree.measured_against("HEAD", suite, options, 1)
+
+
 def test_a_file_that_was_left_out_fails(tmp_path, record, case, call):
     write_record(tmp_path / "a.json", record(case()))
     assert call(str(tmp_path), str(tmp_path), "--fail-slower", "5%")[0] == 0

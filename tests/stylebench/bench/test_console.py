@@ -77,6 +77,14 @@ def test_ctrl_c_writes_an_incomplete_record_that_can_be_gone_on_with(run, case):
     assert ([case.name for case in record.cases], record.complete) == (["a", "b", "c"], True)
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_ends_before_its_first_case_leaves_no_record(run, capsys, as_json):
+    assert run(a=interrupt, as_json=as_json) == (130, None)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("ended before the first case: there is no record\n")
+
+
 def test_what_cannot_be_gone_on_with_is_named(run, tmp_path):
     with pytest.raises(ValueError, match="absent: no record that can be read here"):
         run(a=interrupt, resume=tmp_path / "absent")
@@ -112,7 +120,7 @@ def test_without_an_output_no_picture_is_named(run, case, capsys):
 
 def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(run, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"--output .*file: cannot be written"):
+    with pytest.raises(ValueError, match=r"--output .*/file: cannot be written \(Not a direct"):
         run(a=lambda _: pytest.fail("ran"), output=tmp_path / "file")
 
 
@@ -133,6 +141,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(run, t
         ({"style": Path(__file__)}, "test_console.py: not an image"),
         ({"device": "nope"}, "device 'nope' cannot be used here"),
         ({"pattern": "nope"}, "no case of smoke matches 'nope'"),
+        ({"pattern": ""}, "--filter '': expected a part of a case's name"),
         ({"size": 64, "weights": "nope"}, "unknown weights 'nope'"),
     ],
 )

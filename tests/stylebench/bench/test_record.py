@@ -161,6 +161,17 @@ def test_broken_files_are_named_and_skipped(tmp_path, record, case, text, messag
     assert frame["rate"].item() == 1.0
 
 
+def test_links_to_folders_are_not_followed(tmp_path, record, case):
+    write_record(tmp_path / "other.json", record(case()))
+    own = write_record(tmp_path / "results" / "machine" / "own.json", record(case()))
+    (own.parent / "up").symlink_to("../..")
+    (own.parent / "up.json").symlink_to("../..")
+    (own.parent / "link.json").symlink_to("own.json")
+    stored, faults = load_records(tmp_path / "results")
+    assert [each.path.name for each in stored] == ["link.json", "own.json"]
+    assert faults == []
+
+
 def test_a_frame_has_its_columns_without_a_record(tmp_path):
     frame = load_results(tmp_path)
     assert frame.empty

@@ -1,5 +1,7 @@
 """Outputs: none of the user's files is replaced, and what cannot be written is found out first."""
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image
 
 from stylebench.cli.previews import Previews
+from stylebench.files.paths import FileError
 from stylebench.image.load import load_image
 from stylebench.transfer.checkpoint import Checkpoint
 from stylebench.transfer.observers import Step
@@ -25,11 +28,14 @@ def files(folder, photo):
     Path("hard.png").hardlink_to("photo.png")
     photo.save("out-00002.png")
     photo.save("painting-00002.png")
+    Path("blocked-00002.png").mkdir()
+    os.mkfifo("piped-00004.png")
+    Path("device-00002.png").symlink_to("/dev/null")
     Path("old.safetensors").write_text("of another run")
     Path("vgg.safetensors").write_text("weights")
 
     def read():
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
     return read
 
@@ -64,6 +70,18 @@ def files(folder, photo):
             "a preview would be out-00002.png, which this run uses otherwise",
         ),
         (["--preview-every", "2", "-o", "x" * 248 + ".png"], "too long a name to number previews"),
+        (
+            ["--preview-every", "2", "--overwrite", "-o", "blocked.png"],
+            "blocked-00002.png: is a folder, expected a file name",
+        ),
+        (
+            ["--preview-every", "2", "--overwrite", "-o", "piped.png"],
+            "piped-00004.png: is a named pipe, expected a file name",
+        ),
+        (
+            ["--preview-every", "2", "--overwrite", "-o", "device.png"],
+            "device-00002.png: is a device, expected a file name",
+        ),
         (["--losses", "/dev/null"], "/dev/null: is a device, expected a file name"),
         (["--checkpoint", "/dev/null"], "/dev/null: is a device, expected a file name"),
         (["--losses", "x" * 5000], "cannot be written (File name too long)"),
@@ -155,6 +173,16 @@ def test_a_preview_leaves_a_file_alone_that_came_meanwhile(folder, photo):
         previews.save(step(4))
     assert Path("out-00002.png").read_text() == "another's"
     assert sorted(path.name for path in folder.glob("out*")) == ["out-00002.png", "out-00004.png"]
+
+
+def test_a_preview_that_cannot_be_written_is_named(folder, photo, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("stylebench.image.save.save_picture", full)
+    step = Step(2, 4, 1.0, {}, 1.0, 0.5, 1.0, lambda: photo)
+    with pytest.raises(FileError, match=r"out-00002.png: the preview cannot be written \(No space"):
+        Previews(folder / "out.png", 2).save(step)
 
 
 def test_an_output_behind_a_link_keeps_link_and_mode(folder, call, photo):

@@ -1,5 +1,6 @@
 """The page as text: complete, escaped, the same for the same records, and clear about gaps."""
 
+import errno
 import io
 import json
 import os
@@ -248,10 +249,24 @@ def test_a_page_of_another_kind_is_left_alone(tmp_path):
         write_report([tmp_path / "records"], tmp_path)
 
 
+def test_a_page_that_the_disk_has_no_room_for_is_named(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(FileError, match=r"index.html: the report page cannot be written \(No spac"):
+        write_report([tmp_path], tmp_path / "report")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["results", "-o", "report"], 0, "report/index.html"),
+        (
+            ["broken", "good", "-o", "report"],
+            0,
+            "stylebench: 2 of the files cannot be read; report/index.html names them\n",
+        ),
         (["absent"], 2, "absent: no such file"),
         (["broken"], 2, "no record can be read: broken/a.json: cannot be read as JSON"),
         (["results", "-o", "broken/a.json"], 2, "broken/a.json: "),
@@ -263,7 +278,9 @@ def test_the_command(arguments, code, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "a.json").write_text("{")
+    for name in ("a.json", "b.json"):
+        (tmp_path / "broken" / name).write_text("{")
+    write_record(tmp_path / "good" / "a.json", record("iteration", CPU, []))
     monkeypatch.setattr("warnings.showwarning", None)  # main replaces it
     monkeypatch.setattr("sys.argv", ["stylebench", "report", *arguments])
     with pytest.raises(SystemExit) as stop:
