@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from stylebench.cli.parsing import (
     parse_numbers,
     parse_scales,
     parse_size,
+    with_options,
 )
 from stylebench.files.paths import FileError, check_no_address, exists, expand
 from stylebench.files.writing import check_folder, check_writable
@@ -187,8 +189,7 @@ def stylize(
         from stylebench.transfer.settings import INITS, Settings
         from stylebench.transfer.values import whole
 
-    if quiet:
-        warnings.showwarning = _no_warning
+    warnings.showwarning = _no_warning if quiet else partial(_warn, settings=vars(Settings()))
     choices = {name: value for name, value in locals().items() if name in vars(Settings())}
     choices["content_layers"] = parse_layers("--content-layers", content_layers)
     choices["style_layers"] = parse_layers("--style-layers", style_layers)
@@ -346,8 +347,10 @@ def _root(
     pass
 
 
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    tell(f"warning: {message}")
+def _warn(message: Warning | str, *_: object, settings: Collection[str] = (), **__: object) -> None:
+    """Print a warning; ``settings``: names that it has options for."""
+    text = str(message)
+    tell(f"warning: {with_options(text, settings) if settings else text}")
 
 
 def _no_warning(*_: object, **__: object) -> None:

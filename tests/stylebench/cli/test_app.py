@@ -207,6 +207,13 @@ def test_divergence_saves_the_last_good_image_and_fails(folder, call):
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
+def test_a_run_that_no_step_helped_ends_with_3_and_names_the_option(folder, call):
+    code, _, err = call("stylize", "photo.png", "painting.png", *QUICK, "--learning-rate", "1e-30")
+    assert code == 3
+    assert "warning: no step lowered the loss; --learning-rate is 1e-30: the picture is" in err
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_a_warning_is_one_line(folder, call, photo):
     photo.save("photo.png", icc_profile=b"no profile")
     code, _, err = call("stylize", "photo.png", "painting.png", *QUICK)

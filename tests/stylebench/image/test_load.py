@@ -236,6 +236,8 @@ def test_each_file_that_is_no_image_gets_its_own_message(tmp_path, photo):
             load_image(path)
     with pytest.raises(ImageError, match=r"absent.png: no such file"):
         load_image(tmp_path / "absent.png")
+    with pytest.raises(ImageError, match=r"^https://x/y.png: is an address, and only files of"):
+        load_image("https://x/y.png")
     with pytest.raises(ImageError, match="is a folder, expected an image file"):
         load_image(tmp_path)
     with pytest.raises(ImageError, match="1 x 1 px is too small"):
