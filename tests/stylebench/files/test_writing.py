@@ -278,7 +278,7 @@ def test_a_folder_that_can_never_be_made_is_refused_before_any_work(tmp_path, na
 
 def test_an_empty_name_is_no_current_folder():
     for check in (check_writable, check_folder):
-        with pytest.raises(FileError, match="^'' names no file or folder: expected a name$"):
+        with pytest.raises(FileError, match=r"^'' names no file or folder: expected a name$"):
             check("")
 
 
