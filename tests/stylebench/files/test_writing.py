@@ -276,6 +276,12 @@ def test_a_folder_that_can_never_be_made_is_refused_before_any_work(tmp_path, na
     assert not list(tmp_path.iterdir())
 
 
+def test_an_empty_name_is_no_current_folder():
+    for check in (check_writable, check_folder):
+        with pytest.raises(FileError, match=r"^'' names no file or folder: expected a name$"):
+            check("")
+
+
 @pytest.mark.parametrize("path", [None, 3, b"a.png", ["a.png"]])
 def test_what_is_no_path_is_refused(path):
     for check in (check_writable, check_folder):
