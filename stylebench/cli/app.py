@@ -28,7 +28,7 @@ from stylebench.cli.parsing import (
     parse_size,
     with_options,
 )
-from stylebench.files.paths import FileError, check_no_address, exists, expand
+from stylebench.files.paths import exists, expand
 from stylebench.files.writing import check_folder, check_writable
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
@@ -73,22 +73,10 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 
 
-def _picture(typed: str) -> Path:
-    try:
-        check_no_address(typed)
-    except FileError as error:
-        raise typer.BadParameter(str(error)) from error
-    return Path(typed)
-
-
-Content = Annotated[
-    Path, typer.Argument(help="The image to repaint.", show_default=False, parser=_picture)
-]
+Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
 StyleImages = Annotated[
     list[Path],
-    typer.Argument(
-        help="One or more images to take the style from.", show_default=False, parser=_picture
-    ),
+    typer.Argument(help="One or more images to take the style from.", show_default=False),
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff.")
@@ -236,15 +224,11 @@ def demo(
 def compare(
     content: Annotated[
         Path | None,
-        typer.Argument(
-            help="As for stylize; an example if absent.", show_default=False, parser=_picture
-        ),
+        typer.Argument(help="As for stylize; an example if absent.", show_default=False),
     ] = None,
     style: Annotated[
         list[Path] | None,
-        typer.Argument(
-            help="As for stylize; an example if absent.", show_default=False, parser=_picture
-        ),
+        typer.Argument(help="As for stylize; an example if absent.", show_default=False),
     ] = None,
     engines: Annotated[str, option("Engines to hold against the reference.")] = "fused",
     precision: Annotated[
@@ -349,8 +333,7 @@ def _root(
 
 def _warn(message: Warning | str, *_: object, settings: Collection[str] = (), **__: object) -> None:
     """Print a warning; ``settings``: names that it has options for."""
-    text = str(message)
-    tell(f"warning: {with_options(text, settings) if settings else text}")
+    tell(f"warning: {with_options(str(message), settings)}")
 
 
 def _no_warning(*_: object, **__: object) -> None:

@@ -38,7 +38,7 @@ def leave(
     message = explain(error)
     if message is None:
         raise error
-    tell(f"error: {with_options(message, settings) if settings else message}")
+    tell(f"error: {with_options(message, settings)}")
     sys.exit(code or ERROR)
 
 

@@ -10,20 +10,27 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from stylebench.files.paths import check_no_address
+
 _PRESETS = "preset's"
 
 
 class Command(TyperCommand):
-    """A command that takes nothing empty: an empty path, once parsed, is the current folder."""
+    """A command that takes nothing empty, and no address where it reads files.
 
-    # before typer's own, which makes paths of texts
+    It sees what was typed: of ``''`` a path is the current folder, of ``https://x`` ``https:/x``.
+    """
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: D102
         typed, _, _ = self.make_parser(ctx).parse_args(list(args))
         for param in self.params:
-            values = typed.get(param.name or "")
-            if "" in (values if isinstance(values, list | tuple) else [values]):
-                option = param.opts[0] if param.opts[0].startswith("-") else param.opts[0].upper()
-                raise ValueError(f"{option} is '': expected a name or a value")
+            values, name = typed.get(param.name or ""), param.opts[0]
+            for value in values if isinstance(values, list | tuple) else [values]:
+                if value == "":
+                    name = name if name.startswith("-") else name.upper()
+                    raise ValueError(f"{name} is '': expected a name or a value")
+                if isinstance(value, str) and param.param_type_name == "argument":
+                    check_no_address(value)
         return super().parse_args(ctx, args)
 
 

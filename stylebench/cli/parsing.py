@@ -38,6 +38,8 @@ def naming_options(settings: Collection[str]) -> Iterator[None]:
 
 def with_options(text: str, settings: Collection[str]) -> str:
     """An error's ``text`` with options in place of settings; as ``naming_options``."""
+    if not settings:
+        return text
     text = re.sub(rf"^({_BEFORE})({'|'.join(settings)})\b", _as_option, text)
     text = _with_advised(text, settings)
     long = "|".join(name for name in settings if "_" in name)

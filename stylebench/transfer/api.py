@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -166,15 +166,17 @@ def style_transfer(
         if result is None:
             raise CheckpointError("the checkpoint is in a phase that this run does not have")
         first = result.history[: phases[0].iterations]
-        result = _whole(result, settings, polish, first)
-        if is_unmoved(first):
+        unmoved = is_unmoved(first)
+        stuck = unmoved or (not settings.starts_from_file and is_stuck(first))
+        result = _whole(result, settings, polish, stuck)
+        if unmoved:
             rate = choose_learning_rate(settings.learning_rate, result.parameters["optimizer"])
             warnings.warn(
                 f"no step lowered the loss; learning_rate is {rate:g}: the picture is where it "
                 "began",
                 stacklevel=2,
             )
-        elif result.stuck:
+        elif stuck:
             warnings.warn(
                 "the loss fell by less than four fifths: the picture is not far from where it "
                 "began; raise style_weight, begin from init noise, or take another preset",
@@ -200,10 +202,8 @@ def _checked(
     return settings
 
 
-def _whole(
-    result: Result, settings: Settings, polish: int, first: Sequence[Mapping[str, float]]
-) -> Result:
-    """The last phase's result as that of the whole run; ``first``: the rows of its first phase."""
+def _whole(result: Result, settings: Settings, polish: int, stuck: bool) -> Result:
+    """The last phase's result as that of the whole run."""
     schedule = settings.schedule()
     whole = {
         "precision": resolve_precision(settings),
@@ -211,5 +211,4 @@ def _whole(
         "schedule": schedule,
         "iterations": sum(schedule.values()),
     }
-    stuck = is_unmoved(first) or (not settings.starts_from_file and is_stuck(first))
     return replace(result, parameters={**result.parameters, **whole}, stuck=stuck)

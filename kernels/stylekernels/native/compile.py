@@ -21,6 +21,7 @@ from llvmlite import ir
 
 from stylekernels.native.folder import cache_folder, keep, read_kept
 from stylekernels.native.parallel import parallel
+from stylekernels.native.sources import sources_hash
 
 _DIGEST = 32  # bytes of SHA-256, before the code
 _lock = Lock()
@@ -38,12 +39,10 @@ def host() -> tuple[str, str]:
 
 @cache
 def sources() -> str:
-    """SHA-256 of the sources that native code is written by."""
+    """SHA-256 of the sources that native code is written by, and of llvmlite's version."""
     package = Path(__file__).parents[1]
-    digest = hashlib.sha256(llvmlite.__version__.encode())
-    for file in sorted([*package.glob("native/*.py"), *package.glob("ops/**/*.py")]):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
+    written_by = f"{llvmlite.__version__} {sources_hash([package / 'native', package / 'ops'])}"
+    return hashlib.sha256(written_by.encode()).hexdigest()
 
 
 class Library:

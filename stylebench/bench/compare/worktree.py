@@ -21,8 +21,8 @@ from stylebench.bench.suites import suite as suite_named
 from stylebench.bench.suites.base import Bench, Options
 from stylebench.bench.suites.child_process import child_process
 from stylebench.bench.suites.runner import wanted
-from stylebench.files.hashing import sources_hash
 from stylebench.files.scratch import scratch_folder
+from stylekernels.native.sources import sources_hash
 
 _FAILED_CASES = 1  # exit code of a suite that ended, with cases that failed and say so
 _PREFIX = "stylebench-compare-"  # of temporary folders

@@ -36,7 +36,7 @@ from stylebench.bench.gpu.stages import (
     RECORDS,
     Stage,
     StageResult,
-    current,
+    of_today,
     run_stage,
     stages,
 )
@@ -274,6 +274,7 @@ def _summary(state: _State, work: Path) -> list[str]:
             lines += [f"  {line}" for line in _failures(log.read_text("utf-8", "replace"))]
     paths = [path for name in (HEADLINE, RECORDS) for path in (work / name).rglob("*.json")]
     records = [record for path in sorted(paths) if (record := read_or_none(path))]
+    current = of_today()
     for record in sorted(records, key=lambda record: not current(record)):
         lines.append(f"{record.suite}{'' if record.complete else ', incomplete'}:")
         lines += [f"  {summary(case)[:160]}" for case in record.cases]

@@ -20,7 +20,7 @@ from stylebench.bench.records.record import Record
 from stylebench.bench.records.store import read_or_none
 from stylebench.bench.suites import SUITES
 from stylebench.bench.suites.child_process import child_process, end_group
-from stylebench.files.hashing import sources_hash
+from stylekernels.native.sources import sources_hash
 from stylekernels.runtime.config import OWN_FOLDER
 
 StageResult = Literal["done", "failed", "unfinished"]
@@ -185,15 +185,17 @@ def begun(folder: Path, suite: str) -> Path | None:
 
 def _records(folder: Path, suite: str) -> Iterator[tuple[Path, Record]]:
     name = re.compile(rf"\d+-\d+-\d+-{suite}(-quick)?(-\d+)?")
+    current = of_today()
     for path in sorted(folder.rglob("*.json")):
         record = read_or_none(path) if name.fullmatch(path.stem) else None
         if record and current(record):
             yield path, record
 
 
-def current(record: Record) -> bool:
-    """Whether ``record`` is of this code, on this GPU."""
-    return (record.code.sha256, record.machine.gpu) == (sources_hash(PACKAGES), _gpu())
+def of_today() -> Callable[[Record], bool]:
+    """Whether a record is of the sources as they are now, on this GPU: hashed once for many."""
+    today = sources_hash(PACKAGES), _gpu()
+    return lambda record: (record.code.sha256, record.machine.gpu) == today
 
 
 def run_stage(

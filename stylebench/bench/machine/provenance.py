@@ -13,8 +13,8 @@ import stylebench
 import stylekernels
 from stylebench.bench.machine.nvml import driver_version
 from stylebench.bench.records.record import Code, Software
-from stylebench.files.hashing import sources_hash
 from stylebench.version import __version__
+from stylekernels.native.sources import sources_hash
 
 #: The folders of the sources that a record is of.
 PACKAGES = tuple(Path(package.__file__ or ".").parent for package in (stylebench, stylekernels))

@@ -221,7 +221,7 @@ def _read() -> dict[str, dict[str, str]]:
 
 
 def _machine() -> str:
-    """What a measurement holds for: other kernels or libraries have other times."""
+    """Name of the processor, threads, torch and kernels that a measurement holds for."""
     from stylekernels.native.compile import sources
 
     kernels = f"kernels {sources()[:8]}"

@@ -23,7 +23,7 @@ from stylebench.bench.machine.provenance import PACKAGES
 from stylebench.bench.records.record import Code
 from stylebench.bench.records.store import file_name, write_record
 from stylebench.cli.app import app
-from stylebench.files.hashing import sources_hash
+from stylekernels.native.sources import sources_hash
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -249,13 +249,13 @@ class _Kernel:
         error with 512 channels.
         """
         f, rows, lanes = self.f, rows_of_product(self.lanes), self.lanes
-        places = [
-            [m + row * self.group + lanes * index for index in range(_VECTORS)]
-            for row in range(rows)
-        ]
         sums = [[f.variable(lanes) for _ in range(_VECTORS)] for _ in range(rows)]
-        pairs = [pair for row in zip(places, sums, strict=True) for pair in zip(*row, strict=True)]
-        for _, total in pairs:
+        places = [
+            (m + row * self.group + lanes * index, total)
+            for row, totals in enumerate(sums)
+            for index, total in enumerate(totals)
+        ]
+        for _, total in places:
             total.set(f.constant(0.0, lanes))
         with f.loop(self._slab(start)) as c:
             weights = [
@@ -266,7 +266,7 @@ class _Kernel:
                 for total, weight in zip(totals, weights, strict=True):
                     total.set(total.get() + value * weight)
         with f.when(start.differs(0)):
-            for place, total in pairs:
+            for place, total in places:
                 total.set(place.load(lanes) + total.get())
-        for place, total in pairs:
+        for place, total in places:
             place.store(total.get())

@@ -1,4 +1,4 @@
-"""Hashes by which files are known again."""
+"""The hash by which sources are known again."""
 
 from __future__ import annotations
 
