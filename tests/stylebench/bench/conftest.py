@@ -4,6 +4,8 @@ import gc
 
 import pytest
 
+from stylebench.bench.gpu.stages import Stage
+from stylebench.bench.machine.provenance import PACKAGES
 from stylebench.bench.measure.statistics import timing
 from stylebench.bench.measure.timing import Plan
 from stylebench.bench.records.record import (
@@ -19,6 +21,7 @@ from stylebench.bench.suites import suite
 from stylebench.bench.suites.base import Bench, Job, Options
 from stylebench.bench.suites.runner import run_suite
 from stylebench.bench.workloads import roofline
+from stylekernels.native.sources import sources_hash
 
 BRIEF = Plan(target=1.0, seconds=0.01, least=1, most=2, warm_seconds=0.0, shortest=1e-6)
 PASSED = Parity("a test", [RecordedCheck("nothing", 0.0, 1.0, passed=True)])
@@ -96,3 +99,14 @@ def run_smallest(name, folder=None, size=32, **options):
 def smallest():
     """Runs a suite at its smallest; returns the record."""
     return run_smallest
+
+
+def of_now(record, *cases, suite="smoke", **more):
+    """A record that the code of now has made."""
+    """A record of these sources, on this machine."""
+    return record(*cases, suite=suite, code=Code(None, None, sources_hash(PACKAGES)), **more)
+
+
+def script(text, limit=30.0):
+    """A stage that runs a text."""
+    return Stage("try", limit, lambda *_: ["-c", text])
