@@ -19,6 +19,7 @@ import torch
 
 from stylebench.bench.machine.nvml import gpu_state, power_limit
 from stylebench.bench.records.record import Machine, State
+from stylekernels.native.support import has_native_code
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ def machine(device: torch.device) -> Machine:
     cpu = _cpu_name()
     gpu = _gpu(device) if device.type == "cuda" else {}
     instructions = [name for name in _INSTRUCTIONS if name in _cpu().get("flags", ())]
-    name = gpu.get("gpu") or f"{cpu}{_vectors(instructions)}, {cores} cores"
+    name = gpu.get("gpu") or f"{cpu}{_generation()}{_vectors(instructions)}, {cores} cores"
     return Machine(
         name=name,
         slug=slug(name),
@@ -89,6 +90,18 @@ def state(device: torch.device) -> State:
 def slug(name: str) -> str:
     """``AMD EPYC, AVX2, 2 cores`` -> ``amd-epyc-avx2-2-cores``."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unknown"
+
+
+def _generation() -> str:
+    """LLVM's name of the processor's design, to follow its name; nothing without llvmlite.
+
+    A record of ``znver4`` is none of ``znver5``, though a cloud calls both by one name.
+    """
+    if not has_native_code():
+        return ""
+    from stylekernels.native.compile import host
+
+    return f" {host()[0]}"
 
 
 def _vectors(instructions: Collection[str]) -> str:

@@ -9,6 +9,7 @@ import torch
 from stylebench.bench.machine import nvml
 from stylebench.bench.machine import probe as machine
 from stylebench.bench.machine.provenance import code, software, sources_hash
+from stylekernels.native import compile as native
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -28,7 +29,7 @@ def test_this_machine_is_described():
     assert found.device == "cpu"
     assert found.cores >= 1
     assert found.memory_bytes > 2**28
-    assert found.name.startswith(f"{found.cpu}, ")
+    assert found.name.startswith(found.cpu)
     assert found.name.endswith(f", {found.cores} cores")
     assert found.gpu is None
     after = machine.finished(found, CPU)
@@ -55,9 +56,19 @@ def test_slugs_are_folder_names(name, slug):
 )
 def test_processors_of_one_name_are_told_apart_by_their_vectors(monkeypatch, flags, name):
     monkeypatch.setattr(machine, "_cpu", lambda: {"brand_raw": "AMD EPYC", "flags": flags})
+    monkeypatch.setattr(machine, "has_native_code", lambda: False)
     found = machine.machine(CPU)
     assert found.name == f"{name}{found.cores} cores"
     assert found.slug == machine.slug(found.name)
+
+
+@pytest.mark.parametrize("design", ["znver4", "znver5"])
+def test_processors_of_one_name_are_told_apart_by_their_design(monkeypatch, design):
+    flags = ["avx2", "avx512f", "avx512_bf16"]
+    monkeypatch.setattr(machine, "_cpu", lambda: {"brand_raw": "AMD EPYC", "flags": flags})
+    monkeypatch.setattr(native, "host", lambda: (design, ""))
+    found = machine.machine(CPU)
+    assert found.name == f"AMD EPYC {design}, AVX-512 with bf16, {found.cores} cores"
 
 
 def test_marketing_is_taken_off_a_processors_name(monkeypatch):
