@@ -15,6 +15,8 @@ itself, and the loss leaps up to 1e18-fold. A safe start (`level`) changes four 
 - a pair is kept if y . s > 1e-6 |y| |s|, so that the image's units do not matter;
 - a loss ten times the lowest is rolled back, as one that is not finite.
 
+A preconditioner P makes H0 = gamma P, gamma = y.s / y.Py, and P g the first direction.
+
 Distance from torch's path, both called once per iteration: in fp64 it is rounding, below 1e-12 of
 the image over the first 8 iterations and typically after 20 (rounding errors then grow as fast as
 the problem lets them). In fp32 the distance from torch's fp64 path, over 20 iterations and 10
@@ -23,7 +25,7 @@ smaller one, since inner products are added in fp64. tests/stylebench/optim/test
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -53,8 +55,8 @@ class LBFGS:
     without a line search L-BFGS climbs now and then and comes down again.
 
     Every buffer is allocated at construction and stays in place, so `step` can be captured in a
-    CUDA graph. Memory is 2 (history + 1) vectors of the image's size in `history_dtype` and three
-    in the image's: for 512 x 512 pixels and 100 pairs 645 MB with fp32, 327 MB with bf16. In bf16
+    CUDA graph. Memory is 2 (history + 1) vectors of the image's size in `history_dtype` and four
+    in the image's: for 512 x 512 pixels and 100 pairs 648 MB with fp32, 330 MB with bf16. In bf16
     the step itself is rounded, so that s is exactly the image's change. On a CPU, which must
     convert it, a bf16 history is the slower one.
 
@@ -75,6 +77,7 @@ class LBFGS:
         history_dtype: torch.dtype | None = None,
         *,
         level: float | None = None,
+        preconditioner: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Allocate the state on the image's device.
 
@@ -85,6 +88,8 @@ class LBFGS:
             history_dtype: of the stored pairs: bf16, fp32 or the image's own (the default).
             level: one grey level in the image's units, for a safe start, where losses are at least
                 0; None: steps as torch's.
+            preconditioner: P, linear, symmetric and positive definite, from a gradient of the
+                image's shape to another; None: 1.
 
         Raises:
             ValueError: an argument is none of these.
@@ -116,6 +121,7 @@ class LBFGS:
                 "L-BFGS kernels, slower, with the same results",
                 stacklevel=2,
             )
+        self._preconditioner = preconditioner
         self._no_loss = torch.zeros((), dtype=torch.float32, device=image.device)
         self._state = lbfgs_state(self._x, history, lr, history_dtype or image.dtype, level)
 
@@ -142,9 +148,10 @@ class LBFGS:
                 f"{tuple(image.shape)} {image.dtype} on {image.device}"
             )
         g = self._flat(grad)
-        lbfgs_dots(*state.dots_operands(g))
+        scaled = None if self._preconditioner is None else self._flat(self._preconditioner(grad))
+        lbfgs_dots(*state.dots_operands(g, scaled))
         lbfgs_recursion(*state.recursion_operands(self._no_loss if loss is None else loss))
-        lbfgs_apply(*state.apply_operands(g, self._x))
+        lbfgs_apply(*state.apply_operands(g, self._x, scaled))
 
     @torch.no_grad()
     def reset_best(self) -> None:

@@ -30,7 +30,7 @@ from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import INITS
 from stylebench.transfer.values import whole
 
-_VERSION = 6
+_VERSION = 7
 _HEADER = "stylebench"  # its key in the file's metadata
 _OPTIMIZER = "optimizer."
 _COLUMNS = ("iteration", "seconds", "loss")  # of a row, before the terms

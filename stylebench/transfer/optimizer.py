@@ -7,6 +7,7 @@ from torch import Tensor
 from stylebench.optim.adam import Adam
 from stylebench.optim.base import DeviceOptimizer, Optimizer
 from stylebench.optim.lbfgs import LBFGS
+from stylebench.optim.spectral import SpectralPreconditioner
 from stylebench.optim.torch_optimizers import TorchAdam, TorchLBFGS
 from stylebench.transfer.device import choose_learning_rate
 from stylebench.transfer.fields import HISTORY_DTYPES
@@ -48,4 +49,5 @@ def make_optimizer(
         rate,
         HISTORY_DTYPES.get(settings.history_dtype or ""),
         level=black_to_white / _GREY_LEVELS,
+        preconditioner=SpectralPreconditioner(image),
     )

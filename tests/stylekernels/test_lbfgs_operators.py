@@ -22,10 +22,12 @@ DTYPES = pytest.mark.parametrize(
 )
 
 
-def advance(state: LBFGSState, x: Tensor, grad: Tensor, loss: Tensor) -> None:
-    lbfgs.lbfgs_dots(*state.dots_operands(grad))
+def advance(
+    state: LBFGSState, x: Tensor, grad: Tensor, loss: Tensor, scaled: Tensor | None = None
+) -> None:
+    lbfgs.lbfgs_dots(*state.dots_operands(grad, scaled))
     lbfgs.lbfgs_recursion(*state.recursion_operands(loss))
-    lbfgs.lbfgs_apply(*state.apply_operands(grad, x))
+    lbfgs.lbfgs_apply(*state.apply_operands(grad, x, scaled))
 
 
 def descend(
@@ -94,6 +96,31 @@ def test_the_step_is_that_of_the_two_loops_over_the_stored_pairs(
     assert float((step - r).norm() / r.norm()) < unit
     moved = (x.double() - before.double() - step).abs().max()
     assert float(moved) <= torch.finfo(dtype).eps * float(before.abs().max())
+
+
+@DTYPES
+@pytest.mark.parametrize("iterations", [1, 2, 4, 9])
+def test_a_preconditioned_step_is_that_of_two_loops_that_begin_with_it(
+    iterations: int, dtype: torch.dtype, history_dtype: torch.dtype
+) -> None:
+    n = 1500
+    generator = torch.Generator().manual_seed(iterations)
+    scale = torch.logspace(0, -2, n, dtype=dtype, device=DEVICE)
+    gains = torch.logspace(0, 1, n, dtype=dtype, device=DEVICE)
+    x = torch.randn(n, generator=generator).to(DEVICE, dtype)
+    state = lbfgs_state(x, 4, 1.0, history_dtype)
+    for _ in range(iterations + 1):
+        grad = scale * x
+        advance(state, x, grad, 0.5 * (grad * x).sum(), gains * grad)
+    S, scaled = (pairs[:, :n] for pairs in pairs_in_order(state))
+    P = gains.double()
+    r = naive.direction(grad.double(), S, scaled / P, lambda v: P * v)
+    step = state.history[int(state.ring[0]), 0, :n].double()
+    unit = max(4 * torch.finfo(history_dtype).eps, 1e-5 if dtype == torch.float32 else 1e-12)
+    assert len(S) == min(iterations, 4)
+    assert float((step - r).norm() / r.norm()) < unit
+    plain = naive.direction(grad.double(), S, scaled / P)
+    assert float((step - plain).norm() / plain.norm()) > 0.1, "the gains are felt"
 
 
 @DTYPES

@@ -49,40 +49,51 @@ def _storable(vector: Tensor, history: Tensor) -> Tensor:
     return torch.nan_to_num(vector.to(history.dtype), 0.0, 0.0, 0.0)
 
 
-def dots(grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor) -> None:
-    """Write y = grad - previous to the spare slot, and all inner products with grad [n] and y.
+def dots(
+    grad: Tensor,
+    scaled: Tensor,
+    previous: Tensor,
+    history: Tensor,
+    ring: Tensor,
+    partials: Tensor,
+) -> None:
+    """Write the change of `scaled` to the spare slot, and all inner products with grad [n] and y.
 
-    One read of the history; see `LBFGSState` for shapes. y is rounded to the history's dtype before
-    its products are taken, so that they belong to the vectors that are stored.
+    One read of the history; see `LBFGSState` for shapes. y, the change of the gradient, is rounded
+    to the history's dtype before its products are taken, as what is stored is.
     """
     n, stride = grad.numel(), previous.shape[1]
-    g, y = previous[0, :n], previous[1, :n]
-    torch.sub(grad, g, out=y)
-    g.copy_(grad)
+    g, y, scaled_g = previous[:, :n].unbind()
+    torch.sub(scaled, scaled_g, out=y)
     stored = _storable(y, history)
     history[:, 1, :n].index_copy_(0, ring[HEAD : HEAD + 1], stored[None])
+    if scaled is not grad:
+        torch.sub(grad, g, out=y)
     if stored.dtype != y.dtype:
-        y.copy_(stored)
+        y.copy_(_storable(y, history))
+    g.copy_(grad)
+    scaled_g.copy_(scaled)
+    vectors = previous[:2]
 
     rows = _rows_in_use(history, ring)
     partials.zero_()
     products = partials[0, : rows.shape[0]].T
     if n <= _EXACT:
-        products.copy_(previous.to(products.dtype) @ rows.to(products.dtype).T)
-    elif native.supports(rows, previous):
-        products.copy_(native.products(rows, previous).T)
+        products.copy_(vectors.to(products.dtype) @ rows.to(products.dtype).T)
+    elif native.supports(rows, vectors):
+        products.copy_(native.products(rows, vectors).T)
     else:
-        columns = stride if rows.dtype == previous.dtype else _CONVERT
+        columns = stride if rows.dtype == vectors.dtype else _CONVERT
         for start in range(0, stride, columns):
-            part = rows[:, start : start + columns].to(previous.dtype)
+            part = rows[:, start : start + columns].to(vectors.dtype)
             # Batches of short sums, added in fp64: one pass over the rows at the speed of the
             # memory, and more accurate than one long fp32 sum.
-            a = previous[:, start : start + columns].unflatten(1, (-1, _SHORT)).transpose(0, 1)
+            a = vectors[:, start : start + columns].unflatten(1, (-1, _SHORT)).transpose(0, 1)
             b = part.unflatten(1, (-1, _SHORT)).permute(1, 2, 0)
             products += torch.bmm(a, b).sum(0, dtype=products.dtype)
-    s = history[:, 0].index_select(0, ring[HEAD : HEAD + 1])[0].to(previous.dtype)
+    s = history[:, 0].index_select(0, ring[HEAD : HEAD + 1])[0].to(vectors.dtype)
     partials[0, -2, 0] = torch.dot(grad, grad)
-    partials[0, -2, 1] = grad.abs().sum()
+    partials[0, -2, 1] = scaled.abs().sum()
     partials[0, -1, 0] = s.square().sum(dtype=partials.dtype)
 
 
@@ -168,6 +179,7 @@ def recursion(
 
 def apply(
     grad: Tensor,
+    scaled: Tensor,
     coefficients: Tensor,
     ring: Tensor,
     scalars: Tensor,
@@ -185,7 +197,7 @@ def apply(
     rows = _rows_in_use(history, ring)
     weights = coefficients[: rows.shape[0]].to(image.dtype)
     undo = ring[ACTION] == ROLL_BACK
-    step = torch.mul(grad, coefficients[-1].to(image.dtype), out=previous[1, :n])
+    step = torch.mul(scaled, coefficients[-1].to(image.dtype), out=previous[1, :n])
     if rows.dtype == image.dtype:
         step.addmv_(rows[:, :n].T, weights)
     else:
@@ -199,4 +211,4 @@ def apply(
     torch.where(ring[ACTION] == STEP_AND_SAVE, image, best, out=best)
     image.add_(stored)
     torch.where(undo, best, image, out=image)
-    previous[0].masked_fill_(undo, 0.0)
+    previous[::2].masked_fill_(undo, 0.0)

@@ -12,6 +12,8 @@ the scale of H0, the two loops are two triangular systems (alpha and c are the l
     direction = -gamma g - gamma Y alpha + S c
 
 so of all inner products only S^T y, Y^T y, S^T g and Y^T g are ever needed, none with the new s.
+With H0 = gamma P, P symmetric and fixed, it is P g and P Y that the direction is made of, and P Y
+whose products replace Y's: the history keeps P y, and the caller applies P once an iteration.
 The inverse of R is kept instead of R: a new pair appends one column to it, and dropping the oldest
 pair deletes its row and column, so both solves are matrix-vector products with nothing sequential.
 
@@ -35,19 +37,25 @@ def _kernels_take(slots: int, *tensors: Tensor) -> bool:
 
 @operator("lbfgs_dots", mutates=("previous", "history", "partials"))
 def lbfgs_dots(
-    grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor
+    grad: Tensor,
+    scaled: Tensor,
+    previous: Tensor,
+    history: Tensor,
+    ring: Tensor,
+    partials: Tensor,
 ) -> None:
-    """Write y = grad - previous to the spare slot, and all inner products with grad [n] and y.
+    """Write P y to the spare slot, and all inner products with grad [n] and y, its change.
 
-    The first step of an iteration; see `LBFGSState` for shapes.
+    The first step of an iteration; `scaled` [n] is P grad, or `grad` itself. See `LBFGSState` for
+    shapes.
     """
     if not _kernels_take(history.shape[0], grad, history):
-        cpu.dots(grad, previous, history, ring, partials)
+        cpu.dots(grad, scaled, previous, history, ring, partials)
         return
     from stylekernels.ops.lbfgs.triton_passes import dots_launches
     from stylekernels.runtime.launch import run_all
 
-    run_all(dots_launches(grad, previous, history, ring, partials))
+    run_all(dots_launches(grad, scaled, previous, history, ring, partials))
 
 
 @operator("lbfgs_recursion", mutates=("partials", "gram", "ring", "scalars", "coefficients"))
@@ -77,6 +85,7 @@ def lbfgs_recursion(
 @operator("lbfgs_apply", mutates=("image", "best", "previous", "history"))
 def lbfgs_apply(
     grad: Tensor,
+    scaled: Tensor,
     coefficients: Tensor,
     ring: Tensor,
     scalars: Tensor,
@@ -87,15 +96,16 @@ def lbfgs_apply(
 ) -> None:
     """Move image [n] by the step and file it as s of the spare slot, or roll back to `best` [n].
 
-    The last step of an iteration.
+    The last step of an iteration; `grad` and `scaled` as for `lbfgs_dots`.
     """
     if not _kernels_take(history.shape[0], grad, history):
-        cpu.apply(grad, coefficients, ring, scalars, image, best, previous, history)
+        cpu.apply(grad, scaled, coefficients, ring, scalars, image, best, previous, history)
         return
     from stylekernels.ops.lbfgs.triton_passes import apply_launches
     from stylekernels.runtime.launch import run_all
 
-    run_all(apply_launches(grad, coefficients, ring, scalars, image, best, previous, history))
+    operands = grad, scaled, coefficients, ring, scalars, image, best, previous, history
+    run_all(apply_launches(*operands))
 
 
 for _operator in (lbfgs_dots, lbfgs_recursion, lbfgs_apply):

@@ -45,14 +45,14 @@ class LBFGSState:
     it does not, and no pair is ever copied. Slots 0 .. `ring[COUNT]` are in use.
 
     Attributes:
-        history: [slots, 2, stride] fp32, bf16 or fp64; s then y of each slot, zero beyond n.
-        previous: [2, stride] dtype of the image; the gradient before this one, and a row for `cpu`
-            to work in.
+        history: [slots, 2, stride] fp32, bf16 or fp64; s then P y of each slot, zero beyond n.
+        previous: [3, stride] dtype of the image; the gradient g before this one, a row for `cpu`
+            to work in, and P g.
         best: [n] dtype of the image; the image of the lowest finite loss.
         gram: [2, slots, slots] fp64; the inverse of R, then Y^T Y, by slot. Rows and columns of
             the inverse that belong to no kept pair are zero, which masks them everywhere.
         partials: [splits, 2 slots + 2, 2] fp64; inner products of every row of the history with
-            the gradient and with y; then g . g and the 1-norm of g; then s . s of the spare slot
+            the gradient and with y; then g . g and the 1-norm of P g; then s . s of the spare slot
             and 0. Summed over splits.
         coefficients: [2 slots + 1] fp64; the step as a combination of the history's rows and g.
         ring: [5] int64; head, count, gradients seen since the start or rollback, rollbacks, action.
@@ -74,18 +74,25 @@ class LBFGSState:
         """Bytes in all buffers."""
         return sum(t.nbytes for t in vars(self).values())
 
-    def dots_operands(self, grad: Tensor) -> tuple[Tensor, ...]:
-        """The operands of `lbfgs_dots` at the gradient [n], in its order."""
-        return grad, self.previous, self.history, self.ring, self.partials
+    def dots_operands(self, grad: Tensor, scaled: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The operands of `lbfgs_dots` at the gradient [n], in its order.
+
+        `scaled` [n] is P times the gradient; None where P is 1.
+        """
+        scaled = grad if scaled is None else scaled
+        return grad, scaled, self.previous, self.history, self.ring, self.partials
 
     def recursion_operands(self, loss: Tensor) -> tuple[Tensor, ...]:
         """The operands of `lbfgs_recursion` at the loss [], in its order."""
         return self.partials, loss, self.gram, self.ring, self.scalars, self.coefficients
 
-    def apply_operands(self, grad: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+    def apply_operands(
+        self, grad: Tensor, image: Tensor, scaled: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """The operands of `lbfgs_apply` at the gradient [n] and the image [n], in its order."""
-        coefficients, ring, scalars = self.coefficients, self.ring, self.scalars
-        return grad, coefficients, ring, scalars, image, self.best, self.previous, self.history
+        scaled = grad if scaled is None else scaled
+        small = self.coefficients, self.ring, self.scalars
+        return grad, scaled, *small, image, self.best, self.previous, self.history
 
 
 def lbfgs_state(
@@ -110,7 +117,7 @@ def lbfgs_state(
     first, largest = (level * n, level * LARGEST_LEVELS) if level else (0.0, inf)
     return LBFGSState(
         history=torch.zeros(slots, 2, stride, dtype=history_dtype, device=device),
-        previous=torch.zeros(2, stride, dtype=image.dtype, device=device),
+        previous=torch.zeros(3, stride, dtype=image.dtype, device=device),
         best=image.detach().clone(),
         gram=torch.zeros(2, slots, slots, dtype=small, device=device),
         partials=torch.zeros(splits, rows + 2, 2, dtype=small, device=device),

@@ -30,7 +30,8 @@ WARPS = 4
 @triton.jit
 def lbfgs_dots_kernel(
     grad,  # [n]
-    previous,  # [2, stride], of which the first row
+    scaled,  # [n]
+    previous,  # [3, stride], of which the first row and the last
     history,  # [slots, 2, stride]
     ring,  # [5]
     partials,  # [splits, 2 slots + 2, 2]
@@ -83,17 +84,19 @@ def lbfgs_dots_kernel(
         for start in range(begin, end, COLUMNS):
             at = start + column
             g = tl.load(grad + at, mask=at < n, other=0.0)
-            stored = (g - tl.load(previous + at)).to(dtype)
+            y = (g - tl.load(previous + at)).to(dtype).to(tl.float32)
+            p = tl.load(scaled + at, mask=at < n, other=0.0)
+            stored = (p - tl.load(previous + stride + stride + at)).to(dtype)
             tl.store(s_line + stride + at, stored)
-            y = stored.to(tl.float32)
+            scaled_y = stored.to(tl.float32)
             s = tl.load(s_line + at).to(tl.float32)
             sg += s * g
             sy += s * y
-            yg += y * g
-            yy += y * y
+            yg += scaled_y * g
+            yy += scaled_y * y
             ss += s * s
             gg += g * g
-            norm1 += tl.abs(g)
+            norm1 += tl.abs(p)
         spare = out + 4 * head
         tl.store(spare, tl.sum(sg.to(tl.float64), axis=0))
         tl.store(spare + 1, tl.sum(sy.to(tl.float64), axis=0))
@@ -108,12 +111,13 @@ def lbfgs_dots_kernel(
 @triton.jit
 def lbfgs_apply_kernel(
     grad,  # [n]
+    scaled,  # [n]
     coefficients,  # [2 slots + 1]
     ring,  # [5]
     scalars,  # [6]
     image,  # [n]
     best,  # [n]
-    previous,  # [2, stride], of which the first row
+    previous,  # [3, stride], of which the first row and the last
     history,  # [slots, 2, stride]
     n,
     stride,
@@ -130,12 +134,14 @@ def lbfgs_apply_kernel(
     used = 2 * (tl.load(ring + COUNT) + 1)
     action = tl.load(ring + ACTION)
     g = tl.load(grad + at, mask=inside, other=0.0)
+    p = tl.load(scaled + at, mask=inside, other=0.0)
     s_line = history + 2 * head * stride
     if action == ROLL_BACK:
         # The history is empty, but the next lbfgs_dots takes products with these two.
         tl.store(image + at, tl.load(best + at, mask=inside), mask=inside)
         tl.store(s_line + at, tl.zeros([COLUMNS], history.dtype.element_ty))
         tl.store(previous + at, tl.zeros([COLUMNS], tl.float32))
+        tl.store(previous + stride + stride + at, tl.zeros([COLUMNS], tl.float32))
     else:
         x = tl.load(image + at, mask=inside)
         if action == STEP_AND_SAVE:
@@ -150,15 +156,21 @@ def lbfgs_apply_kernel(
             total += c[:, None] * h.to(tl.float32)
         c = tl.load(coefficients + 2 * slots).to(tl.float32)
         largest = tl.load(scalars + LARGEST).to(tl.float32)
-        step = tl.minimum(tl.maximum(tl.sum(total, axis=0) + c * g, -largest), largest)
+        step = tl.minimum(tl.maximum(tl.sum(total, axis=0) + c * p, -largest), largest)
         step = step.to(history.dtype.element_ty)
         tl.store(s_line + at, step)
         tl.store(image + at, x + step.to(tl.float32), mask=inside)
         tl.store(previous + at, g)
+        tl.store(previous + stride + stride + at, p)
 
 
 def dots_launches(
-    grad: Tensor, previous: Tensor, history: Tensor, ring: Tensor, partials: Tensor
+    grad: Tensor,
+    scaled: Tensor,
+    previous: Tensor,
+    history: Tensor,
+    ring: Tensor,
+    partials: Tensor,
 ) -> list[Launch]:
     """Plan `cpu.dots`."""
     slots, _, stride = history.shape
@@ -168,6 +180,7 @@ def dots_launches(
         (ceil(2 * slots / ROWS) + 1, splits),
         {
             "grad": grad,
+            "scaled": scaled,
             "previous": previous,
             "history": history,
             "ring": ring,
@@ -185,6 +198,7 @@ def dots_launches(
 
 def apply_launches(
     grad: Tensor,
+    scaled: Tensor,
     coefficients: Tensor,
     ring: Tensor,
     scalars: Tensor,
@@ -200,6 +214,7 @@ def apply_launches(
         (stride // COLUMNS,),
         {
             "grad": grad,
+            "scaled": scaled,
             "coefficients": coefficients,
             "ring": ring,
             "scalars": scalars,

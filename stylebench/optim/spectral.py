@@ -1,0 +1,76 @@
+"""The spectral preconditioner: how far each frequency of an image may go, before L-BFGS has learnt.
+
+The curvature of Gatys' loss goes with the frequency. What is large and smooth in a picture lies in
+flat valleys, as does its finest detail in color, and steps in between are held short by what is
+steep. L-BFGS starts its two loops at H0 = gamma; with H0 = gamma P, P diagonal over frequencies,
+its hundred pairs need not tell what is known beforehand.
+
+The gains below are sqrt(|s|^2 / |y|^2) of a frequency's share in the steps s and the changes y of
+the gradient, measured over runs of three pairs of pictures, to the power 0.7;
+docs/decisions/spectral.md has what they are worth.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+#: Orthonormal: grey, the first color against the last, and both against the second. Red and blue
+#: may be either way round.
+_COLORS = (
+    (1 / sqrt(3), 1 / sqrt(3), 1 / sqrt(3)),
+    (1 / sqrt(2), 0.0, -1 / sqrt(2)),
+    (1 / sqrt(6), -2 / sqrt(6), 1 / sqrt(6)),
+)
+#: Gains of each, by half octaves below the highest frequency, which a picture has at 45 degrees.
+_GAINS = (
+    (1.33, 0.93, 0.79, 0.78, 1.00, 1.62, 2.31, 3.51, 4.66, 5.69, 6.66),
+    (4.29, 1.90, 1.62, 2.16, 1.45, 1.51, 1.74, 2.16, 2.64, 3.09, 2.64),
+    (4.29, 1.74, 0.93, 1.33, 1.07, 1.00, 1.00, 1.07, 1.33, 2.16, 2.16),
+)
+
+
+class SpectralPreconditioner:
+    """P, symmetric and positive definite: a gain for every frequency and color of an image.
+
+    Args:
+        image: [B, 3, H, W] in fp32 or fp64, of the size, dtype and device of the gradients to come.
+
+    Raises:
+        ValueError: the image is not of that shape.
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        if image.dim() != 4 or image.shape[1] != 3:
+            raise ValueError(f"image is {tuple(image.shape)}; expected [B, 3, H, W]")
+        self._size = image.shape[2:]
+        self._colors = image.new_tensor(_COLORS)
+        self._gains = _gains(*self._size).to(image)
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """P times ``gradient`` [B, 3, H, W], of its shape and dtype."""
+        spectrum = torch.fft.rfft2(_mixed(self._colors, gradient), norm="ortho")
+        spectrum *= self._gains
+        filtered = torch.fft.irfft2(spectrum, s=self._size, norm="ortho")
+        return _mixed(self._colors.T, filtered)
+
+
+def _mixed(colors: Tensor, image: Tensor) -> Tensor:
+    """The channels of ``image`` [B, 3, H, W], multiplied by ``colors`` [3, 3]."""
+    return (colors @ image.flatten(2)).view_as(image)
+
+
+def _gains(height: int, width: int) -> Tensor:
+    """Gains [3, height, width // 2 + 1] of the frequencies of a real picture's transform, fp64."""
+    rows = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
+    columns = torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]
+    highest = sqrt(0.5)  # cycles a pixel
+    octaves = -torch.log2(torch.hypot(rows, columns) / highest)  # infinite at the mean
+    last = len(_GAINS[0]) - 1
+    place = (2 * octaves - 0.5).clamp(0, last)  # a gain belongs to the middle of its half octave
+    below = place.floor().clamp(max=last - 1)
+    logs = torch.tensor(_GAINS, dtype=torch.float64).log()[:, below.long()]
+    above = torch.tensor(_GAINS, dtype=torch.float64).log()[:, below.long() + 1]
+    return torch.lerp(logs, above, (place - below)).exp()
