@@ -55,7 +55,8 @@ class Settings:
             its own; or size -> iterations; ``auto`` takes half of them at smaller sizes where
             ``size`` is large enough (``stylebench.transfer.scales``); ``none`` or None: one size,
             as the paper.
-        optimizer: ``lbfgs``, with a safe start and without waiting for the device; ``torch-lbfgs``,
+        optimizer: ``lbfgs``, with a safe start, a gain for every frequency, and without waiting for
+            the device; ``torch-lbfgs``,
             ``torch.optim.LBFGS`` as the published implementations use it; ``adam``; or ``auto``:
             ``torch-lbfgs`` for the reference engine and for tolerances, else ``lbfgs``.
         history: pairs that L-BFGS keeps, each 24 bytes a pixel; None: 100, and as many as
