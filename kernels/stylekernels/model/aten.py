@@ -20,12 +20,10 @@ _FREE = {"lift_fresh", "detach", "_unsafe_view", "set_", "_local_scalar_dense"} 
 
 
 def result_of(func: Any, args: Any, kwargs: Any) -> Any:
-    """Return what an operator returns, of fake tensors; also of those that torch has no fakes of."""
+    """Return an operator's result on fake tensors, also where torch has no fake of the operator."""
     if func is _CONVOLUTION_RELU:
         x, weight, bias, stride, padding, dilation, groups = args
-        return _ATEN.convolution(
-            x, weight, bias, stride, padding, dilation, False, [0, 0], groups
-        )
+        return _ATEN.convolution(x, weight, bias, stride, padding, dilation, False, [0, 0], groups)
     return func(*args, **kwargs)
 
 
@@ -64,7 +62,7 @@ def _convolution(name: str, func: Any, args: Any, y: Tensor) -> Iterator[tuple[s
         return
     full = (*args[:6], False, [0, 0], args[6]) if func is _CONVOLUTION_RELU else args
     count: Callable[..., int] = flop_registry[_ATEN.convolution]
-    reads = (x, weight)
+    reads: tuple[Tensor, ...] = (x, weight)
     if func is _CONVOLUTION_RELU:
         reads, bias = (x, weight, bias), None
     arithmetic: Arithmetic = arithmetic_of(x.dtype, _has_tf32(torch.backends.cudnn.conv))  # type: ignore[attr-defined]

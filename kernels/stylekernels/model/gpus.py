@@ -36,9 +36,12 @@ class DataSheet:
     l2: int
     peaks: Mapping[Arithmetic, float]
 
-    def seconds(self, work: Work) -> float:
-        """Return the least time of a kernel: that of its bytes or of its operations."""
-        moved = (work.read + work.written) / self.bandwidth
+    def seconds(self, work: Work, cached: int = 0) -> float:
+        """Return the least time of a kernel: that of its bytes or of its operations.
+
+        `cached` of the bytes cost nothing.
+        """
+        moved = (work.read + work.written - cached) / self.bandwidth
         return max(moved, work.flops / self.peaks[work.arithmetic])
 
 

@@ -75,13 +75,13 @@ class Trace:
         return [event for event in self.events if isinstance(event, Kernel)]
 
 
-class Stream:
+class TracedStream:
     """Stands for a `torch.cuda.Stream`."""
 
     def __init__(self, streams: "Streams", number: int) -> None:
         self._streams, self.number = streams, number
 
-    def wait_stream(self, other: "Stream") -> None:
+    def wait_stream(self, other: "TracedStream") -> None:
         """Note that what follows on this stream waits for what is on `other`."""
         self._streams.trace.events.append(Wait(self.number, other.number))
 
@@ -91,22 +91,22 @@ class Streams:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self._made = [Stream(self, MAIN)]
+        self._made = [TracedStream(self, MAIN)]
         self._current = self._made[MAIN]
 
-    def Stream(self, device: torch.device | None = None) -> Stream:  # noqa: N802
+    def Stream(self, device: torch.device | None = None) -> TracedStream:  # noqa: N802
         """Make a stream."""
         del device
-        self._made.append(Stream(self, len(self._made)))
+        self._made.append(TracedStream(self, len(self._made)))
         return self._made[-1]
 
-    def current_stream(self, device: torch.device | None = None) -> Stream:
+    def current_stream(self, device: torch.device | None = None) -> TracedStream:
         """Return the current stream."""
         del device
         return self._current
 
     @contextmanager
-    def stream(self, stream: Stream) -> Iterator[None]:
+    def stream(self, stream: TracedStream) -> Iterator[None]:
         """Make `stream` the current one within."""
         before, self._current = self._current, stream
         try:

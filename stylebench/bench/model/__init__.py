@@ -1,1 +1,1 @@
-"""A cost model of one iteration on a GPU that is not there: ``python -m stylebench.bench.model``."""
+"""One iteration's cost on a GPU that need not be there: ``python -m stylebench.bench.model``."""

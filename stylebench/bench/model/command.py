@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from stylebench.bench.model import measured
-from stylebench.bench.model.table import Modelled, lines, modelled
+from stylebench.bench.model.costs import Modelled, modelled
+from stylebench.bench.model.table import lines
 from stylebench.bench.records.record import Value
 from stylebench.bench.records.store import read_record
 from stylebench.engines import ENGINES
@@ -66,11 +67,9 @@ def _run(options: argparse.Namespace) -> list[str]:
     record = read_record(options.measured) if options.measured else None
     iteration = modelled(trace_iteration(sheet, (size, size), settings), sheet)
     history = f", history {options.history}" if options.optimizer == "lbfgs" else ""
-    title = (
-        f"one iteration at {size} x {size} px, fused {options.precision}, {options.optimizer}"
-        f"{history}, by the data sheet of {sheet.gpu.name}"
-    )
-    text = list(lines(iteration, title))
+    what = f"fused {options.precision}, {options.optimizer}{history}"
+    title = f"one iteration at {size} x {size} px, {what}"
+    text = list(lines(iteration, title, sheet))
     if record:
         wanted = _parameters(options)
         layers = settings.resolved_preset().style_layers

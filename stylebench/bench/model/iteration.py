@@ -73,7 +73,10 @@ def stepper_of(size: tuple[int, int], settings: Settings, tracer: Tracer) -> Gra
 
 def _weights() -> Weights:
     layers = {
-        name: (torch.empty(outputs, inputs, 3, 3, device="cuda"), torch.empty(outputs, device="cuda"))
+        name: (
+            torch.empty(outputs, inputs, 3, 3, device="cuda"),
+            torch.empty(outputs, device="cuda"),
+        )
         for name, (inputs, outputs) in LAYERS.items()
         if name.startswith("conv")
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from stylebench.bench.model.costs import Modelled
 from stylebench.bench.model.parts import PARTS
-from stylebench.bench.model.table import Modelled, line, micro
+from stylebench.bench.model.table import line, micro
 from stylebench.bench.records.record import Case, Record, Value
 
 #: Part of a profile (``stylebench.bench.workloads.breakdown``) -> parts of the model.

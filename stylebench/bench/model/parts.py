@@ -12,7 +12,9 @@ OTHER = "other"
 #: decides; the order is that of an iteration.
 _PARTS: Mapping[str, str] = {
     "enter": rf"{_FUSED}engine:_network_input|{_FUSED}convolution:pad_channels",
-    "convolutions forward": rf"{_FUSED}convolution:(__call__|relu|relu_pool)$|{_OPS}pointwise.*bias",
+    "convolutions forward": (
+        rf"{_FUSED}convolution:(__call__|relu|relu_pool)$|{_OPS}pointwise\.op:bias"
+    ),
     "pooling": rf"{_OPS}pool\.",
     "gram, finish": rf"{_OPS}style\.op:(gram|style_loss)_operator|{_FUSED}tap:losses",
     "content": rf"{_OPS}pointwise\.op:content_loss",

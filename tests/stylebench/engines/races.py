@@ -67,34 +67,51 @@ class _Clocks:
         return self._known[stream][other] >= ticks
 
 
-def races(events):
-    """What may go wrong, in words: accesses without an order, and memory reused too early.
+class _Detector:
+    """Goes through events in order; ``found`` are the races, in words."""
 
-    Memory belongs to the stream that touched it first, whose allocator reuses it once it is freed.
-    """
-    clocks, found = _Clocks(), []
-    accesses = defaultdict(list)  # memory -> (kernel, stream, tick, wrote) since it was written
-    owner, freed = {}, defaultdict(list)  # stream -> last accesses to memory it may reuse
+    def __init__(self):
+        self.found = []
+        self._clocks = _Clocks()
+        self._owner = {}  # memory -> the stream that touched it first, whose allocator reuses it
+        self._accesses = defaultdict(list)  # memory -> (access, wrote) since it was last written
+        self._reusable = defaultdict(list)  # stream -> accesses to freed memory that it may reuse
+
+    def free(self, memory):
+        if memory in self._owner:  # else it was last touched before the first of the events
+            past = self._accesses.pop(memory, [])
+            self._reusable[self._owner[memory]] += [access for access, _ in past]
+
+    def wait(self, stream, other):
+        self._clocks.wait(stream, other)
+
+    def access(self, kernel):
+        now = kernel.name, kernel.stream, self._clocks.tick(kernel.stream)
+        for past in self._reusable.pop(kernel.stream, []):
+            self._check(now, past, "may write to freed memory that is used by")
+        for memory in kernel.reads | kernel.writes:
+            self._owner.setdefault(memory, kernel.stream)
+            for past, wrote in self._accesses[memory]:
+                if wrote or memory in kernel.writes:
+                    self._check(now, past, "does not wait for")
+            if memory in kernel.writes:
+                self._accesses[memory] = [(now, True)]
+            else:
+                self._accesses[memory].append((now, False))
+
+    def _check(self, now, past, what):
+        if not self._clocks.knows(now[1], past):
+            self.found.append(f"{now[0]} {what} {past[0]}")
+
+
+def races(events):
+    """What may go wrong, in words: accesses without an order, and memory reused too early."""
+    detector = _Detector()
     for event in events:
         if isinstance(event, Wait):
-            clocks.wait(event.stream, event.other)
+            detector.wait(event.stream, event.other)
         elif isinstance(event, Freed):
-            if event.memory not in owner:  # it was last touched before the first of the events
-                continue
-            freed[owner[event.memory]] += accesses.pop(event.memory)
+            detector.free(event.memory)
         else:
-            now = (event.name, event.stream, clocks.tick(event.stream))
-            for old in freed.pop(event.stream, []):
-                if not clocks.knows(event.stream, old[:3]):
-                    found.append(f"{event.name} may write to freed memory that {old[0]} is at")
-            for memory in event.reads | event.writes:
-                owner.setdefault(memory, event.stream)
-                for old in accesses[memory]:
-                    wrote = memory in event.writes or old[3]
-                    if wrote and not clocks.knows(event.stream, old[:3]):
-                        found.append(f"{event.name} does not wait for {old[0]}")
-            for memory in event.writes:
-                accesses[memory] = [(*now, True)]
-            for memory in event.reads - event.writes:
-                accesses[memory].append((*now, False))
-    return found
+            detector.access(event)
+    return detector.found

@@ -34,7 +34,11 @@ def _finish(launch: Launch) -> Work:
 
 def _tap_backward(launch: Launch) -> Work:
     operands, constants = launch.arguments, launch.constants
-    optional = [("INCOMING", "incoming"), ("CONTENT", "content"), ("LOSS_GRADIENT", "loss_gradient")]
+    optional = [
+        ("INCOMING", "incoming"),
+        ("CONTENT", "content"),
+        ("LOSS_GRADIENT", "loss_gradient"),
+    ]
     terms = [operands[name] for switch, name in optional if constants[switch]]
     x = operands["x"]
     return Work(
