@@ -16,7 +16,7 @@ _ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_
 _FILLS = {"zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones"}
 _FILLS |= {"full", "full_like", "new_full", "scalar_tensor", "arange"}
 _OVERWRITES = {"copy_", "fill_", "zero_"}
-_FREE = {"lift_fresh", "detach", "_unsafe_view", "set_", "_local_scalar_dense"} | _ALLOCATIONS
+_FREE = {"lift_fresh", "_unsafe_view", "_local_scalar_dense"} | _ALLOCATIONS
 
 
 def result_of(func: Any, args: Any, kwargs: Any) -> Any:
@@ -30,7 +30,7 @@ def result_of(func: Any, args: Any, kwargs: Any) -> Any:
 def kernels_of(func: Any, args: Any, kwargs: Any, result: Any) -> Iterator[tuple[str, Work]]:
     """Yield name and work of each kernel that an operator launches; views launch none."""
     name = func._schema.name.removeprefix("aten::")  # noqa: SLF001
-    if name in _FREE or func.namespace == "prim" or _is_view(func):
+    if name in _FREE or func.namespace == "prim":
         return
     if name in ("convolution", "cudnn_convolution_relu"):
         yield from _convolution(name, func, args, result)
@@ -38,7 +38,7 @@ def kernels_of(func: Any, args: Any, kwargs: Any, result: Any) -> Iterator[tuple
     reads, writes = _operands(name, func, args, kwargs)
     if all(value.alias_info is None for value in func._schema.returns):  # noqa: SLF001
         writes += _on_cuda(result)
-    if not writes:
+    if not writes:  # the result is a view
         return
     formula = flop_registry.get(func.overloadpacket)
     flops = formula(*args, **kwargs, out_val=result) if formula else 0
@@ -87,11 +87,6 @@ def _operands(name: str, func: Any, args: Any, kwargs: Any) -> tuple[list[Tensor
         if not (written and (argument.kwarg_only or name in _OVERWRITES)) and name not in _FILLS:
             reads += found
     return reads, writes
-
-
-def _is_view(func: Any) -> bool:
-    returned = [value.alias_info for value in func._schema.returns]  # noqa: SLF001
-    return any(alias is not None and not alias.is_write for alias in returned)
 
 
 def _on_cuda(value: Any) -> list[Tensor]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from stylebench.bench.records.store import read_record
 from stylebench.engines import ENGINES
 from stylebench.files.paths import FileError
 from stylebench.files.writing import atomic_path
-from stylebench.transfer.settings import HISTORY, Settings
+from stylebench.transfer.device import choose_history
+from stylebench.transfer.settings import Settings
 from stylekernels.model.gpus import DATA_SHEETS
 from stylekernels.runtime.dispatch import has_triton
 
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=512, help="of the image, pixels square")
     parser.add_argument("--precision", choices=_PRECISIONS, default="fp16")
     parser.add_argument("--optimizer", choices=("lbfgs", "adam"), default="lbfgs")
-    parser.add_argument("--history", type=int, default=HISTORY, help="pairs of L-BFGS, all there")
+    parser.add_argument("--history", type=int, help="pairs of L-BFGS, all of them there")
     parser.add_argument("--json", type=Path, help="also write the table and every kernel here")
     parser.add_argument("--measured", type=Path, help="a record to lay beside: iteration, kernels")
     return parser
@@ -66,12 +67,13 @@ def _run(options: argparse.Namespace) -> list[str]:
     sheet, size = DATA_SHEETS[options.gpu], options.size
     record = read_record(options.measured) if options.measured else None
     iteration = modelled(trace_iteration(sheet, (size, size), settings), sheet)
-    history = f", history {options.history}" if options.optimizer == "lbfgs" else ""
-    what = f"fused {options.precision}, {options.optimizer}{history}"
-    title = f"one iteration at {size} x {size} px, {what}"
+    wanted: dict[str, Value] = {
+        "precision": options.precision, "width": size, "height": size,
+        "optimizer": options.optimizer, "history": choose_history(settings, size**2),
+    }  # fmt: skip
+    title = _title(wanted)
     text = list(lines(iteration, title, sheet))
     if record:
-        wanted = _parameters(options)
         layers = settings.resolved_preset().style_layers
         found = measured.measured_of(record, options.gpu, wanted, layers)
         text += measured.lines(iteration, found)
@@ -91,12 +93,12 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _parameters(options: argparse.Namespace) -> dict[str, Value]:
-    """Parameters of the case of a record that is this iteration."""
-    return {
-        "precision": options.precision, "width": options.size, "height": options.size,
-        "optimizer": options.optimizer, "history": options.history,
-    }  # fmt: skip
+def _title(parameters: Mapping[str, Value]) -> str:
+    with_pairs = parameters["optimizer"] == "lbfgs"
+    history = f", history {parameters['history']}" if with_pairs else ""
+    size = f"{parameters['width']} x {parameters['height']} px"
+    choices = f"fused {parameters['precision']}, {parameters['optimizer']}{history}"
+    return f"one iteration at {size}, {choices}"
 
 
 def _write(path: Path, title: str, iteration: Modelled) -> None:

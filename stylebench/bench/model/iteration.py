@@ -20,7 +20,7 @@ from stylebench.engines.fused import convolution
 from stylebench.engines.fused import engine as fused
 from stylebench.engines.fused.side import SideStream
 from stylebench.model.precision import PRECISIONS, Precision
-from stylebench.model.vgg import CAFFE, LAYERS, VGG19, Weights
+from stylebench.model.vgg import CAFFE, LAYERS, VGG19, Weights, smallest_side
 from stylebench.optim.base import DeviceOptimizer
 from stylebench.transfer.device import choose_history
 from stylebench.transfer.optimizer import make_optimizer
@@ -30,6 +30,7 @@ from stylebench.transfer.stepper import GraphStepper
 from stylekernels.model.gpus import GAP, DataSheet
 from stylekernels.model.tracer import Trace, Tracer, tracing
 
+LARGEST_SIDE = 2**14  # px
 _SCALED = Rescaling(image=2, loss=8)  # of any image, neither is 0
 
 
@@ -42,8 +43,12 @@ def trace_iteration(sheet: DataSheet, size: tuple[int, int], settings: Settings)
         settings: its preset, precision, optimizer and history decide.
 
     Raises:
-        ValueError: the optimizer is one that waits for the host.
+        ValueError: the optimizer is one that waits for the host, or the image is too small or
+            too large.
     """
+    least = smallest_side(settings.resolved_preset().deepest_layer)
+    if not least <= min(size) <= max(size) <= LARGEST_SIDE:
+        raise ValueError(f"size is {size[1]} x {size[0]} px: expected {least} to {LARGEST_SIDE}")
     with tracing(sheet.gpu) as tracer, stand_ins(tracer, sheet):
         stepper = stepper_of(size, settings, tracer)
         stepper.advance(1)  # what is allocated once

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stylebench.bench.model.costs import Modelled
 from stylekernels.model.gpus import DataSheet
 
-_WIDTHS = (22, 9, 9, 9, 11, 8, 9, 11)
+_WIDTHS = (22, 9, 11, 10, 12, 10, 10, 11)
 
 
 def lines(iteration: Modelled, title: str, sheet: DataSheet) -> Iterator[str]:

@@ -11,7 +11,7 @@ from stylebench.bench.measure.statistics import timing
 from stylebench.bench.model import command, measured
 from stylebench.bench.model.costs import cached_bytes, modelled
 from stylebench.bench.model.iteration import trace_iteration
-from stylebench.bench.model.parts import OTHER, PARTS
+from stylebench.bench.model.parts import OTHER, PARTS, part_of
 from stylebench.bench.records.record import Machine
 from stylebench.bench.workloads.roofline import ConvStack
 from stylebench.engines.fused import convolution, engine
@@ -55,6 +55,14 @@ def test_every_kernel_has_a_part_and_a_description(optimizer):
     assert [kernel.name for kernel in kernels if not kernel.described] == []
 
 
+def test_the_innermost_function_decides_which_part_a_kernel_is_of():
+    mask, convolve = "stylekernels.ops.pointwise.cpu:mask_", "stylebench.engines.fused.convolution:"
+    assert part_of([mask, f"{convolve}backward_masked"]) == "masks"
+    assert part_of([f"{convolve}backward_masked", mask]) == "convolutions backward"
+    assert part_of([f"{convolve}relu"]) == "convolutions forward"
+    assert part_of(["stylebench.elsewhere:relu"]) == OTHER
+
+
 def test_convolutions_have_the_operations_of_the_network():
     """But for the first one's, which has 8 channels for 3: rounding errors, and padding."""
     stack = ConvStack(Weights("none", {}, CAFFE), "relu5_1")
@@ -83,12 +91,17 @@ def kernel(stream, *, reads=(), writes=(), flops=0.0):
 
 
 def test_streams_run_beside_each_other_until_one_waits():
-    peak = SHEET.peaks["fp32"]
-    long, short = 10e-6 * peak, 4e-6 * peak  # 10 and 4 us, and a gap for each
-    apart = [kernel(0, flops=long), Wait(1, 0), kernel(1, flops=short), kernel(0, flops=long)]
-    joined = [*apart[:3], Wait(0, 1), apart[3]]
-    assert modelled(Trace([*apart, Wait(0, 1)]), SHEET).seconds == pytest.approx(24e-6)
-    assert modelled(Trace(joined), SHEET).seconds == pytest.approx(24e-6 + 3 * GAP)
+    ten = {"flops": 10e-6 * SHEET.peaks["fp32"]}  # us
+    four = {"reads": [torch.empty(round(4e-6 * SHEET.bandwidth), dtype=torch.uint8)]}
+    first, fork, beside, then = kernel(0, **ten), Wait(1, 0), kernel(1, **four), kernel(0, **ten)
+    join = Wait(0, 1)
+    for events, seconds in (
+        ([first, fork, beside, then, join], 20e-6 + 2 * GAP),
+        ([first, fork, beside, join, then], 24e-6 + 3 * GAP),
+    ):
+        one = modelled(Trace(events), SHEET)
+        assert one.seconds == pytest.approx(seconds, rel=1e-5)
+        assert one.in_turn == pytest.approx(24e-6 + 3 * GAP, rel=1e-5)
 
 
 def test_together_streams_do_no_more_than_the_gpu_can():
@@ -168,7 +181,10 @@ def test_records_of_other_gpus_and_suites_are_refused(record):
 
 
 def test_bad_input_is_one_line(capsys, tmp_path):
-    for wrong in (["--measured", str(tmp_path / "none.json")], ["--history", "0"], ["--size", "0"]):
+    for wrong in (
+        ["--measured", str(tmp_path / "none.json")], ["--history", "0"],
+        ["--size", "0"], ["--size", "15"], ["--size", "99999"],
+    ):  # fmt: skip
         code, text, line = run(capsys, *wrong)
         assert (code, text, line.count("\n")) == (2, "", 1)
         assert line.startswith("stylebench.bench.model: error: ")
