@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
+from stylekernels.ops.style.work import product_flops
+
 _OPERATORS = torch.ops.stylekernels
 
 
 def _product(x: Sequence[int], *_: Any, **__: Any) -> int:
     """Count X^T X of an activation [B, C, H, W]."""
-    return 2 * x[1] * prod(x)
+    return product_flops(x[1], prod(x))
 
 
 def _product_backward(grad: Sequence[int], x: Sequence[int], *_: Any, **__: Any) -> int:

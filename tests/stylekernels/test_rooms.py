@@ -1,4 +1,4 @@
-"""The imports of `stylekernels`: runtime below ops below tuning, and no circle."""
+"""The imports of `stylekernels`: runtime below ops below model and tuning, and no circle."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -7,7 +7,7 @@ from pathlib import Path
 import stylekernels
 
 ROOT = Path(stylekernels.__file__).parent
-ORDER = ("native", "runtime", "ops", "tuning")
+ORDER = ("native", "runtime", "ops", "model", "tuning")
 
 
 def imports():

@@ -159,7 +159,7 @@ _assumed: Gpu | None = None
 
 @contextmanager
 def assuming(gpu: Gpu) -> Iterator[None]:
-    """Plan launches on meta tensors for a GPU that is not there."""
+    """Plan launches on meta tensors, or fake ones, for a GPU that is not there."""
     global _assumed
     _assumed = gpu
     try:
@@ -168,12 +168,17 @@ def assuming(gpu: Gpu) -> Iterator[None]:
         _assumed = None
 
 
+def is_assuming() -> bool:
+    """Say whether launches are planned for a GPU that is not there."""
+    return _assumed is not None
+
+
 def gpu_of(device: torch.device) -> Gpu:
     """Describe `device`; a CPU stands for the interpreter and gets a toy GPU."""
+    if device.type in ("cuda", "meta") and _assumed is not None:
+        return _assumed
     if device.type == "cuda":
         return _present(device)
-    if device.type == "meta" and _assumed is not None:
-        return _assumed
     return Gpu("interpreter", 0, 2, 64 << 10)
 
 

@@ -10,6 +10,9 @@ from torch.autograd.graph import increment_version
 
 from stylekernels.runtime.layout import accumulator, empty_like
 
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""Name of an operator, as in `stylekernels::gram` -> the function that launches its kernels."""
+
 
 class Operator:
     """A torch operator; eager calls that need no autograd go straight to the function.
@@ -21,7 +24,7 @@ class Operator:
     def __init__(self, name: str, function: Callable[..., Any], mutates: tuple[str, ...]) -> None:
         self.name = f"stylekernels::{name}"
         definition = torch.library.custom_op(self.name, function, mutates_args=mutates)
-        self._function = function
+        self._function = FUNCTIONS[self.name] = function
         # Not the definition itself, whose calls profiles leave without a name.
         self._dispatched = getattr(torch.ops.stylekernels, name)
         self._parameters, self._mutates = list(signature(function).parameters), mutates

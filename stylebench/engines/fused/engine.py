@@ -18,6 +18,7 @@ from stylebench.engines.base import LossTerms, Targets
 from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.convolution import Convolution
+from stylebench.engines.fused.side import SideStream
 from stylebench.engines.fused.stage import InputGradient, Stage
 from stylebench.engines.fused.tap import Tap, gram
 from stylebench.engines.fused.tiling import TiledTensor, row_tiles
@@ -45,6 +46,7 @@ class Fused:
         targets: captured by the same network at the same precision, and held in fp32 or more.
             Targets of a more precise network would pull the image towards features that this one
             cannot have.
+        side: the stream of the losses, which no convolution waits for.
     """
 
     name: ClassVar[str] = "fused"
@@ -61,6 +63,7 @@ class Fused:
     ) -> None:
         self.objective = objective
         self.precision = precision
+        self.side = SideStream(content.device)
         self.rescaling = rescale_in_place(network, objective, content, styles, precision)
         self._rescaled_objective = self.rescaling.objective(objective)
         self._channel_scale = {
@@ -79,23 +82,34 @@ class Fused:
         """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], fp32 or more."""
         with arithmetic(self.precision):
             losses = self._forward(image)
+            self.side.join()  # the slopes are there, and the maps may be written over
+            with self.side.fork():
+                values = self._values(losses, image)
             gradient = self._backward(image)
             if self.objective.tv:
                 kind = self.objective.tv_kind
-                losses["tv"] = sk.tv_loss(image, self._rescaled_objective.tv, kind)
                 sk.tv_loss_backward_(gradient, image, self.objective.tv, kind)
+            self.side.join()
+        return LossTerms(self.objective.terms, values), gradient
+
+    def _values(self, losses: dict[str, Tensor], image: Tensor) -> Tensor:
+        """The loss terms, in the order of their names; of the taps' ``losses`` and tv's."""
+        if self.objective.tv:
+            weight = self._rescaled_objective.tv
+            losses["tv"] = sk.tv_loss(image, weight, self.objective.tv_kind)
         values = torch.stack([losses[name] for name in self.objective.terms])
         # oneDNN's ReLU turns NaN into 0: the loss of an image with NaN would be finite.
-        values = self.rescaling.unscale(values) + 0 * image.sum()
-        return LossTerms(self.objective.terms, values), gradient
+        return self.rescaling.unscale(values) + 0 * image.sum()
 
     def _forward(self, image: Tensor) -> dict[str, Tensor]:
         """The forward pass: losses by term name."""
         losses: dict[str, Tensor] = {}
         x = self._network_input(image)
         for stage in self._stages:
-            x, stage_losses = stage.forward(x)
-            losses |= stage_losses
+            x = stage.forward(x)
+            if stage.is_tapped:
+                with self.side.fork():
+                    losses |= stage.losses()
         return losses
 
     def _backward(self, image: Tensor) -> Tensor:
@@ -153,7 +167,7 @@ class Fused:
         self._reserve(image)
         x = self._network_input(image)
         for stage in self._stages:
-            x, _ = stage.forward(x)
+            x = stage.forward(x)
             for layer, _, features in stage.tapped():
                 yield layer, features
             stage.release()

@@ -107,8 +107,8 @@ class Stage:
             self._y.reserve(height // 2, width // 2, outputs, like)
             self._code.reserve(height // 2, width // 2, outputs, code)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Input [1, N_in, H, W] -> the next stage's input, and the losses by term name."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Input [1, N_in, H, W] -> the next stage's input; what taps need is kept."""
         self._height, self._width = x.shape[2:]
         outputs = self.convolution.outputs
         self._tiles = row_tiles(self._height, self._width, outputs, x)
@@ -120,11 +120,10 @@ class Stage:
             part = self._activation(x, tile)
             if self.pool:
                 self._put_pooled(*POOL[self._pooling](part), tile)
-        losses = self._losses()
         y = (self._y if self.pool else self._x).whole
         if self.pool and not self.pool_tap:
             self._y.release()
-        return y, losses
+        return y
 
     def _activation(self, x: Tensor, tile: tuple[int, int]) -> Tensor:
         """Rows of the map after ReLU [1, N, rows, W], put where they are kept."""
@@ -171,6 +170,18 @@ class Stage:
         if self.pool_tap and self.pool:
             yield self.pool, self.pool_tap, self._y.whole
 
+    @property
+    def is_tapped(self) -> bool:
+        """Whether a loss is taken anywhere in it."""
+        return any((self.conv_tap, self.relu_tap, self.pool_tap))
+
+    def losses(self) -> dict[str, Tensor]:
+        """Loss by term name, of all taps, after ``forward``; maps are only read."""
+        losses: dict[str, Tensor] = {}
+        for layer, tap, x in self.tapped():
+            losses |= tap.losses(x, layer)
+        return losses
+
     def backward(self, above: InputGradient | None) -> InputGradient | None:
         """Gradient of the stage's output -> gradient of its input; None stands for zero."""
         gradient = self._of_activation(above)
@@ -193,13 +204,6 @@ class Stage:
     def _pooled_rows(self, start: int, stop: int) -> tuple[int, int, int]:
         """Rows before the pooling -> (start, stop, height) after it."""
         return start // 2, stop // 2, self._height // 2
-
-    def _losses(self) -> dict[str, Tensor]:
-        """Loss by term name, of all taps."""
-        losses: dict[str, Tensor] = {}
-        for layer, tap, x in self.tapped():
-            losses |= tap.losses(x, layer)
-        return losses
 
     def _of_activation(self, above: InputGradient | None) -> RowSource | None:
         """Gradient of ReLU's output; already through ReLU, but where a tap masks it."""

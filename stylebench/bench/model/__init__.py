@@ -1,0 +1,1 @@
+"""One iteration's cost on a GPU that need not be there: ``python -m stylebench.bench.model``."""
