@@ -6,11 +6,11 @@ from stylekernels.runtime.work import Work
 
 def _dots(launch: Launch) -> Work:
     operands = launch.arguments
-    history, g = operands["history"], operands["grad"]
+    history, g, before = operands["history"], operands["grad"], operands["previous"]
     spare_y = history[0, 1]  # whichever slot is spare, its size is this one's
     rows = 2 * history.shape[0] - 1
     return Work(
-        (g, operands["previous"][0], history[1:], history[0, 0], operands["ring"]),
+        (g, operands["scaled"], before[0], before[2], history[1:], history[0, 0], operands["ring"]),
         (spare_y, operands["partials"]),
         2 * 2 * rows * g.numel(),
     )
@@ -32,10 +32,11 @@ def _apply(launch: Launch) -> Work:
     """The step of an iteration that has the lowest loss so far, whose image is kept."""
     operands = launch.arguments
     history, g, image = operands["history"], operands["grad"], operands["image"]
+    before = operands["previous"]
     small = tuple(operands[name] for name in ("coefficients", "ring", "scalars"))
     return Work(
-        (g, image, history[1:], *small),
-        (image, operands["best"], operands["previous"][0], history[0, 0]),
+        (g, operands["scaled"], image, history[1:], *small),
+        (image, operands["best"], before[0], before[2], history[0, 0]),
         2 * 2 * (history.shape[0] - 1) * g.numel(),
     )
 
