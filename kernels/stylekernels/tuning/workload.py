@@ -65,11 +65,13 @@ def style_loss(case: Case) -> list[Launch]:
 
 
 def tap_backward(case: Case) -> list[Launch]:
-    """Plan `style_tap_backward_` without content and with it."""
+    """Plan `style_tap_backward_` without content and with it, and without a gradient from above."""
     x, p, g = case.activation(), case.activation(torch.float32), case.activation()
-    return backward_launches(x, case.square, g, relu=True, incoming=g) + backward_launches(
-        x, case.square, g, relu=True, incoming=g, content=p, content_weight=1.0
-    )
+    return [
+        *backward_launches(x, case.square, g, relu=True, incoming=g),
+        *backward_launches(x, case.square, g, relu=True, incoming=g, content=p, content_weight=1.0),
+        *backward_launches(x, case.square, g, relu=True),
+    ]
 
 
 def pooling(case: Case) -> list[Launch]:
