@@ -6,12 +6,13 @@ from torch import Tensor
 
 def network_input(image: Tensor, factor: float, parts: int, x: Tensor, check: Tensor) -> None:
     """Write the input of `op.network_input` to `x` [B, channels, H, W], and its check [1]."""
-    sources = image.shape[1]
     scaled = image if factor == 1.0 else image * factor
-    rounded = x[:, :sources].copy_(scaled)
     if parts == 2:
-        x[:, sources : 2 * sources].copy_(scaled - rounded)
-    x[:, parts * sources :].zero_()
+        rounded = scaled.to(x.dtype)
+        scaled = torch.cat((rounded, (scaled - rounded).to(x.dtype)), dim=1)
+    taken = scaled.shape[1]
+    x[:, :taken].copy_(scaled)
+    x[:, taken:].zero_()
     check.copy_(0 * image.sum())
 
 
