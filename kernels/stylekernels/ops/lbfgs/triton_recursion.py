@@ -194,11 +194,12 @@ def recursion_shape(slots: int, lanes: int = 32) -> dict[str, int]:
     width = triton.next_power_of_2(4 * slots + 4)
     threads = 4 * lanes if size <= 32 else 512
     # AMD keeps a mask of each element in scalar registers, which run out first.
-    elements = 4 if lanes == 32 else 1
+    elements = (8 if size <= 32 else 4) if lanes == 32 else 1
+    numbers = 32 if size <= 32 else 16  # of the partial sums that a thread has under way
     return {
         "SLOTS": size,
         "TILE": min(size, elements * threads // size),
-        "SPLITS": 16 * threads // width,
+        "SPLITS": min(32, numbers * threads // width),
         "WIDTH": width,
         "num_warps": threads // lanes,
     }
