@@ -5,8 +5,10 @@ Every operator has plain-torch code for CPUs (`cpu`) and an oracle that reads li
 computations for engines that do without autograd; those that end in `_` work in place.
 """
 
+from stylekernels.ops.image.op import image_gradient, network_input
 from stylekernels.ops.lbfgs.op import lbfgs_apply, lbfgs_dots, lbfgs_recursion
 from stylekernels.ops.lbfgs.state import LBFGSState, lbfgs_state
+from stylekernels.ops.losses.op import log_row_, loss_terms
 from stylekernels.ops.pointwise.op import (
     bias_relu_,
     content_loss,
@@ -40,10 +42,14 @@ __all__ = [
     "content_loss_backward_",
     "gram",
     "gram_backward",
+    "image_gradient",
     "lbfgs_apply",
     "lbfgs_dots",
     "lbfgs_recursion",
     "lbfgs_state",
+    "log_row_",
+    "loss_terms",
+    "network_input",
     "relu_avg_pool2d",
     "relu_avg_pool2d_backward",
     "relu_avg_pool2d_forward",

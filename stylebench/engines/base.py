@@ -31,15 +31,17 @@ class LossTerms:
     Attributes:
         names: one name per term: ``content relu4_2``, ``style relu1_1``, ``tv``.
         values: [len(names)], on the device, at least fp32.
+        summed: their sum, a scalar on the device, where the engine has it already.
     """
 
     names: tuple[str, ...]
     values: Tensor
+    summed: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
         """The sum of the terms, a scalar on the device."""
-        return self.values.sum()
+        return self.values.sum() if self.summed is None else self.summed
 
 
 class Engine(Protocol):

@@ -71,18 +71,28 @@ class Rescaling:
         )
         return replace(objective, content=content, style=style, tv=ldexp(objective.tv, self.loss))
 
+    @property
+    def input_factor(self) -> float:
+        """Factor from an image to the network's input."""
+        return ldexp(1.0, -self.image)
+
+    @property
+    def gradient_factor(self) -> float:
+        """Factor from the gradient of 2^loss times the loss by the input to the image's own."""
+        return ldexp(1.0, -self.image - self.loss)
+
+    @property
+    def loss_factor(self) -> float:
+        """Factor from 2^loss times the loss to the loss."""
+        return ldexp(1.0, -self.loss)
+
     def scale_input(self, image: Tensor) -> Tensor:
         """The network's input for ``image`` [1, 3, H, W]."""
-        return image * 2.0**-self.image if self.image else image
-
-    def unscale_grad(self, gradient: Tensor) -> Tensor:
-        """Gradient of 2^loss times the loss by the network's input -> of the loss by the image."""
-        exponent = self.image + self.loss
-        return gradient * 2.0**-exponent if exponent else gradient
+        return image * self.input_factor if self.image else image
 
     def unscale(self, x: Tensor) -> Tensor:
         """Loss terms, or a gradient by the image, divided by 2^loss."""
-        return x * 2.0**-self.loss if self.loss else x
+        return x * self.loss_factor if self.loss else x
 
     def channel_scale(self, layer: str, like: Tensor) -> Tensor | None:
         """Factors [N] for the channels of ``layer``, after which all are divided by the same 2^e.

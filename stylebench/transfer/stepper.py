@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+import stylekernels as sk
 from stylebench.engines import Engine, LossTerms
 from stylebench.optim.base import DeviceOptimizer, Optimizer
 
@@ -189,12 +190,10 @@ class GraphStepper:
         self._write(terms)
 
     def _write(self, terms: LossTerms) -> None:
-        row = torch.cat([terms.values, self._optimizer.rollbacks.to(terms.values).reshape(1)])
         if not self._names:
             self._names = terms.names
-            self._log = row.new_zeros(LOG_ROWS, len(row))
-        self._log.index_copy_(0, self._next, row[None])
-        self._next.add_(1).remainder_(LOG_ROWS)
+            self._log = terms.values.new_zeros(LOG_ROWS, len(terms.names) + 1)
+        sk.log_row_(self._log, self._next, terms.values, self._optimizer.rollbacks)
 
     def _eager(self) -> None:
         if self._stream is None:

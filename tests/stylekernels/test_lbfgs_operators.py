@@ -1,6 +1,7 @@
 """The L-BFGS operators: against fp64, and against the two loops written out."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -188,9 +189,15 @@ def test_the_gpu_path_of_plain_torch_reads_all_slots_and_gives_the_same(
 
 
 def test_splits_of_a_history_cover_every_column_at_every_size() -> None:
-    for stride in (1024, 8192, 9216, 3 * 512**2, 3 * 4096**2):
-        length = split_length(stride)
+    for stride, slots in product((1024, 8192, 9216, 3 * 512**2, 3 * 4096**2), (2, 21, 101)):
+        length = split_length(stride, slots)
         splits = -(-stride // length)
         assert length % ROW == 0
         assert splits <= 512
         assert (splits - 1) * length < stride <= splits * length
+
+
+def test_a_short_history_is_split_more_often_than_a_long_one() -> None:
+    stride = 3 * 2048**2
+    splits = [-(-stride // split_length(stride, slots)) for slots in (21, 51, 101)]
+    assert splits == [54, 32, 32]

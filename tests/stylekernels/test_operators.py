@@ -40,6 +40,10 @@ def operands(x):
         "tv_loss": ((x, 0.5, True), True),
         "tv_loss_backward": ((scalar, x, 0.5, False), False),
         "tv_loss_backward_": ((content, x, 0.5, True), False),
+        "network_input": ((x, 0.5, torch.float16, 2, 2 * channels + 3), False),
+        "image_gradient": ((x, 0.5, 3, torch.float16), False),
+        "loss_terms": (([scalar, scalar + 1], 0.5, s.new_zeros(3)), False),
+        "log_row_": ((s.new_zeros(4, 3), code.new_zeros(1).long(), s.new_ones(2), scalar), False),
     }
 
 

@@ -17,8 +17,9 @@ def operands(shape, dtype, activation, layout="channels-last"):
 
 
 def exact(above, y, s, *content):
-    tensors = [t.double().cpu() if isinstance(t, torch.Tensor) else t for t in (y, s, *content)]
-    return naive.style_tap_backward(above.double().cpu(), *tensors)
+    operands = (above, y, s, *content)
+    wide = [t.double().cpu() if isinstance(t, torch.Tensor) else t for t in operands]
+    return naive.style_tap_backward(*wide)
 
 
 @pytest.mark.parametrize("with_content", [False, True], ids=["style", "style-and-content"])
@@ -39,6 +40,15 @@ def test_a_tap_reads_every_layout(layout, activation, no_worse_than):
     found = stylekernels.style_tap_backward(above, y, s, p, 0.1)
     plain = naive.style_tap_backward(above, y, s, p, 0.1)
     no_worse_than(found, plain, exact(above, y, s, p, 0.1))
+
+
+def test_no_gradient_from_above_is_one_of_zeros(dtype, activation, no_worse_than):
+    _, y, s, p = operands((2, 70, 6, 7), dtype, activation)
+    found = stylekernels.style_tap_backward(None, y, s, p, 0.1)
+    zeros = torch.zeros_like(y)
+    assert torch.equal(found, stylekernels.style_tap_backward(zeros, y, s, p, 0.1))
+    plain = naive.style_tap_backward(None, y, s.to(dtype), p.to(dtype), 0.1)
+    no_worse_than(found, plain, exact(None, y, s, p, 0.1))
 
 
 def test_in_place_gives_the_same_bits_every_time(layout, activation):

@@ -18,7 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylekernels.model import aten
+from stylekernels.ops.image.work import WORK as IMAGE
 from stylekernels.ops.lbfgs.work import WORK as LBFGS
+from stylekernels.ops.losses.work import WORK as LOSSES
 from stylekernels.ops.pointwise.work import WORK as POINTWISE
 from stylekernels.ops.pool.work import WORK as POOL
 from stylekernels.ops.style.work import WORK as STYLE
@@ -28,7 +30,9 @@ from stylekernels.runtime.launch import Launch, diverted
 from stylekernels.runtime.operators import FUNCTIONS
 from stylekernels.runtime.work import Work
 
-WORK: dict[str, Callable[[Launch], Work]] = {**STYLE, **POOL, **POINTWISE, **TV, **LBFGS}
+WORK: dict[str, Callable[[Launch], Work]] = {
+    **IMAGE, **STYLE, **POOL, **POINTWISE, **TV, **LOSSES, **LBFGS,
+}  # fmt: skip
 """Kernel -> the work of one launch of it."""
 
 MAIN = 0

@@ -88,6 +88,8 @@ class _Signature:
 
     def add(self, value: Any, path: tuple[int, ...]) -> Any:
         """Describe one operand as a launch would: multiples of 16 are hints, a 1 is compiled in."""
+        if isinstance(value, tuple):
+            return tuple(self.add(one, (*path, i)) for i, one in enumerate(value))
         if isinstance(value, torch.Tensor):
             self.hints[path] = [["tt.divisibility", 16]]
             return POINTERS[value.dtype]

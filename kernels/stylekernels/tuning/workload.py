@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stylekernels.ops.image import triton_image
 from stylekernels.ops.lbfgs import triton_passes, triton_recursion
 from stylekernels.ops.lbfgs.state import lbfgs_state
+from stylekernels.ops.losses import triton_losses
 from stylekernels.ops.pointwise import triton_stream
 from stylekernels.ops.pool import triton_pool
 from stylekernels.ops.style.triton_backward import backward_launches
@@ -65,11 +67,13 @@ def style_loss(case: Case) -> list[Launch]:
 
 
 def tap_backward(case: Case) -> list[Launch]:
-    """Plan `style_tap_backward_` without content and with it."""
+    """Plan `style_tap_backward_` without content and with it, and without a gradient from above."""
     x, p, g = case.activation(), case.activation(torch.float32), case.activation()
-    return backward_launches(x, case.square, g, relu=True, incoming=g) + backward_launches(
-        x, case.square, g, relu=True, incoming=g, content=p, content_weight=1.0
-    )
+    return [
+        *backward_launches(x, case.square, g, relu=True, incoming=g),
+        *backward_launches(x, case.square, g, relu=True, incoming=g, content=p, content_weight=1.0),
+        *backward_launches(x, case.square, g, relu=True),
+    ]
 
 
 def pooling(case: Case) -> list[Launch]:
@@ -116,6 +120,31 @@ def total_variation(case: Case) -> list[Launch]:
     ]
 
 
+def image(case: Case) -> list[Launch]:
+    """Plan the network's input from the image, and the image's gradient."""
+    picture = case.single(1, 3, case.size, case.size)
+    parts = 1 if case.dtype == torch.float32 else 2
+    channels = 16 // case.dtype.itemsize
+    x = Case(case.dtype, channels, case.size, case.channels_last, case.device).activation()
+    launches = triton_image.gradient_launches(x, picture, 1.0)
+    if case.channels_last:  # as every input is
+        check = triton_image.check_of(picture)
+        launches += triton_image.input_launches(picture, x, check, 1.0, parts)
+    return launches
+
+
+def losses(case: Case) -> list[Launch]:
+    """Plan the loss terms of the paper's six layers, and their log beside either optimizer."""
+    check = triton_image.check_of(case.single(1, 3, case.size, case.size))
+    terms, values, log = [case.single() for _ in range(6)], case.single(6), case.single(1024, 7)
+    place = torch.empty(1, dtype=torch.int64, device=case.device)
+    return [
+        *triton_losses.terms_launches(terms, 1.0, check, values, case.single()),
+        *triton_losses.log_launches(log, place, values, place[0]),
+        *triton_losses.log_launches(log, place, values, place[0].double()),
+    ]
+
+
 def optimizer(case: Case) -> list[Launch]:
     """Plan an iteration of L-BFGS, with short and long histories in `case.dtype`."""
     x, loss = case.single(case.channels * case.size * case.size), case.single()
@@ -138,7 +167,7 @@ LAYER_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (
     bias_relu,
     content,
 )
-IMAGE_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (total_variation,)
+IMAGE_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (total_variation, image)
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 HISTORY_DTYPES = (torch.bfloat16, torch.float32)
 
@@ -158,6 +187,7 @@ def cases(
                 for channels, factor in VGG:
                     case = Case(dtype, channels, size // factor, channels_last, device)
                     yield f"{row.__name__} {kind} {order} C={channels}", row, case
+    yield losses.__name__, losses, Case(torch.float32, 3, size, False, device)
     for dtype in HISTORY_DTYPES:
         kind = str(dtype).removeprefix("torch.")
         yield f"{optimizer.__name__} {kind}", optimizer, Case(dtype, 3, size, False, device)

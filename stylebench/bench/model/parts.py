@@ -11,21 +11,21 @@ OTHER = "other"
 #: Part -> the functions whose kernels are its own. The innermost function that is in the table
 #: decides; the order is that of an iteration.
 _PARTS: Mapping[str, str] = {
-    "enter": rf"{_FUSED}engine:_network_input|{_FUSED}convolution:pad_channels",
+    "enter": rf"{_OPS}image\.op:network_input",
     "convolutions forward": (
         rf"{_FUSED}convolution:(__call__|relu|relu_pool)$|{_OPS}pointwise\.op:bias"
     ),
     "pooling": rf"{_OPS}pool\.",
     "gram, finish": rf"{_OPS}style\.op:(gram|style_loss)_operator|{_FUSED}tap:losses",
     "content": rf"{_OPS}pointwise\.op:content_loss",
-    "losses": rf"{_FUSED}engine:(_values|loss_and_grad)",
+    "losses": rf"{_OPS}losses\.op:loss_terms|{_FUSED}engine:(_values|loss_and_grad)",
     "convolutions backward": rf"{_FUSED}convolution:backward",
     "tap backward": rf"{_OPS}style\.op:|{_FUSED}tap:",
     "masks": rf"{_OPS}pointwise\.cpu:mask_",
     "total variation": rf"{_OPS}tv\.",
-    "leave": rf"{_FUSED}engine:_backward",
+    "leave": rf"{_OPS}image\.op:image_gradient|{_FUSED}engine:_backward",
     "optimizer": rf"{_OPS}lbfgs\.|stylebench\.optim\.",
-    "log": r"stylebench\.transfer\.stepper:|stylebench\.engines\.base:",
+    "log": rf"{_OPS}losses\.op:log|stylebench\.transfer\.stepper:|stylebench\.engines\.base:",
     OTHER: r"^$",
 }
 PARTS = tuple(_PARTS)

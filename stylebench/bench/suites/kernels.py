@@ -12,6 +12,7 @@ from stylebench.bench.measure.timing import LowerBound
 from stylebench.bench.records.record import Case, Parity, RecordedCheck, Timing
 from stylebench.bench.suites.base import Bench, Job, Parameters, isolate_each, optional
 from stylebench.bench.workloads.formulations import time_in_situ, time_task
+from stylebench.bench.workloads.image_tasks import image_tasks
 from stylebench.bench.workloads.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.workloads.parity_gate import passed
 from stylebench.bench.workloads.tap_tasks import LAYERS, tap_shape, tap_tasks
@@ -50,6 +51,8 @@ class Kernels:
                 for name in _LOSS_TASKS:
                     if name != "tv" or precision == "fp32":
                         yield _job(bench, name, "", precision, size, _find(name, losses))
+                images = partial(image_tasks, size, dtype, bench.device)
+                yield _job(bench, "image", "", precision, size, _find("image", images))
 
 
 def _find(name: str, tasks: Callable[[], Iterator[Task]]) -> Callable[[], Task]:

@@ -16,10 +16,13 @@ from stylebench.bench.workloads.timed_run import TimedRun
 _PARTS: Mapping[str, re.Pattern[str]] = {
     "optimizer": re.compile(r"stylebench optimizer|lbfgs", re.IGNORECASE),
     "convolutions": re.compile(
-        r"conv|fprop|dgrad|wgrad|winograd|implicit_gemm|cudnn", re.IGNORECASE
+        r"conv|bias_relu|fprop|dgrad|wgrad|winograd|implicit_gemm|cudnn", re.IGNORECASE
     ),
     "pooling": re.compile(r"pool", re.IGNORECASE),
-    "style": re.compile(r"style|gram|tap_|bmm|matmul|::mm$|addmm|gemm|einsum", re.IGNORECASE),
+    # Not every operator of stylekernels: the image's way in and the log of losses are the rest.
+    "style": re.compile(
+        r"style_|content_|tv_|gram|tap_|bmm|matmul|::mm$|addmm|gemm|einsum", re.IGNORECASE
+    ),
 }
 REST = "rest"
 _REGION = "stylebench optimizer"

@@ -51,14 +51,14 @@ def loss_tasks(size: tuple[int, int], dtype: torch.dtype, device: torch.device) 
 
 
 def loss_shape(name: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Channels and positions of the loss's operand."""
+    """Channels and positions of the loss's operand, or of the ``image_tasks``'."""
     channels, height, width = _shape(name, size)
     return channels, height * width
 
 
 def _shape(name: str, size: tuple[int, int]) -> tuple[int, int, int]:
     """(channels, height, width) of the loss's operand."""
-    if name == "tv":
+    if name in ("tv", "image"):
         return (3, *size)
     channels, shrunk = VGG[{"content": 3, "max pool": 0}[name]]
     return channels, size[0] // shrunk, size[1] // shrunk

@@ -64,6 +64,11 @@ class Convolution:
             self.chosen["forward"], self._forward = choose(weight, bias, size, workspace)
             self.chosen["backward"], self._backward = choose(flipped, None, size, workspace)
 
+    @property
+    def padded_inputs(self) -> int:
+        """Channels that an input is padded to with zeros; one that has them is not copied."""
+        return self._channels
+
     def __call__(
         self, x: Tensor, above: bool = False, below: bool = False, into: Tensor | None = None
     ) -> Tensor:

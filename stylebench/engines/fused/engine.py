@@ -81,36 +81,37 @@ class Fused:
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
         """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], fp32 or more."""
         with arithmetic(self.precision):
-            losses = self._forward(image)
+            losses, check = self._forward(image)
             self.side.join()  # the slopes are there, and the maps may be written over
             with self.side.fork():
-                values = self._values(losses, image)
+                values = self._values(losses, image, check)
             gradient = self._backward(image)
             if self.objective.tv:
                 kind = self.objective.tv_kind
                 sk.tv_loss_backward_(gradient, image, self.objective.tv, kind)
             self.side.join()
-        return LossTerms(self.objective.terms, values), gradient
+        return LossTerms(self.objective.terms, *values), gradient
 
-    def _values(self, losses: dict[str, Tensor], image: Tensor) -> Tensor:
-        """The loss terms, in the order of their names; of the taps' ``losses`` and tv's."""
+    def _values(
+        self, losses: dict[str, Tensor], image: Tensor, check: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss terms, of the taps' ``losses`` and tv's in the order of names, and their sum."""
         if self.objective.tv:
             weight = self._rescaled_objective.tv
             losses["tv"] = sk.tv_loss(image, weight, self.objective.tv_kind)
-        values = torch.stack([losses[name] for name in self.objective.terms])
-        # oneDNN's ReLU turns NaN into 0: the loss of an image with NaN would be finite.
-        return self.rescaling.unscale(values) + 0 * image.sum()
+        scaled = [losses[name] for name in self.objective.terms]
+        return sk.loss_terms(scaled, self.rescaling.loss_factor, check)
 
-    def _forward(self, image: Tensor) -> dict[str, Tensor]:
-        """The forward pass: losses by term name."""
+    def _forward(self, image: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The forward pass: losses by term name, and the check of the image."""
         losses: dict[str, Tensor] = {}
-        x = self._network_input(image)
+        x, check = self._network_input(image)
         for stage in self._stages:
             x = stage.forward(x)
             if stage.is_tapped:
                 with self.side.fork():
                     losses |= stage.losses()
-        return losses
+        return losses, check
 
     def _backward(self, image: Tensor) -> Tensor:
         """The backward pass: gradient [1, 3, H, W] of the network's losses, without tv's."""
@@ -129,21 +130,22 @@ class Fused:
             gradient.put(rows(start, stop), start, stop, height)
         self._stages[0].release()
         # [1, 3 or 6, H, W] -> [1, 3, H, W]: the gradient of the rounding errors is the same
-        of_rounded = gradient.whole[:, : image.shape[1]]
-        return self.rescaling.unscale_grad(
-            of_rounded.to(image.dtype, memory_format=torch.contiguous_format)
-        )
+        channels, factor = image.shape[1], self.rescaling.gradient_factor
+        return sk.image_gradient(gradient.whole, factor, channels, image.dtype)
 
-    def _network_input(self, image: Tensor) -> Tensor:
-        """[1, 3, H, W] -> the first convolution's input, [1, 6, H, W] in half precision.
+    def _network_input(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """[1, 3, H, W] -> the first convolution's input, and a check that its loss is to contain.
 
-        See ``_stages`` for the three channels of rounding errors.
+        See ``_stages`` for the three channels of rounding errors in half precision. oneDNN's ReLU
+        turns NaN into 0: without the check the loss of an image with NaN would be finite.
         """
-        image = self.rescaling.scale_input(image)
-        x = image.to(self.precision.dtype)
-        if x.dtype in HALF:
-            x = torch.cat((x, (image - x).to(x.dtype)), dim=1)
-        return x.contiguous(memory_format=torch.channels_last)
+        return sk.network_input(
+            image,
+            self.rescaling.input_factor,
+            self.precision.dtype,
+            parts=2 if self.precision.dtype in HALF else 1,
+            channels=self._stages[0].convolution.padded_inputs,
+        )
 
     @torch.no_grad()
     def _capture(
@@ -165,7 +167,7 @@ class Fused:
         """(layer, features [1, N, H, W]) of ``image``; features are valid until the next pair."""
         self._attach(lambda layer: Tap(None, None) if layer in layers else None)
         self._reserve(image)
-        x = self._network_input(image)
+        x, _ = self._network_input(image)
         for stage in self._stages:
             x = stage.forward(x)
             for layer, _, features in stage.tapped():

@@ -11,6 +11,7 @@ from stylebench.bench.suites.runner import run_suite
 from stylebench.bench.workloads import roofline, timed_run
 from stylebench.bench.workloads.breakdown import part_of, scaled
 from stylebench.bench.workloads.formulations import beyond
+from stylebench.bench.workloads.image_tasks import image_tasks
 from stylebench.bench.workloads.loss_tasks import loss_shape, loss_tasks
 from stylebench.bench.workloads.roofline import ConvStack
 from stylebench.bench.workloads.tap_tasks import tap_tasks
@@ -241,6 +242,16 @@ def test_kernels_say_on_what_shape_they_ran(smallest):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_images_way_is_right_and_a_wrong_one_is_caught(dtype):
+    (task,) = image_tasks((32, 48), dtype, CPU)
+    right = task.formulations["stylekernels"]()
+    assert all(check.passed for check in task.checks(right))
+    assert task.moved == sum(x.nbytes for x in (*task.operands, *right(*task.operands)))
+    wrong = task.checks(lambda *operands: tuple(x * 1.01 for x in right(*operands)))
+    assert not any(check.passed for check in wrong)
+
+
 def test_a_loss_moves_what_it_reads_and_its_gradient():
     tasks = {task.name: task for task in loss_tasks((48, 64), torch.float32, CPU)}
     x = tasks["content"].operands[0]
@@ -327,6 +338,9 @@ def test_every_formulation_of_a_tap_is_right_and_a_wrong_one_is_caught():
         (["stylekernels::style_tap_backward_", "aten::bmm"], "style"),
         (["stylekernels::relu_avg_pool2d", "aten::threshold"], "pooling"),
         (["stylebench optimizer", "aten::mm"], "optimizer"),
+        (["stylekernels::content_loss_backward_"], "style"),
+        (["stylekernels::bias_relu_"], "convolutions"),
+        (["stylekernels::network_input", "aten::copy_"], "rest"),
         (["aten::add_"], "rest"),
     ],
 )

@@ -95,7 +95,7 @@ def test_no_exponents_are_no_change():
     assert none.objective(objective) == objective
     assert none.channel_scale("relu1_1", x) is None
     assert none.scale_input(x) is x
-    assert none.unscale_grad(x) is x
+    assert none.input_factor == none.gradient_factor == none.loss_factor == 1.0
     assert none.unscale(x) is x
 
 

@@ -67,7 +67,7 @@ def test_a_gram_that_does_not_wait_for_its_convolution_is_a_race(monkeypatch):
     ("missing", "race"),
     [
         (0, "tap_bwd_kernel does not wait for gram_finish_kernel"),
-        (1, "sum does not wait for add"),
+        (1, "log_row_kernel does not wait for loss_terms_kernel"),
     ],
     ids=["before the gradients", "before the losses are read"],
 )

@@ -33,6 +33,12 @@ STEP, STEP_AND_SAVE, ROLL_BACK = range(3)
 GAMMA, BEST_LOSS, LR, FULL_LR, FIRST, LARGEST = range(6)
 """Places in `LBFGSState.scalars`."""
 
+ROWS = 8
+"""Rows of the history that one program takes its products of."""
+
+PROGRAMS = 384
+"""Of all rows: what a GPU of 130 multiprocessors runs at once, three to each."""
+
 ROW = 1024
 """Rows are padded to a multiple of this: aligned vector loads for every n."""
 
@@ -112,7 +118,7 @@ def lbfgs_state(
     small = torch.float32 if device.type == "mps" else torch.float64
     # Meta buffers stand for a GPU's.
     parallel = device.type in ("cuda", "meta")
-    splits = -(-stride // split_length(stride)) if parallel else 1
+    splits = -(-stride // split_length(stride, slots)) if parallel else 1
     rows = 2 * slots
     first, largest = (level * n, level * LARGEST_LEVELS) if level else (0.0, inf)
     return LBFGSState(
@@ -127,6 +133,13 @@ def lbfgs_state(
     )
 
 
-def split_length(stride: int) -> int:
-    """Columns of one partial sum: enough splits to fill a GPU, few enough for one block to add."""
-    return max(8 * ROW, -(-stride // (512 * ROW)) * ROW)
+def split_length(stride: int, slots: int) -> int:
+    """Columns of one partial sum: enough splits to fill a GPU, few enough for one block to add.
+
+    A program has 16 KB of an fp32 history under way, 8 KB of a bf16 one, and a GPU reads at full
+    speed with some 3 MB. So a short history, with few programs a split, takes more splits. A long
+    one takes 32, so that its first pairs are not read by too few programs either.
+    """
+    groups = -(-2 * slots // ROWS) + 1  # one more has the norms
+    splits = max(32, PROGRAMS // groups)
+    return max(8 * ROW, -(-stride // (splits * ROW)) * ROW)

@@ -11,7 +11,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stylekernels.ops.lbfgs.state import ACTION, COUNT, HEAD, LARGEST, ROLL_BACK, ROW, STEP_AND_SAVE
+from stylekernels.ops.lbfgs.state import (
+    ACTION,
+    COUNT,
+    HEAD,
+    LARGEST,
+    ROLL_BACK,
+    ROW,
+    ROWS,
+    STEP_AND_SAVE,
+)
 from stylekernels.runtime.launch import Launch
 
 # A kernel may use only those globals that are marked as constants.
@@ -22,7 +31,6 @@ LARGEST = tl.constexpr(LARGEST)
 STEP_AND_SAVE = tl.constexpr(STEP_AND_SAVE)
 ROLL_BACK = tl.constexpr(ROLL_BACK)
 
-ROWS = 8  # rows of the history in flight in one block
 COLUMNS = 512  # divides the padding of a row, so the history is read without a mask
 WARPS = 4
 

@@ -66,29 +66,29 @@ def lbfgs_recursion_kernel(
     SLOTS: tl.constexpr,  # slots rounded up to a power of two
     TILE: tl.constexpr,  # rows of a matrix at a time, divides SLOTS
     SPLITS: tl.constexpr,  # splits at a time
+    WIDTH: tl.constexpr,  # 4 slots + 4, the numbers of a split, rounded up to a power of two
 ):
     """One block. Between the passes over the matrices, vectors travel through memory."""
     j = tl.arange(0, SLOTS)
     p = tl.arange(0, SPLITS)
-    k = tl.arange(0, 4)
-    sg = tl.zeros([SLOTS], tl.float64)
-    sy = tl.zeros([SLOTS], tl.float64)
-    yg = tl.zeros([SLOTS], tl.float64)
-    yy = tl.zeros([SLOTS], tl.float64)
-    norms = tl.zeros([4], tl.float64)
+    number = tl.arange(0, WIDTH)
+    width = 4 * slots + 4
+    # Threads add up numbers of their own; what they exchange, they exchange once.
+    sums = tl.zeros([SPLITS, WIDTH], tl.float64)
     for start in range(0, splits, SPLITS):
-        line = (start + p) * (4 * slots + 4)
-        at = partials + line[:, None] + 4 * j[None, :]
-        mask = ((start + p) < splits)[:, None] & (j < slots)[None, :]
-        sg += tl.sum(tl.load(at, mask=mask, other=0.0), axis=0)
-        sy += tl.sum(tl.load(at + 1, mask=mask, other=0.0), axis=0)
-        yg += tl.sum(tl.load(at + 2, mask=mask, other=0.0), axis=0)
-        yy += tl.sum(tl.load(at + 3, mask=mask, other=0.0), axis=0)
-        at = partials + line[:, None] + 4 * slots + k[None, :]
-        norms += tl.sum(tl.load(at, mask=((start + p) < splits)[:, None], other=0.0), axis=0)
-    gg = tl.sum(tl.where(k == 0, norms, 0.0), axis=0)
-    norm1 = tl.sum(tl.where(k == 1, norms, 0.0), axis=0)
-    ss = tl.sum(tl.where(k == 2, norms, 0.0), axis=0)
+        at = partials + ((start + p) * width)[:, None] + number[None, :]
+        mask = ((start + p) < splits)[:, None] & (number < width)[None, :]
+        sums += tl.load(at, mask=mask, other=0.0)
+    total = tl.sum(sums, axis=0)
+    tl.debug_barrier()
+    tl.store(partials + number, total, mask=number < width)
+    tl.debug_barrier()
+    sg = tl.load(partials + 4 * j, mask=j < slots, other=0.0)
+    sy = tl.load(partials + 4 * j + 1, mask=j < slots, other=0.0)
+    yy = tl.load(partials + 4 * j + 3, mask=j < slots, other=0.0)
+    gg = tl.load(partials + 4 * slots)
+    norm1 = tl.load(partials + 4 * slots + 1)
+    ss = tl.load(partials + 4 * slots + 2)
 
     head = tl.load(ring + HEAD)
     count = tl.load(ring + COUNT)
@@ -102,8 +102,6 @@ def lbfgs_recursion_kernel(
     f = tl.load(loss).to(tl.float64)
     # All threads have read what one of them is going to replace.
     tl.debug_barrier()
-    tl.store(partials + 4 * j + 2, yg, mask=j < slots)
-    tl.store(partials + 4 * j + 3, yy, mask=j < slots)
 
     # Comparisons with NaN are false, so these are tests for finite numbers. (By way of an integer:
     # the interpreter forgets that a comparison of floats is a truth value.)
@@ -193,13 +191,16 @@ def recursion_shape(slots: int, lanes: int = 32) -> dict[str, int]:
     `lanes` are the threads of a warp.
     """
     size = max(16, triton.next_power_of_2(slots))
+    width = triton.next_power_of_2(4 * slots + 4)
     threads = 4 * lanes if size <= 32 else 512
     # AMD keeps a mask of each element in scalar registers, which run out first.
-    elements = 4 if lanes == 32 else 1
+    elements = (8 if size <= 32 else 4) if lanes == 32 else 1
+    numbers = 32 if size <= 32 else 16  # of the partial sums that a thread has under way
     return {
         "SLOTS": size,
         "TILE": min(size, elements * threads // size),
-        "SPLITS": 8 if size <= 32 else 2 * threads // size,
+        "SPLITS": min(32, numbers * threads // width),
+        "WIDTH": width,
         "num_warps": threads // lanes,
     }
 

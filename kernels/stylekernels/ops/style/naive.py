@@ -30,18 +30,24 @@ def style_loss_forward(x: Tensor, target: Tensor, weight: float) -> tuple[Tensor
 
 
 def style_tap_backward(
-    grad: Tensor, y: Tensor, s: Tensor, content: Tensor | None = None, content_weight: float = 0.0
+    grad: Tensor | None,
+    y: Tensor,
+    s: Tensor,
+    content: Tensor | None = None,
+    content_weight: float = 0.0,
 ) -> Tensor:
     """Return grad + S F + 2 c (F - P) where the ReLU that made F was on, else 0.
 
     Args:
-        grad: the gradient from above, [B, C, H, W].
+        grad: the gradient from above, [B, C, H, W], or None for zero.
         y: the features F, [B, C, H, W].
         s: S, [B, C, C].
         content: P, [B, C, H, W].
         content_weight: c.
     """
-    total = grad + (s @ y.flatten(2)).view_as(y)
+    total = (s @ y.flatten(2)).view_as(y)
+    if grad is not None:
+        total = grad + total
     if content is not None:
         total = total + 2 * content_weight * (y - content)
     return torch.where(y <= 0, 0, total)

@@ -158,12 +158,16 @@ def style_loss_backward(grad: Tensor, x: Tensor, s: Tensor) -> Tensor:
 
 @operator("style_tap_backward")
 def style_tap_backward(
-    grad: Tensor, y: Tensor, s: Tensor, content: Tensor | None = None, content_weight: float = 0.0
+    grad: Tensor | None,
+    y: Tensor,
+    s: Tensor,
+    content: Tensor | None = None,
+    content_weight: float = 0.0,
 ) -> Tensor:
     """Return dL/dz = grad + y S + 2c (y - P) where y = relu(z) is above 0, else 0, in one kernel.
 
     Args:
-        grad: the gradient from above, dL/dy, shaped as `y`.
+        grad: the gradient from above, dL/dy, shaped as `y`, or None for zero: nothing is read then.
         y: the activation, [B, C, H, W].
         s: S, from `style_loss_forward` of `y`.
         content: P, shaped as `y`; without it there is no content loss.
