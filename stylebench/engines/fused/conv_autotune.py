@@ -5,15 +5,17 @@ the gradient computed as a convolution with flipped kernels is faster or slower 
 gradient depending on the shape. So every layer is measured once, and an algorithm's result is
 checked against fp64 before its time counts.
 
-The choice is kept for the process, so that all engines in it compute a layer to the same bits. Two
-processes may measure, choose and round differently.
+The choice is kept (``choices``), so that a layer is computed to the same bits and the next start is
+quicker: it searches cuDNN's plans for the chosen algorithm alone, and checks that once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from math import inf, nan
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,7 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import stylekernels as sk
+from stylebench.engines.fused.choices import choose_once
 from stylebench.model.precision import in_fp64
+from stylekernels.native.sources import sources_hash
+from stylekernels.ops.dgrad.op import MOST_INPUTS
 
 ConvAlgorithm = Callable[[Tensor], Tensor]
 
@@ -31,8 +36,6 @@ _CROP = 64  # px, the side of what is checked against fp64
 _GROSS = 4e-3  # relative, in fp32: beyond it all of a map is not one convolution's
 _CALLS, _ROUNDS = 10, 3
 _HEAD_STARTS = (2_000_000, 20_000_000)  # cycles: 1 ms and 10 ms, for hosts that launch slowly
-
-_chosen: dict[tuple[object, ...], str] = {}  # layer -> name of its algorithm
 
 
 @contextmanager
@@ -84,30 +87,45 @@ def exact_forward(weight: Tensor, bias: Tensor | None) -> ConvAlgorithm:
     return lambda x: F.conv2d(in_fp64(x), *exact, padding=1).relu_()
 
 
-def backward_algorithms(weight: Tensor, flipped: Tensor) -> dict[str, ConvAlgorithm]:
+def backward_algorithms(
+    weight: Tensor, flipped: Tensor, wanted: int | None = None
+) -> dict[str, ConvAlgorithm]:
     """Algorithms for gradient [B, N_out, H, W] of the output -> of the input; plain PyTorch first.
 
     Args:
         weight: [N_out, N_in, 3, 3], channels-last.
         flipped: the same kernels flipped in both directions, [N_in, N_out, 3, 3], channels-last.
+        wanted: channels of the input, its first ones, that need a gradient; all by default.
     """
+    wanted = weight.shape[1] if wanted is None else wanted
 
     @deterministic()
     def as_forward(gradient: Tensor) -> Tensor:
-        return F.conv2d(gradient, flipped, None, padding=1)
+        return F.conv2d(gradient, flipped, None, padding=1)[:, :wanted]
 
     @deterministic()
     def as_backward(gradient: Tensor) -> Tensor:
         # The gradient by itself: PyTorch's backward operator wants the input too, whose layout it
         # copies the gradient to, and no input that costs no memory has the right one.
-        return F.conv_transpose2d(gradient, weight, padding=1)
+        return F.conv_transpose2d(gradient, weight, padding=1)[:, :wanted]
 
-    return {"flipped kernels": as_forward, "cudnn dgrad": as_backward}
+    algorithms: dict[str, ConvAlgorithm] = {
+        "flipped kernels": as_forward,
+        "cudnn dgrad": as_backward,
+    }
+    if wanted > MOST_INPUTS:
+        return algorithms
+
+    @deterministic()
+    def of_few(gradient: Tensor) -> Tensor:
+        return sk.dgrad(gradient, weight[:, :wanted])
+
+    return {**algorithms, "stylekernels dgrad": of_few}
 
 
-def exact_backward(weight: Tensor) -> ConvAlgorithm:
-    """The gradient of the input in fp64."""
-    exact = in_fp64(weight)
+def exact_backward(weight: Tensor, wanted: int | None = None) -> ConvAlgorithm:
+    """The gradient of the input, of its ``wanted`` channels, in fp64."""
+    exact = in_fp64(weight[:, :wanted])
     return lambda gradient: F.conv_transpose2d(in_fp64(gradient), exact, padding=1)
 
 
@@ -121,8 +139,8 @@ def select_fastest(
 
     Where none is right, it is the one that errs least: what is measured of it says so.
 
-    A layer is measured once in a process. Layers are told apart by device, dtype, precision of
-    fp32 products, shapes of input and output, and names of the algorithms.
+    A layer is measured once a machine. Layers are told apart by dtype, precision of fp32 products,
+    shapes of input and output, and names of the algorithms.
 
     Args:
         algorithms: name -> algorithm; plain PyTorch first.
@@ -132,11 +150,31 @@ def select_fastest(
     """
     with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
         corner = _corner(exact(_corner(x, _CROP + 1)), _CROP)
-        layer = (x.device, x.dtype, _products(), x.shape, corner.shape, *algorithms)
-        if layer not in _chosen:
+        shapes = f"{list(x.shape)} to {list(corner.shape)}"
+        layer = f"{x.dtype} in {_products()}, {shapes}, of {', '.join(algorithms)}"
+
+        def measure() -> str:
             with _searching():
-                _chosen[layer] = _fastest(algorithms, corner, x, seconds or _device_seconds)
-    return _chosen[layer]
+                return _fastest(algorithms, corner, x, seconds or _device_seconds)
+
+        def holds(name: str) -> bool:
+            with _searching():
+                return name in algorithms and _error(algorithms[name], x, corner) <= _allowed(x)
+
+        return choose_once(_machine(x.device), layer, measure, holds)
+
+
+def _machine(device: torch.device) -> str:
+    """Name of the GPU, versions and hash of the code that a measurement holds for."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return f"{name}, torch {torch.__version__}, cuDNN {cudnn}, code {_sources()}"
+
+
+@cache
+def _sources() -> str:
+    """Hash of the kernels and of the algorithms here, which are all asked for the same bits."""
+    return sources_hash([Path(sk.__file__).parent, Path(__file__).parent])[:8]
 
 
 def _fastest(
@@ -147,7 +185,7 @@ def _fastest(
 ) -> str:
     plain, *_ = algorithms.values()
     expected = plain(x)
-    errors = {name: _error(algorithms[name], x, expected, corner) for name in algorithms}
+    errors = {name: _error(algorithms[name], x, corner, expected) for name in algorithms}
     right = [name for name, error in errors.items() if error <= _allowed(x)]
     if not right:
         return min(errors, key=lambda name: errors[name])
@@ -174,31 +212,40 @@ def _allowed(x: Tensor) -> float:
     return 4 * eps
 
 
-def _error(algorithm: ConvAlgorithm, x: Tensor, expected: Tensor, corner: Tensor) -> float:
+def _error(
+    algorithm: ConvAlgorithm, x: Tensor, corner: Tensor, expected: Tensor | None = None
+) -> float:
     """The relative error of ``algorithm`` in the corner; infinite if it cannot be used.
 
     It has to write every element, give the same bits again, let NaN through, and be close to
-    ``expected`` everywhere. A run learns from NaN that fp16 overflowed: a ReLU that turns NaN into
-    0 would hide it.
+    ``expected`` everywhere, if that is known. A run learns from NaN that fp16 overflowed: a ReLU
+    that turns NaN into 0 would hide it.
     """
     try:
         first = algorithm(x)  # cuDNN's search, which leaves other plans' results in the memory
-        _poison(expected)
+        _poison(first)
         result = algorithm(x)
         passes_nan = algorithm(torch.full_like(x, nan)).isnan().all()
     except Exception:  # this build or GPU does not have it; the exception's type is anyone's choice
         return inf
-    if result.shape != expected.shape or not result.isfinite().all() or not passes_nan:
+    fits = _corner(result, _CROP).shape == corner.shape
+    if not fits or not result.isfinite().all() or not passes_nan:
         return inf
-    gross = _GROSS if x.dtype == torch.float32 else 4 * torch.finfo(x.dtype).eps
-    if not result.equal(first) or not _distance(result, expected) <= gross:
+    if not result.equal(first) or (expected is not None and not _is_close(result, expected)):
         return inf
     return _distance(in_fp64(_corner(result, _CROP)), corner)
 
 
+def _is_close(result: Tensor, expected: Tensor) -> bool:
+    """Whether two results may both be one convolution's."""
+    gross = _GROSS if result.dtype == torch.float32 else 4 * torch.finfo(result.dtype).eps
+    return result.shape == expected.shape and _distance(result, expected) <= gross
+
+
 def _poison(like: Tensor) -> None:
-    """Fill with NaN the memory that the next tensor shaped as ``like`` will take."""
-    torch.full_like(like, nan)
+    """Fill with NaN the memory that the next tensor will take whose storage is ``like``'s size."""
+    count = like.untyped_storage().nbytes() // like.element_size()
+    torch.full((count,), nan, dtype=like.dtype, device=like.device)
 
 
 def _corner(x: Tensor, side: int) -> Tensor:

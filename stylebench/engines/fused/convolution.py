@@ -38,6 +38,7 @@ class Convolution:
         size: (height, width) in pixels of its usual input, for which the algorithm and, on a CPU,
             the layout of the weights is chosen; CPUs take it in tiles.
         workspace: the memory of Winograd convolutions, which this one may then be.
+        wanted: channels of the input, its first ones, that need a gradient; all by default.
 
     Attributes:
         outputs: N_out.
@@ -51,8 +52,10 @@ class Convolution:
         bias: Tensor | None,
         size: tuple[int, int],
         workspace: Workspace | None = None,
+        wanted: int | None = None,
     ) -> None:
         self.outputs, self.inputs = weight.shape[:2]
+        self._wanted = self.inputs if wanted is None else wanted
         self.chosen: dict[str, str] = {}
         weight = pad_channels(weight, _channel_multiple(weight))
         self._channels = weight.shape[1]
@@ -99,8 +102,8 @@ class Convolution:
     def backward(
         self, gradient: Tensor, above: bool = False, below: bool = False, into: Tensor | None = None
     ) -> Tensor:
-        """Gradient of the output [B, N_out, H, W] -> gradient of the input [B, N_in, H, W]."""
-        return self._backward(gradient, above, below, False, into)[:, : self.inputs]
+        """Gradient of the output [B, N_out, H, W] -> of the input's wanted channels."""
+        return self._backward(gradient, above, below, False, into)[:, : self._wanted]
 
     def backward_masked(self, gradient: Tensor, above: bool, below: bool, mask: Tensor) -> Tensor:
         """``backward``, with 0 where the input's ``mask`` is not above 0; over ``mask`` perhaps."""
@@ -116,7 +119,10 @@ class Convolution:
         )
         gradient = _sample(self.outputs, weight, size)
         of_gradient = self._fastest(
-            "backward", backward_algorithms(weight, flipped), exact_backward(weight), gradient
+            "backward",
+            backward_algorithms(weight, flipped, self._wanted),
+            exact_backward(weight, self._wanted),
+            gradient,
         )
 
         @deterministic()

@@ -114,10 +114,9 @@ class Fused:
         for start, stop in row_tiles(height, width, self._stages[0].convolution.inputs, image):
             gradient.put(rows(start, stop), start, stop, height)
         self._stages[0].release()
-        # [1, 3 or 6, H, W] -> [1, 3, H, W]: the gradient of the rounding errors is the same
-        of_rounded = gradient.whole[:, : image.shape[1]]
+        # Of the rounded image alone: the gradient of its rounding errors is the same.
         return self.rescaling.unscale_grad(
-            of_rounded.to(image.dtype, memory_format=torch.contiguous_format)
+            gradient.whole.to(image.dtype, memory_format=torch.contiguous_format)
         )
 
     def _network_input(self, image: Tensor) -> Tensor:
@@ -200,7 +199,8 @@ def _stages(network: VGG19, precision: Precision, content: Tensor) -> list[Stage
             weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
             if not stages and dtype in HALF:
                 weight = torch.cat((weight, weight), dim=1)
-            convolution = Convolution(weight, bias, (height, width), workspace)
+            wanted = None if stages else content.shape[1]  # the image's gradient, of 3 channels
+            convolution = Convolution(weight, bias, (height, width), workspace, wanted)
             stages.append(Stage(name.removeprefix("conv"), convolution, network.pooling))
         elif name.startswith("pool"):
             stages[-1].pool = name
