@@ -8,14 +8,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylebench.engines.fused import conv_autotune, convolution
 from stylebench.engines.fused.choices import choices_so_far, choose_as, forget
-from stylebench.engines.fused.conv_autotune import (
+from stylebench.engines.fused.conv_algorithms import (
     backward_algorithms,
     deterministic,
     exact_backward,
     exact_forward,
     forward_algorithms,
-    select_fastest,
 )
+from stylebench.engines.fused.conv_autotune import select_fastest
 from stylebench.engines.fused.convolution import Convolution, pad_channels
 from stylebench.model.precision import PRECISIONS, arithmetic
 
