@@ -236,12 +236,12 @@ def test_other_shapes_are_computed_otherwise_where_the_plan_fails(
     plain = F.conv2d(x[..., :4], weight, bias, padding=1).relu()
     runs = list(graph_forward(weight, bias).plans(lambda x: "otherwise", x).values())
     assert torch.allclose(runs[1](x[..., :4]), plain, atol=1e-5)
-    if fault == "plans":
-        monkeypatch.setattr(Graph, "plans", ("another",))
-    else:
-        monkeypatch.setattr(Graph, "fault", fault)
-    assert runs[1](x[..., :3]) == "otherwise"
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        if fault == "plans":
+            patch.setattr(Graph, "plans", ("another",))
+        else:
+            patch.setattr(Graph, "fault", fault)
+        assert runs[1](x[..., :3]) == "otherwise"
     assert runs[1](x[..., :3]) == "otherwise"  # not built anew in a captured iteration
 
 
