@@ -65,7 +65,7 @@ def dgrad_kernel(
     right = kernels(weight, k, n, 2, K, C, k_stride, c_stride, i_stride, j_stride)
 
     i = tl.arange(0, 4)[None, :, None]
-    channel = tl.arange(0, 4)
+    channel = tl.arange(0, 4).to(tl.int64)
     above = tl.zeros((BLOCK_W, 4), tl.float32)  # the row before, but for this one's part
     own = tl.zeros((BLOCK_W, 4), tl.float32)  # this row, of those before it
     columns = w.to(tl.int64)[:, None] * g_column_stride + k.to(tl.int64)[None, :] * g_channel_stride
