@@ -5,6 +5,7 @@ Every operator has plain-torch code for CPUs (`cpu`) and an oracle that reads li
 computations for engines that do without autograd; those that end in `_` work in place.
 """
 
+from stylekernels.ops.dgrad.op import dgrad
 from stylekernels.ops.image.op import image_gradient, network_input
 from stylekernels.ops.lbfgs.op import lbfgs_apply, lbfgs_dots, lbfgs_recursion
 from stylekernels.ops.lbfgs.state import LBFGSState, lbfgs_state
@@ -40,6 +41,7 @@ __all__ = [
     "content_loss",
     "content_loss_backward",
     "content_loss_backward_",
+    "dgrad",
     "gram",
     "gram_backward",
     "image_gradient",

@@ -32,3 +32,9 @@ register_flop_formula([_OPERATORS.gram_backward, _OPERATORS.style_loss_backward]
 register_flop_formula([_OPERATORS.style_tap_backward, _OPERATORS.style_tap_backward_])(
     _product_backward
 )
+
+
+@register_flop_formula(_OPERATORS.dgrad)
+def _dgrad(gradient: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    """Count a multiply-add for every weight at every position of the gradient [B, K, H, W]."""
+    return 2 * prod(weight) * prod(gradient) // gradient[1]

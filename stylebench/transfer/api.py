@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from stylebench.engines.fused.cpu_convolution import choose_as
+from stylebench.engines.fused.choices import choose_as
 from stylebench.files.paths import expand
 from stylebench.files.writing import check_writable
 from stylebench.image.load import ImageSource

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from torch import Tensor
 
-from stylebench.engines.fused.cpu_convolution import choices_so_far
+from stylebench.engines.fused.choices import choices_so_far
 from stylebench.optim.adam import Adam
 from stylebench.optim.base import DeviceOptimizer, Optimizer
 from stylebench.optim.lbfgs import LBFGS

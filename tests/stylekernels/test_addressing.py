@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import stylekernels
+from stylekernels.ops.dgrad import naive as dgrad_naive
 from stylekernels.ops.style import naive
 
 try:
@@ -56,6 +57,15 @@ def test_elements_past_the_31st_bit_are_read_and_written(order, sparse, no_worse
     exact = naive.style_tap_backward(wide, torch.ones_like(wide), exact_s)
     stylekernels.style_tap_backward_(x, torch.ones_like(wide).to(x), s)  # x is written to
     no_worse_than(x, exact.half(), exact)
+
+
+def test_gradients_past_the_31st_bit_are_read(sparse, no_worse_than):
+    gradient = sparse.as_strided((1, 16, 1, 5), (0, 1, 0, FAR))
+    generator = torch.Generator().manual_seed(2)
+    gradient.copy_(torch.randn(gradient.shape, generator=generator))
+    weight = torch.randn((16, 3, 3, 3), generator=generator).to(gradient)
+    exact = dgrad_naive.dgrad(gradient.double().cpu(), weight.double().cpu())
+    no_worse_than(stylekernels.dgrad(gradient, weight), exact.half(), exact)
 
 
 @pytest.mark.skipif(triton is None, reason="Triton is not installed")

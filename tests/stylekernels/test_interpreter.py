@@ -18,8 +18,8 @@ import torch
 
 FOLDER = Path(__file__).parent
 FILES = (
-    "addressing", "bias", "content", "contract", "gram", "image", "lbfgs_kernels", "losses", "pool",
-    "style", "tap", "tune", "tv",
+    "addressing", "bias", "content", "contract", "dgrad", "gram", "image", "lbfgs_kernels",
+    "losses", "pool", "style", "tap", "tune", "tv",
 )  # fmt: skip
 
 

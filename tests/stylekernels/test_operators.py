@@ -26,6 +26,7 @@ def operands(x):
     content = x.detach().clone()
     return {
         "bias_relu_": ((content, torch.ones(channels, device=x.device)), False),
+        "dgrad": ((content, content.new_ones(channels, 3, 3, 3)), False),
         "gram": ((x,), True),
         "gram_backward": ((s, x), False),
         "style_loss": ((x, target, 0.5), True),
@@ -119,6 +120,9 @@ def test_flops_are_those_of_the_plain_formulation(activation):
         y = x.detach()
         stylekernels.style_tap_backward_(y.clone(), y, torch.rand(2, 8, 8, device=x.device))
     assert counter.get_total_flops() == once
+    with FlopCounterMode(display=False) as counter:
+        stylekernels.dgrad(y, torch.ones(8, 3, 3, 3, device=x.device))
+    assert counter.get_total_flops() == 2 * 2 * 9 * 8 * 3 * 35
     assert count(plain) == 3 * once  # autograd multiplies both operands' gradients out
 
 

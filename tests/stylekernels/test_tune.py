@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import runpy
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ import torch
 
 from stylekernels.runtime import config
 from stylekernels.runtime.config import Gpu, GramConfig
-from stylekernels.tuning import tune
+from stylekernels.tuning import aot, tune
 
 H200 = Gpu("NVIDIA H200", 90, 132, 227 << 10)
 START = GramConfig.default(torch.bfloat16, 64, 512 * 512, H200)
@@ -105,6 +106,22 @@ def tune_can_run():
     return triton.knobs.runtime.interpret
 
 
+def test_descent_measures_only_what_can_be_used():
+    asked = []
+
+    def usable(candidates):
+        asked.extend(candidates)
+        return [candidate for candidate in candidates if candidate.num_warps == 4]
+
+    def cost(candidate):
+        assert candidate.num_warps == 4
+        return float(candidate.block_m)
+
+    best, _ = tune.descend(START, around, cost, usable=usable)
+    assert best.block_m == 16
+    assert len(asked) == len(set(asked))
+
+
 class OutOfResources(Exception):
     """As Triton's, which is no RuntimeError."""
 
@@ -141,6 +158,24 @@ class Layer:
         self.calls.append((self.channels, self.size, what))
 
 
+class Compilers:
+    """In their place: compiles nothing, and fails for the candidates that ``dies`` says."""
+
+    dies = staticmethod(lambda candidate: False)
+
+    def __init__(self, compile_one, jobs):
+        assert jobs >= 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def faults(self, candidates):
+        return ["its compiler died" if self.dies(c) else "" for c in candidates]
+
+
 @pytest.fixture
 def tuner(monkeypatch, tmp_path):
     """Runs the tuner for an H200 that is not there; returns its code and the rows in its file."""
@@ -148,6 +183,7 @@ def tuner(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(tune, "gpu_of", lambda device: H200)
     monkeypatch.setattr(tune, "Shape", Layer)
+    monkeypatch.setattr(tune, "Compilers", Compilers)
     monkeypatch.setattr(tune, "CHOICES", {"num_warps": (2, 4, 8)})
     monkeypatch.setattr(Layer, "calls", [])
     path = tmp_path / "nvidia_h200.json"
@@ -219,3 +255,32 @@ def test_one_kernels_fault_is_not_the_others(tuner, monkeypatch, capsys, fault):
     missing |= {(128, 256, "gram"), (128, 256, "finish"), (64, 1024, "backward")}
     assert found == {(c, s * s, kernel) for c, s in LAYERS for kernel in KERNELS} - missing
     assert capsys.readouterr().err.count(str(fault)) == 4
+
+
+def test_a_candidate_whose_compiler_dies_is_not_measured(tuner, monkeypatch, capsys):
+    dies = staticmethod(lambda candidate: candidate.blocks[-1].num_warps == 2)
+    monkeypatch.setattr(Compilers, "dies", dies)
+    code, rows = tuner()
+    assert code == 0
+    warps = {row["kernel"]: row["num_warps"] for row in rows}
+    assert warps == {"gram": 2, "finish": 4, "backward": 4}
+    assert capsys.readouterr().err.count("left out: its compiler died") >= len(LAYERS)
+
+
+@pytest.mark.skipif("TRITON_INTERPRET" in os.environ, reason="the interpreter does not compile")
+def test_candidates_are_compiled_as_they_will_be_launched(monkeypatch):
+    """Not a copy of a launch that the cache on the disk would not know."""
+    pytest.importorskip("triton")
+    compiled = []
+    monkeypatch.setattr(aot, "built", compiled.append)
+    layer = (torch.float16, 64, 32)
+    finish = config.FinishConfig.default(torch.float16, 64, 32**2, H200)
+    tune.compile_candidate(tune.Candidate(layer, H200, "forward", (START, finish)))
+    back = config.BackwardConfig.default(torch.float16, 64, 32**2, H200)
+    tune.compile_candidate(tune.Candidate(layer, H200, "backward", (replace(back, block_m=32),)))
+    assert [launch.constants["BLOCK_M"] for launch in compiled[::2]] == [START.block_m, 32]
+    assert all(value.is_meta for value in compiled[0].arguments.values() if is_tensor(value))
+
+
+def is_tensor(value):
+    return isinstance(value, torch.Tensor)

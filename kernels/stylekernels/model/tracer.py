@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylekernels.model import aten
+from stylekernels.ops.dgrad.work import WORK as DGRAD
 from stylekernels.ops.image.work import WORK as IMAGE
 from stylekernels.ops.lbfgs.work import WORK as LBFGS
 from stylekernels.ops.losses.work import WORK as LOSSES
@@ -31,7 +32,7 @@ from stylekernels.runtime.operators import FUNCTIONS
 from stylekernels.runtime.work import Work
 
 WORK: dict[str, Callable[[Launch], Work]] = {
-    **IMAGE, **STYLE, **POOL, **POINTWISE, **TV, **LOSSES, **LBFGS,
+    **IMAGE, **STYLE, **POOL, **POINTWISE, **DGRAD, **TV, **LOSSES, **LBFGS,
 }  # fmt: skip
 """Kernel -> the work of one launch of it."""
 

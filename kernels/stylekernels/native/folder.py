@@ -36,15 +36,18 @@ def read_kept(file: Path) -> bytes | None:
         return None
 
 
-def keep(file: Path, data: bytes) -> None:
-    """Write ``data`` to ``file`` at once; a file that cannot be written costs the next start time.
+def keep(file: Path, data: bytes) -> bool:
+    """Write ``data`` to ``file`` at once; without it the next start takes longer.
 
     What is no ordinary file stays as it is.
+
+    Returns:
+        Whether the file is there.
     """
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists() and not file.is_file():
-            return
+            return False
         descriptor, partial = tempfile.mkstemp(dir=file.parent)
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -53,6 +56,8 @@ def keep(file: Path, data: bytes) -> None:
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
+        return True
+    return False
 
 
 def _open(name: str, flags: int) -> int:

@@ -140,8 +140,31 @@ class PointwiseConfig(Config):
         return cls(num_warps=4, num_stages=2, block=512 if dtype == torch.float32 else 1024)
 
 
+@dataclass(frozen=True)
+class DgradConfig(Config):
+    """Pixels of a row, and rows, that a program of the image's gradient writes."""
+
+    kernel = "dgrad"
+    block_w: int
+    rows: int
+
+    @classmethod
+    def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
+        """About two programs a multiprocessor, of at most 16 rows: two more are read."""
+        block_w = 64
+        step = 3 * block_w * _power_of_two(channels) * dtype.itemsize
+        rows = positions // (2 * gpu.multiprocessors * block_w)
+        return cls(
+            num_warps=4,
+            num_stages=_stages(step, gpu),
+            block_w=block_w,
+            rows=max(2, min(16, rows)),
+        )
+
+
 KINDS: dict[str, type[Config]] = {
-    kind.kernel: kind for kind in (GramConfig, FinishConfig, BackwardConfig, PointwiseConfig)
+    kind.kernel: kind
+    for kind in (GramConfig, FinishConfig, BackwardConfig, PointwiseConfig, DgradConfig)
 }
 
 
@@ -199,7 +222,17 @@ _LARGEST_FILE = 16 << 20
 _LARGEST_NUMBER = 2**40
 _LONGEST_LINE = 300
 _POWERS_OF_TWO = frozenset(
-    {"num_warps", "block", "block_m", "block_c", "block_n", "block_k", "block_e", "block_s"}
+    {
+        "num_warps",
+        "block",
+        "block_m",
+        "block_c",
+        "block_n",
+        "block_k",
+        "block_e",
+        "block_s",
+        "block_w",
+    }
 )
 _BRIEF = Repr()
 _BRIEF.maxdict = 20

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 
 from stylekernels.runtime.config import Gpu, assuming, shipped_gpus
+from stylekernels.runtime.launch import Launch
 
 GPUS = (
     Gpu("NVIDIA A100", 80, 108, 163 << 10),
@@ -35,15 +37,6 @@ GPUS = (
 )
 """One GPU an architecture: name, sm_NN or gfxNNN, multiprocessors, shared memory of a block."""
 
-POINTERS = {
-    torch.float32: "*fp32",
-    torch.float16: "*fp16",
-    torch.bfloat16: "*bf16",
-    torch.int32: "*i32",
-    torch.float64: "*fp64",
-    torch.int64: "*i64",
-    torch.uint8: "*u8",
-}
 WIDE_LOADS = re.compile(r"ld\.global[.\w]*\.v[48]|(?:global|buffer)_load_dwordx4")
 MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync", "v_mfma")
 
@@ -78,69 +71,77 @@ class Compiled:
         return ", ".join(faults)
 
 
-@dataclass
-class _Signature:
-    """A launch as the compiler sees it: types, constants, and hints about the values."""
+class _Absent:
+    """Triton's driver for a GPU that is not there: it can be compiled for."""
 
-    types: dict[str, Any]
-    constants: dict[tuple[int, ...], Any]
-    hints: dict[tuple[int, ...], list[list[Any]]]
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
 
-    def add(self, value: Any, path: tuple[int, ...]) -> Any:
-        """Describe one operand as a launch would: multiples of 16 are hints, a 1 is compiled in."""
-        if isinstance(value, tuple):
-            return tuple(self.add(one, (*path, i)) for i, one in enumerate(value))
-        if isinstance(value, torch.Tensor):
-            self.hints[path] = [["tt.divisibility", 16]]
-            return POINTERS[value.dtype]
-        if isinstance(value, float):
-            return "fp32"
-        if value == 1:
-            self.constants[path] = 1
-            return "constexpr"
-        if value % 16 == 0:
-            self.hints[path] = [["tt.divisibility", 16]]
-        return "i32" if -(2**31) <= value < 2**31 else "i64"
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        if is_amd(self._gpu):
+            return GPUTarget("hip", f"gfx{self._gpu.arch}", 64)
+        return GPUTarget("cuda", self._gpu.arch, 32)
+
+    def get_current_device(self) -> int:
+        return self._gpu.arch  # what a kernel has compiled is kept by device
+
+    def get_current_stream(self, device: int) -> int:
+        return 0 * device
 
 
-def signature(launch: Any) -> _Signature:
-    """Return the signature of a planned launch."""
-    result = _Signature({}, {}, {})
-    for i, name in enumerate(launch.kernel.arg_names):
-        if name in launch.constants:
-            result.types[name] = "constexpr"
-            result.constants[(i,)] = launch.constants[name]
-        else:
-            result.types[name] = result.add(launch.arguments[name], (i,))
-    return result
+@contextmanager
+def compiling_for(gpu: Gpu) -> Iterator[None]:
+    """Plan launches on meta tensors, and compile them, for a GPU that is not there."""
+    from triton.runtime.driver import driver
+
+    driver.set_active(_Absent(gpu))
+    try:
+        with assuming(gpu):
+            yield
+    finally:
+        driver.set_active(None)  # the next use finds the one that is there
 
 
-def compile_launch(launch: Any, gpu: Gpu, case: str) -> Compiled:
-    """Compile one planned launch for the architecture of `gpu`."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+def built(launch: Launch) -> Any:
+    """Compile one planned launch as the launch itself would: within `compiling_for`.
 
-    operands = signature(launch)
-    amd = gpu.arch > 900
-    built = triton.compile(
-        ASTSource(launch.kernel, operands.types, operands.constants, operands.hints),
-        target=GPUTarget("hip", f"gfx{gpu.arch}", 64) if amd else GPUTarget("cuda", gpu.arch, 32),
-        options={
-            "num_warps": launch.num_warps,
-            "num_stages": launch.num_stages,
-            "enable_fp_fusion": True,
-        },
+    The result is Triton's, and lies in its cache on the disk, where the launch finds it.
+    """
+    return launch.kernel.warmup(
+        **launch.arguments,
+        **launch.constants,
+        grid=launch.grid,
+        num_warps=launch.num_warps,
+        num_stages=launch.num_stages,
+        enable_fp_fusion=True,
     )
-    assembly = built.asm["amdgcn" if amd else "ptx"]
-    registers, spilled = amd_resources(assembly) if amd else resources(built.asm["cubin"])
+
+
+def is_amd(gpu: Gpu) -> bool:
+    """Whether the architecture is a gfxNNN."""
+    return gpu.arch > 900
+
+
+def compile_launch(launch: Launch, gpu: Gpu, case: str) -> Compiled:
+    """Compile one planned launch for the architecture of `gpu`."""
+    with compiling_for(gpu):
+        return read_off(built(launch), gpu, case)
+
+
+def read_off(kernel: Any, gpu: Gpu, case: str) -> Compiled:
+    """Read off the resources that a compiled kernel takes."""
+    amd = is_amd(gpu)
+    assembly = kernel.asm["amdgcn" if amd else "ptx"]
+    registers, spilled = amd_resources(assembly) if amd else resources(kernel.asm["cubin"])
     matrix = [name for name in MATRIX_INSTRUCTIONS if name in assembly]
     return Compiled(
         arch=gpu.arch,
         case=case,
-        kernel=launch.kernel.fn.__name__,
+        kernel=kernel.metadata.name,
         registers=registers,
-        shared=built.metadata.shared,
+        shared=kernel.metadata.shared,
         limit=gpu.shared_memory,
         spilled=spilled,
         matrix="".join(matrix[:1]),
@@ -178,16 +179,15 @@ def compile_for(gpu: Gpu, size: int, only: str) -> Iterator[Compiled]:
     from stylekernels.tuning.workload import cases
 
     done = set()
-    with assuming(gpu):
+    with compiling_for(gpu):
         for name, row, case in cases(size, torch.device("meta")):
             if not set(only.split()) <= set(name.split()):
                 continue
             for launch in row(case):
-                name_of_kernel, operands = launch.kernel.fn.__name__, repr(signature(launch))
-                key = (name_of_kernel, operands, launch.num_warps, launch.num_stages)
-                if key not in done:
-                    done.add(key)
-                    yield compile_launch(launch, gpu, name)
+                kernel = built(launch)
+                if kernel.hash not in done:
+                    done.add(kernel.hash)
+                    yield read_off(kernel, gpu, name)
 
 
 def _report(task: tuple[Gpu, int, str]) -> list[Compiled]:

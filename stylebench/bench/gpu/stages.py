@@ -210,7 +210,7 @@ def run_stage(
         tick: called every second while it runs.
     """
     limit = min(stage.limit, left)
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "kernels")))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "kernels", *_callers_paths())))
     log = work / "logs" / f"{stage.name.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as lines:
@@ -226,6 +226,12 @@ def run_stage(
             code = _finish(process, limit, tick)
         lines.write(f"\nexit code {code}\n")
     return stage.result(work, code)
+
+
+def _callers_paths() -> list[str]:
+    """Folders of packages that the caller has brought, as the weights on a machine without any."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [str(Path(path).absolute()) for path in paths if path]
 
 
 def _hear_interrupts() -> None:

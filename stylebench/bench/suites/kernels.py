@@ -45,7 +45,7 @@ class Kernels:
                 dtype = PRECISIONS[precision].dtype
                 for layer in _QUICK_LAYERS if quick else LAYERS:
                     taps = partial(tap_tasks, layer, size, dtype, bench.device)
-                    for name in _TAP_TASKS:
+                    for name in _tap_tasks(layer, bench.kind):
                         yield _job(bench, name, layer, precision, size, _find(name, taps))
                 losses = partial(loss_tasks, size, dtype, bench.device)
                 for name in _LOSS_TASKS:
@@ -53,6 +53,11 @@ class Kernels:
                         yield _job(bench, name, "", precision, size, _find(name, losses))
                 images = partial(image_tasks, size, dtype, bench.device)
                 yield _job(bench, "image", "", precision, size, _find("image", images))
+
+
+def _tap_tasks(layer: str, kind: str) -> tuple[str, ...]:
+    """Names; a CPU has no kernel for the image's gradient."""
+    return (*_TAP_TASKS, "dgrad") if (layer, kind) == ("relu1_1", "cuda") else _TAP_TASKS
 
 
 def _find(name: str, tasks: Callable[[], Iterator[Task]]) -> Callable[[], Task]:

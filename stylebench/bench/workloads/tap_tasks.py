@@ -1,4 +1,6 @@
-"""Style loss, tap gradient and pooling at each layer, in plain PyTorch and by stylekernels.
+"""Style loss, tap gradient and pooling at each layer, and the image's gradient.
+
+Each in plain PyTorch and by stylekernels.
 
 ``eager`` is the formulation of the public implementations, ``baddbmm`` the strongest plain one (the
 difference from the target comes out of the product), ``compiled`` the strongest one compiled. The
@@ -10,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import stylekernels
 from stylebench.bench.workloads.tasks import Outputs, Task, eager_and_compiled
+from stylekernels.ops.dgrad.naive import dgrad as naive_dgrad
 from stylekernels.ops.pool.naive import relu_avg_pool2d
 from stylekernels.ops.style import naive
 from stylekernels.tuning.shapes import VGG
@@ -39,6 +43,8 @@ def tap_tasks(
     layer: str, size: tuple[int, int], dtype: torch.dtype, device: torch.device
 ) -> Iterator[Task]:
     """Yield style forward, tap backward and pooling at ``layer`` of an image of ``size``.
+
+    At relu1_1 also the gradient of conv1_1's input, the image.
 
     Operands are drawn anew for every call, the same numbers every time.
 
@@ -66,6 +72,33 @@ def tap_tasks(
     pool = eager_and_compiled(plain_pool, plain_pool, _pool, baddbmm=False)
     if min(shape[2:]) > 1:
         yield Task("pool", layer, pool, (z,), exact_pool, z.nbytes * 5 // 4)
+
+    if layer == "relu1_1":
+        yield _dgrad_task(above, generator)
+
+
+def _dgrad_task(above: Tensor, generator: torch.Generator) -> Task:
+    """The image's gradient from that of conv1_1's output [1, 64, H, W]."""
+    outputs = above.shape[1]
+    weight = torch.randn((outputs, 3, 3, 3), generator=generator).to(above.device, above.dtype)
+    formulations = eager_and_compiled(plain_dgrad, plain_dgrad, _dgrad, baddbmm=False)
+    moved = above.nbytes + above.nbytes * 3 // outputs
+    products = 2.0 * weight[0].numel() * above.numel()
+    return Task("dgrad", "relu1_1", formulations, (above, weight), exact_dgrad, moved, products)
+
+
+def plain_dgrad(above: Tensor, weight: Tensor) -> Outputs:
+    """The gradient as a transposed convolution."""
+    return (F.conv_transpose2d(above, weight, padding=1),)
+
+
+def _dgrad(above: Tensor, weight: Tensor) -> Outputs:
+    return (stylekernels.dgrad(above, weight),)
+
+
+def exact_dgrad(above: Tensor, weight: Tensor) -> Outputs:
+    """The gradient by the convolution's input, in fp64."""
+    return (naive_dgrad(above.double(), weight.double()),)
 
 
 def exact_forward(x: Tensor, target: Tensor) -> Outputs:

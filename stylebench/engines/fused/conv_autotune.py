@@ -1,114 +1,35 @@
-"""The algorithms for one convolution on CUDA, and the choice of the fastest for a layer.
+"""The choice of the fastest algorithm for a convolution on CUDA.
 
-cuDNN's fused convolution with bias and ReLU is the fastest for most shapes but slow for some, and
-the gradient computed as a convolution with flipped kernels is faster or slower than cuDNN's own
-gradient depending on the shape. So every layer is measured once, and an algorithm's result is
-checked against fp64 before its time counts.
+Every layer is measured once, and an algorithm's result is checked against fp64 before its time
+counts.
 
-The choice is kept for the process, so that all engines in it compute a layer to the same bits. Two
-processes may measure, choose and round differently.
+The choice is kept (``choices``), so that a layer is computed to the same bits and the next start is
+quicker: it searches cuDNN's plans for the chosen algorithm alone, and checks that once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from math import inf, nan
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import stylekernels as sk
+from stylebench.engines.fused.choices import choose_once
+from stylebench.engines.fused.conv_algorithms import ConvAlgorithm
 from stylebench.model.precision import in_fp64
+from stylekernels.native.sources import sources_hash
 
-ConvAlgorithm = Callable[[Tensor], Tensor]
-
-_ONES = (1, 1)
 _CROP = 64  # px, the side of what is checked against fp64
 _GROSS = 4e-3  # relative, in fp32: beyond it all of a map is not one convolution's
 _CALLS, _ROUNDS = 10, 3
 _HEAD_STARTS = (2_000_000, 20_000_000)  # cycles: 1 ms and 10 ms, for hosts that launch slowly
-
-_chosen: dict[tuple[object, ...], str] = {}  # layer -> name of its algorithm
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    """Keep cuDNN within from algorithms whose order of summation varies from call to call."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
-
-
-def forward_algorithms(weight: Tensor, bias: Tensor | None) -> dict[str, ConvAlgorithm]:
-    """Algorithms for convolution, bias and ReLU of x [B, N_in, H, W]; plain PyTorch first.
-
-    Args:
-        weight: [N_out, N_in, 3, 3], channels-last.
-        bias: [N_out], or None, for which plain PyTorch is all there is.
-    """
-
-    @deterministic()
-    def separate(x: Tensor) -> Tensor:
-        return F.conv2d(x, weight, bias, padding=1).relu_()
-
-    if bias is None:
-        return {"conv, relu": separate}
-
-    @deterministic()
-    def fused(x: Tensor) -> Tensor:
-        return torch.cudnn_convolution_relu(x, weight, bias, _ONES, _ONES, _ONES, 1)
-
-    @deterministic()
-    def one_pass(x: Tensor) -> Tensor:
-        y = F.conv2d(x, weight, None, padding=1)
-        sk.bias_relu_(y, bias)
-        return y
-
-    return {
-        "conv, bias, relu": separate,
-        "cudnn conv+bias+relu": fused,
-        "conv, bias+relu": one_pass,
-    }
-
-
-def exact_forward(weight: Tensor, bias: Tensor | None) -> ConvAlgorithm:
-    """Convolution, bias and ReLU in fp64."""
-    exact = in_fp64(weight), None if bias is None else in_fp64(bias)
-    return lambda x: F.conv2d(in_fp64(x), *exact, padding=1).relu_()
-
-
-def backward_algorithms(weight: Tensor, flipped: Tensor) -> dict[str, ConvAlgorithm]:
-    """Algorithms for gradient [B, N_out, H, W] of the output -> of the input; plain PyTorch first.
-
-    Args:
-        weight: [N_out, N_in, 3, 3], channels-last.
-        flipped: the same kernels flipped in both directions, [N_in, N_out, 3, 3], channels-last.
-    """
-
-    @deterministic()
-    def as_forward(gradient: Tensor) -> Tensor:
-        return F.conv2d(gradient, flipped, None, padding=1)
-
-    @deterministic()
-    def as_backward(gradient: Tensor) -> Tensor:
-        # The gradient by itself: PyTorch's backward operator wants the input too, whose layout it
-        # copies the gradient to, and no input that costs no memory has the right one.
-        return F.conv_transpose2d(gradient, weight, padding=1)
-
-    return {"flipped kernels": as_forward, "cudnn dgrad": as_backward}
-
-
-def exact_backward(weight: Tensor) -> ConvAlgorithm:
-    """The gradient of the input in fp64."""
-    exact = in_fp64(weight)
-    return lambda gradient: F.conv_transpose2d(in_fp64(gradient), exact, padding=1)
 
 
 def select_fastest(
@@ -121,8 +42,8 @@ def select_fastest(
 
     Where none is right, it is the one that errs least: what is measured of it says so.
 
-    A layer is measured once in a process. Layers are told apart by device, dtype, precision of
-    fp32 products, shapes of input and output, and names of the algorithms.
+    A layer is measured once a machine. Layers are told apart by dtype, precision of fp32 products,
+    shapes of input and output, and names of the algorithms.
 
     Args:
         algorithms: name -> algorithm; plain PyTorch first.
@@ -131,23 +52,48 @@ def select_fastest(
         seconds: times one algorithm; with CUDA events by default.
     """
     with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
-        corner = _corner(exact(_corner(x, _CROP + 1)), _CROP)
-        layer = (x.device, x.dtype, _products(), x.shape, corner.shape, *algorithms)
-        if layer not in _chosen:
+        part = _corner(x, _CROP + 1)
+        corner = _corner(exact(part), _CROP)
+        lost = _corner(exact(torch.full_like(part, nan)), _CROP).isnan()
+        shapes = f"{list(x.shape)} to {list(corner.shape)}"
+        layer = f"{x.dtype} in {_products()}, {shapes}, of {', '.join(algorithms)}"
+
+        def measure() -> str:
             with _searching():
-                _chosen[layer] = _fastest(algorithms, corner, x, seconds or _device_seconds)
-    return _chosen[layer]
+                return _fastest(algorithms, corner, lost, x, seconds or _device_seconds)
+
+        def holds(name: str) -> bool:
+            with _searching():
+                if name not in algorithms:
+                    return False
+                return _error(algorithms[name], x, corner, lost) <= _allowed(x)
+
+        return choose_once(_machine(x.device), layer, measure, holds)
+
+
+def _machine(device: torch.device) -> str:
+    """Name of the GPU, versions and hash of the code that a measurement holds for."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return f"{name}, torch {torch.__version__}, cuDNN {cudnn}, code {_sources()}"
+
+
+@cache
+def _sources() -> str:
+    """Hash of the kernels and of the algorithms here, which are all asked for the same bits."""
+    return sources_hash([Path(sk.__file__).parent, Path(__file__).parent])[:8]
 
 
 def _fastest(
     algorithms: Mapping[str, ConvAlgorithm],
     corner: Tensor,
+    lost: Tensor,
     x: Tensor,
     seconds: Callable[[ConvAlgorithm, Tensor], float],
 ) -> str:
     plain, *_ = algorithms.values()
     expected = plain(x)
-    errors = {name: _error(algorithms[name], x, expected, corner) for name in algorithms}
+    errors = {name: _error(algorithms[name], x, corner, lost, expected) for name in algorithms}
     right = [name for name, error in errors.items() if error <= _allowed(x)]
     if not right:
         return min(errors, key=lambda name: errors[name])
@@ -174,31 +120,47 @@ def _allowed(x: Tensor) -> float:
     return 4 * eps
 
 
-def _error(algorithm: ConvAlgorithm, x: Tensor, expected: Tensor, corner: Tensor) -> float:
+def _error(
+    algorithm: ConvAlgorithm,
+    x: Tensor,
+    corner: Tensor,
+    lost: Tensor,
+    expected: Tensor | None = None,
+) -> float:
     """The relative error of ``algorithm`` in the corner; infinite if it cannot be used.
 
     It has to write every element, give the same bits again, let NaN through, and be close to
-    ``expected`` everywhere. A run learns from NaN that fp16 overflowed: a ReLU that turns NaN into
-    0 would hide it.
+    ``expected`` everywhere, if that is known. A run learns from NaN that fp16 overflowed: a ReLU
+    that turns NaN into 0 would hide it. ``lost`` is where NaN alone gives NaN in the corner, which
+    is everywhere but behind a mask.
     """
     try:
         first = algorithm(x)  # cuDNN's search, which leaves other plans' results in the memory
-        _poison(expected)
+        _poison(first)
         result = algorithm(x)
-        passes_nan = algorithm(torch.full_like(x, nan)).isnan().all()
+        nans = algorithm(torch.full_like(x, nan)).isnan()
     except Exception:  # this build or GPU does not have it; the exception's type is anyone's choice
         return inf
-    if result.shape != expected.shape or not result.isfinite().all() or not passes_nan:
+    fits = _corner(result, _CROP).shape == corner.shape
+    if not fits or not result.isfinite().all() or not result.equal(first):
         return inf
-    gross = _GROSS if x.dtype == torch.float32 else 4 * torch.finfo(x.dtype).eps
-    if not result.equal(first) or not _distance(result, expected) <= gross:
+    if not _corner(nans, _CROP).equal(lost) or (lost.all() and not nans.all()):
+        return inf
+    if expected is not None and not _is_close(result, expected):
         return inf
     return _distance(in_fp64(_corner(result, _CROP)), corner)
 
 
+def _is_close(result: Tensor, expected: Tensor) -> bool:
+    """Whether two results may both be one convolution's."""
+    gross = _GROSS if result.dtype == torch.float32 else 4 * torch.finfo(result.dtype).eps
+    return result.shape == expected.shape and _distance(result, expected) <= gross
+
+
 def _poison(like: Tensor) -> None:
-    """Fill with NaN the memory that the next tensor shaped as ``like`` will take."""
-    torch.full_like(like, nan)
+    """Fill with NaN the memory that the next tensor will take whose storage is ``like``'s size."""
+    count = like.untyped_storage().nbytes() // like.element_size()
+    torch.full((count,), nan, dtype=like.dtype, device=like.device)
 
 
 def _corner(x: Tensor, side: int) -> Tensor:

@@ -7,24 +7,27 @@ directions and inputs and outputs exchanged: it needs nothing from the forward p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from stylebench.engines.fused.algorithm import Algorithm
-from stylebench.engines.fused.conv_autotune import (
+from stylebench.engines.fused.conv_algorithms import (
     ConvAlgorithm,
     backward_algorithms,
     deterministic,
     exact_backward,
     exact_forward,
+    exact_masked,
     forward_algorithms,
-    select_fastest,
 )
+from stylebench.engines.fused.conv_autotune import select_fastest
 from stylebench.engines.fused.cpu_convolution import choose
+from stylebench.engines.fused.cudnn_graphs import graph_forward, graph_masked_gradient
 from stylekernels.ops.conv.op import Workspace
+from stylekernels.ops.pointwise.cpu import mask_
 
 _LARGEST_SAMPLE = 1024  # px; larger images rank the algorithms alike, and memory would be short
 
@@ -38,6 +41,7 @@ class Convolution:
         size: (height, width) in pixels of its usual input, for which the algorithm and, on a CPU,
             the layout of the weights is chosen; CPUs take it in tiles.
         workspace: the memory of Winograd convolutions, which this one may then be.
+        wanted: channels of the input, its first ones, that need a gradient; all by default.
 
     Attributes:
         outputs: N_out.
@@ -51,8 +55,10 @@ class Convolution:
         bias: Tensor | None,
         size: tuple[int, int],
         workspace: Workspace | None = None,
+        wanted: int | None = None,
     ) -> None:
         self.outputs, self.inputs = weight.shape[:2]
+        self._wanted = self.inputs if wanted is None else wanted
         self.chosen: dict[str, str] = {}
         weight = pad_channels(weight, _channel_multiple(weight))
         self._channels = weight.shape[1]
@@ -104,8 +110,8 @@ class Convolution:
     def backward(
         self, gradient: Tensor, above: bool = False, below: bool = False, into: Tensor | None = None
     ) -> Tensor:
-        """Gradient of the output [B, N_out, H, W] -> gradient of the input [B, N_in, H, W]."""
-        return self._backward(gradient, above, below, False, into)[:, : self.inputs]
+        """Gradient of the output [B, N_out, H, W] -> of the input's wanted channels."""
+        return self._backward(gradient, above, below, False, into)[:, : self._wanted]
 
     def backward_masked(self, gradient: Tensor, above: bool, below: bool, mask: Tensor) -> Tensor:
         """``backward``, with 0 where the input's ``mask`` is not above 0; over ``mask`` perhaps."""
@@ -116,12 +122,17 @@ class Convolution:
     ) -> tuple[Algorithm, Algorithm]:
         """Forward and backward; all of their algorithms pad by one."""
         x = _sample(self._channels, weight, size)
-        with_relu = self._fastest(
-            "forward", forward_algorithms(weight, bias), exact_forward(weight, bias), x
-        )
+        forward = forward_algorithms(weight, bias)
+        if bias is not None:
+            (plain, *_) = forward.values()
+            forward |= graph_forward(weight, bias).plans(plain, x)
+        with_relu = self._fastest("forward", forward, exact_forward(weight, bias), x)
         gradient = _sample(self.outputs, weight, size)
         of_gradient = self._fastest(
-            "backward", backward_algorithms(weight, flipped), exact_backward(weight), gradient
+            "backward",
+            backward_algorithms(weight, flipped, self._wanted),
+            exact_backward(weight, self._wanted),
+            gradient,
         )
 
         @deterministic()
@@ -136,7 +147,24 @@ class Convolution:
             del above, below, relu
             return of_gradient(gradient)
 
-        return Algorithm(forward_pass), Algorithm(backward_pass)
+        masked = self._masked(of_gradient, weight, gradient, x)
+        return Algorithm(forward_pass), _Backward(backward_pass, masked)
+
+    def _masked(
+        self, of_gradient: ConvAlgorithm, weight: Tensor, gradient: Tensor, mask: Tensor
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """The fastest gradient with a mask: of its operands it gets both."""
+
+        def separate(gradient: Tensor, mask: Tensor) -> Tensor:
+            return mask_(of_gradient(gradient), mask)
+
+        graphs = graph_masked_gradient(weight).plans(separate, gradient, mask)
+        if not graphs or self._wanted < self._channels:
+            return separate
+        of_both = {"gradient, mask": separate, **graphs}
+        of_one = {name: _of_one(run, mask) for name, run in of_both.items()}
+        self._fastest("masked backward", of_one, exact_masked(weight, mask), gradient)
+        return of_both[self.chosen["masked backward"]]
 
     def _fastest(
         self,
@@ -147,6 +175,26 @@ class Convolution:
     ) -> ConvAlgorithm:
         self.chosen[direction] = select_fastest(algorithms, exact, x)
         return algorithms[self.chosen[direction]]
+
+
+class _Backward(Algorithm):
+    """A gradient whose mask may be part of its kernel."""
+
+    def __init__(
+        self,
+        convolve: Callable[[Tensor, bool, bool, bool], Tensor],
+        masked: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__(convolve)
+        self._masked = masked
+
+    def masked(self, x: Tensor, above: bool, below: bool, mask: Tensor) -> Tensor:
+        del above, below
+        return self._masked(x, mask)
+
+
+def _of_one(run: Callable[[Tensor, Tensor], Tensor], mask: Tensor) -> ConvAlgorithm:
+    return lambda gradient: run(gradient, mask)
 
 
 def _sample(channels: int, like: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,19 +2,16 @@
 
 In fp32 Winograd's way has a quarter of the products, but how much of that is won depends on the
 layer and the processor. So every kind of layer is measured once, an algorithm's result being
-checked against fp64 before its time counts. The choice is kept for the process and on the disk,
-so that the next start is quick and computes a layer to the same bits.
+checked against fp64 before its time counts. The choice is kept (``choices``), so that the next
+start is quick and computes a layer to the same bits.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Collection, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from math import log2
 from statistics import median
-from threading import Lock
 from time import perf_counter
 
 import torch
@@ -22,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylebench.engines.fused.algorithm import Algorithm
+from stylebench.engines.fused.choices import choose_once
 from stylebench.engines.fused.tiling import tile_size
-from stylekernels.native import cache_folder, has_native_code, keep, read_kept
 from stylekernels.ops.conv.op import Winograd, Workspace, processor, supports
 
 _log = logging.getLogger(__name__)
@@ -32,8 +29,6 @@ _ONES = (1, 1)
 _ROUNDS = 3
 _CROP = 10  # px, the side of what is checked against fp64
 _TOLERANCE = 2e-5  # relative: ten times Winograd's error, a hundredth of what a fault would make
-_FILE = "convolutions.json"
-_lock = Lock()  # two threads that measured at once would disturb each other, and choose differently
 
 
 def choose(
@@ -54,25 +49,14 @@ def choose(
         return "direct", makers["direct"]()
     makers["winograd"] = lambda: _Winograd(weight, bias, workspace)
     layer = _layer(weight, size)
-    with _lock:
-        choices = _choices(_machine())
-        name = choices.get(layer)
-        if name not in makers:
-            name = _keep(layer, _fastest(makers, weight, bias, size), makers)
-            _log.debug("convolution %s: %s is the faster", layer, name)
+
+    def measure() -> str:
+        name = _fastest(makers, weight, bias, size)
+        _log.debug("convolution %s: %s is the faster", layer, name)
+        return name
+
+    name = choose_once(_machine(), layer, measure, makers.__contains__)
     return name, makers[name]()
-
-
-def choices_so_far() -> dict[str, dict[str, str]]:
-    """Machine -> layer -> name of its algorithm, for the processor and threads of this process."""
-    return {_machine(): dict(_choices(_machine()))} if has_native_code() else {}
-
-
-def choose_as(choices: Mapping[str, Mapping[str, str]]) -> None:
-    """Take the algorithms that ``choices_so_far`` told of, where this is the same machine."""
-    if has_native_code():
-        with _lock:
-            _choices(_machine()).update(choices.get(_machine(), {}))
 
 
 def packable(weight: Tensor) -> bool:
@@ -190,34 +174,6 @@ def _layer(weight: Tensor, size: tuple[int, int]) -> str:
     outputs, inputs = weight.shape[:2]
     rows, columns = tile_size(*size, outputs, weight)
     return f"{inputs} to {outputs} channels, 2^{round(log2(rows * columns))} positions"
-
-
-@cache
-def _choices(machine: str) -> dict[str, str]:
-    """Layer -> name of its algorithm, on a processor with so many threads."""
-    return _read().get(machine, {})
-
-
-def _keep(layer: str, name: str, known: Collection[str]) -> str:
-    """The choice of this process, or what another one has chosen for the layer meanwhile."""
-    machine, kept = _machine(), _read()
-    other = kept.get(machine, {}).get(layer)
-    choices = _choices(machine)
-    choices[layer] = other if other and other in known else name
-    kept[machine] = {**kept.get(machine, {}), **choices}
-    keep(cache_folder() / _FILE, json.dumps(kept, indent=1).encode())
-    return choices[layer]
-
-
-def _read() -> dict[str, dict[str, str]]:
-    try:
-        kept = json.loads(read_kept(cache_folder() / _FILE) or b"{}")
-        return {
-            machine: {layer: name for layer, name in choices.items() if isinstance(name, str)}
-            for machine, choices in kept.items()
-        }
-    except (ValueError, AttributeError, RecursionError):
-        return {}
 
 
 def _machine() -> str:

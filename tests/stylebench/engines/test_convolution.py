@@ -7,14 +7,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylebench.engines.fused import conv_autotune, convolution
-from stylebench.engines.fused.conv_autotune import (
+from stylebench.engines.fused.choices import choices_so_far, choose_as, forget
+from stylebench.engines.fused.conv_algorithms import (
     backward_algorithms,
     deterministic,
     exact_backward,
     exact_forward,
     forward_algorithms,
-    select_fastest,
 )
+from stylebench.engines.fused.conv_autotune import select_fastest
 from stylebench.engines.fused.convolution import Convolution, pad_channels
 from stylebench.model.precision import PRECISIONS, arithmetic
 
@@ -158,8 +159,12 @@ ALGORITHMS = {
 
 
 @pytest.fixture
-def unmeasured(monkeypatch):
-    monkeypatch.setattr(conv_autotune, "_chosen", {})
+def unmeasured(monkeypatch, tmp_path):
+    """No layer is measured yet; the file that choices are kept in."""
+    monkeypatch.setenv("STYLEBENCH_CACHE", str(tmp_path))
+    forget()
+    yield tmp_path / "convolutions.json"
+    forget()
 
 
 def costing(**cost):
@@ -234,6 +239,96 @@ def test_a_layer_is_computed_by_one_algorithm_in_a_process(unmeasured):
     others = {name: ALGORITHMS[name] for name in ("plain", "quick")}
     assert fastest(x, plain_is_faster, others) == "plain"
     assert fastest(x, plain_is_faster, precision="tf32") == "plain"
+
+
+def never(algorithm, x):
+    raise AssertionError("it was measured again")
+
+
+SOME = {name: ALGORITHMS[name] for name in ("plain", "quick")}
+
+
+def test_the_next_process_takes_what_was_chosen_and_runs_nothing_else(unmeasured):
+    x = torch.ones(4, 4)
+    ran = []
+    recorded = {
+        name: lambda x, name=name: ran.append(name) or SOME[name](x) for name in SOME
+    }  # fmt: skip
+    assert fastest(x, lambda algorithm, _: float(algorithm is recorded["plain"]), recorded)
+    assert set(ran) == {"plain", "quick"}
+    forget()
+    ran.clear()
+    assert fastest(x, never, recorded) == "quick"
+    assert set(ran) == {"quick"}
+    ran.clear()
+    assert fastest(x, never, recorded) == "quick"
+    assert not ran  # proven once a process
+
+
+@pytest.mark.parametrize("fault", ["wrong", "inexact", "hides nan", "varies", "refuses"])
+def test_what_was_chosen_and_no_longer_holds_is_measured_anew(unmeasured, fault):
+    x = torch.ones(4, 4)
+    slow_plain = lambda algorithm, _: float(algorithm is SOME["plain"])  # noqa: E731
+    assert fastest(x, slow_plain, SOME) == "quick"
+    forget()
+    assert fastest(x, lambda *_: 1.0, SOME | {"quick": ALGORITHMS[fault]}) == "plain"
+    assert '"plain"' in unmeasured.read_text()
+
+
+def test_a_checkpoints_choice_is_taken_where_it_holds(unmeasured):
+    x = torch.ones(4, 4)
+    assert fastest(x, lambda algorithm, _: float(algorithm is SOME["plain"]), SOME) == "quick"
+    ((machine, layers),) = choices_so_far().items()
+    unmeasured.unlink()
+    for name in ("plain", "of another version"):
+        forget()
+        choose_as({machine: dict.fromkeys(layers, name)})
+        expected = name if name in SOME else "quick"
+        assert fastest(x, lambda algorithm, _: float(algorithm is SOME["plain"]), SOME) == expected
+
+
+@pytest.mark.parametrize("changed", ["gpu", "cudnn", "torch", "kernels"])
+def test_another_machine_measures_for_itself(unmeasured, monkeypatch, changed):
+    x = torch.ones(4, 4)
+    fastest(x, lambda algorithm, _: float(algorithm is SOME["plain"]), SOME)
+    forget()
+    if changed == "gpu":
+        monkeypatch.setattr(conv_autotune, "_machine", lambda device: "another")
+    elif changed == "cudnn":
+        monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 99999)
+    elif changed == "torch":
+        monkeypatch.setattr(torch, "__version__", "9.9.9")
+    else:
+        monkeypatch.setattr(conv_autotune, "_sources", lambda: "abcd")
+    with pytest.raises(AssertionError, match="measured again"):
+        fastest(x, never, SOME)
+
+
+@pytest.mark.parametrize("wanted", [3, 5])
+def test_only_the_gradients_that_are_wanted_come_out(wanted):
+    _, weight, _ = layer(8, 16, 9, 11, torch.float32)
+    gradient = torch.randn(1, 16, 9, 11, generator=torch.manual_seed(4)).to(DEVICE)
+    flipped = weight.flip(2, 3).transpose(0, 1).contiguous()
+    algorithms = backward_algorithms(weight, flipped, wanted)
+    assert ("stylekernels dgrad" in algorithms) is (wanted == 3)
+    expected = exact_backward(weight, wanted)(gradient)
+    for algorithm in algorithms.values():
+        with arithmetic(PRECISIONS["fp32"]):
+            result = algorithm(gradient)
+        assert result.shape == (1, wanted, 9, 11)
+        assert (result - expected).norm() <= 1e-6 * expected.norm()
+    convolution = Convolution(weight, None, (9, 11), wanted=wanted)
+    assert convolution.backward(gradient).shape == (1, wanted, 9, 11)
+
+
+def test_the_memory_of_a_result_that_is_cut_is_poisoned_as_a_whole(monkeypatch):
+    sizes = []
+    full = torch.full
+    monkeypatch.setattr(
+        torch, "full", lambda size, *a, **k: sizes.append(size) or full(size, *a, **k)
+    )
+    conv_autotune._poison(torch.ones(1, 4, 5, 8).permute(0, 3, 1, 2)[:, :3])
+    assert sizes == [(160,)]
 
 
 def test_cudnn_searches_all_plans_that_give_the_same_bits_again(unmeasured):

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torchvision.models.vgg import cfgs, make_layers
 
 from stylebench.engines import Reference
 from stylebench.model.precision import exact_arithmetic
@@ -21,6 +20,8 @@ from .problems import (
     random_images,
     relative_error,
 )
+
+vgg = pytest.importorskip("torchvision.models.vgg", reason="it is the oracle here")
 
 
 @pytest.mark.parametrize("preset", PRESET_CASES)
@@ -47,7 +48,7 @@ def test_gradient_agrees_with_finite_differences(weights64, preset):
 def torchvisions_features(weights, pooling, x):
     """Layer -> features of torchvision's VGG-19 with these weights, as far as ``x`` is large."""
     features = {}
-    for name, layer in zip(LAYERS, make_layers(cfgs["E"]), strict=True):
+    for name, layer in zip(LAYERS, vgg.make_layers(vgg.cfgs["E"]), strict=True):
         if name.startswith("conv"):
             weight, bias = weights.layers[name]
             x = torch.nn.functional.conv2d(x, weight, bias, padding=1)

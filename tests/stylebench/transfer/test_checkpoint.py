@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from stylebench import CheckpointError, Interrupted, Keep, Settings, style_transfer
 from stylebench.engines.fused import cpu_convolution
+from stylebench.engines.fused.choices import forget
 from stylebench.transfer.checkpoint import Checkpoint
 from stylekernels.native import has_native_code
 
@@ -63,6 +64,7 @@ def test_a_run_that_was_put_down_ends_with_the_same_bits(photo, painting, tmp_pa
         assert resumed.parameters[name] == whole.parameters[name]
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot be written:UserWarning")
 @pytest.mark.skipif(not has_native_code(), reason="there is one algorithm")
 @pytest.mark.parametrize("name", ["direct", "winograd"])
 def test_a_run_goes_on_with_the_convolutions_that_it_had(
@@ -71,14 +73,14 @@ def test_a_run_goes_on_with_the_convolutions_that_it_had(
     """Also where measurements are not kept, and would come to others."""
     settings, path = Settings(**QUICK, precision="fp32"), tmp_path / "run.safetensors"
     monkeypatch.setenv("STYLEBENCH_CACHE", "/dev/null/none")
-    cpu_convolution._choices.cache_clear()
+    forget()
     monkeypatch.setattr(cpu_convolution, "_fastest", lambda *given: name)
     whole = style_transfer(photo, painting, settings)
     put_down(photo, painting, settings, path, 5)
-    cpu_convolution._choices.cache_clear()  # as a new process
+    forget()  # as a new process
     monkeypatch.setattr(cpu_convolution, "_fastest", None)
     resumed = style_transfer(photo, painting, settings, resume=path)
-    cpu_convolution._choices.cache_clear()
+    forget()
     assert torch.equal(resumed.rgb, whole.rgb)
 
 
