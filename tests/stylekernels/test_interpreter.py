@@ -18,8 +18,8 @@ import torch
 
 FOLDER = Path(__file__).parent
 FILES = (
-    "addressing", "bias", "content", "contract", "gram", "lbfgs_kernels", "pool", "style", "tap",
-    "tune", "tv",
+    "addressing", "bias", "content", "contract", "gram", "lbfgs_kernels", "pool", "slope", "style",
+    "tap", "tune", "tv",
 )  # fmt: skip
 
 
