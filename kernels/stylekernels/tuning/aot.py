@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -45,6 +46,7 @@ POINTERS = {
     torch.uint8: "*u8",
 }
 WIDE_LOADS = re.compile(r"ld\.global[.\w]*\.v[48]|(?:global|buffer)_load_dwordx4")
+INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)", re.MULTILINE)
 MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync", "v_mfma")
 
 
@@ -113,23 +115,35 @@ def signature(launch: Any) -> _Signature:
     return result
 
 
-def compile_launch(launch: Any, gpu: Gpu, case: str) -> Compiled:
-    """Compile one planned launch for the architecture of `gpu`."""
+def build(launch: Any, gpu: Gpu) -> Any:
+    """Return what Triton makes of one planned launch for the architecture of `gpu`."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     operands = signature(launch)
-    amd = gpu.arch > 900
-    built = triton.compile(
+    return triton.compile(
         ASTSource(launch.kernel, operands.types, operands.constants, operands.hints),
-        target=GPUTarget("hip", f"gfx{gpu.arch}", 64) if amd else GPUTarget("cuda", gpu.arch, 32),
+        target=(
+            GPUTarget("hip", f"gfx{gpu.arch}", 64)
+            if _is_amd(gpu)
+            else GPUTarget("cuda", gpu.arch, 32)
+        ),
         options={
             "num_warps": launch.num_warps,
             "num_stages": launch.num_stages,
             "enable_fp_fusion": True,
         },
     )
+
+
+def _is_amd(gpu: Gpu) -> bool:
+    return gpu.arch > 900
+
+
+def compile_launch(launch: Any, gpu: Gpu, case: str) -> Compiled:
+    """Compile one planned launch for the architecture of `gpu`."""
+    built, amd = build(launch, gpu), _is_amd(gpu)
     assembly = built.asm["amdgcn" if amd else "ptx"]
     registers, spilled = amd_resources(assembly) if amd else resources(built.asm["cubin"])
     matrix = [name for name in MATRIX_INSTRUCTIONS if name in assembly]
@@ -148,18 +162,28 @@ def compile_launch(launch: Any, gpu: Gpu, case: str) -> Compiled:
 
 def resources(cubin: bytes) -> tuple[int, int]:
     """Return registers and bytes of local memory a thread, as cuobjdump reads them off a cubin."""
+    text = _cuobjdump(cubin, "--dump-resource-usage")
+    match = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
+    if match is None:
+        raise RuntimeError(f"cuobjdump named no resources: {text!r}")
+    return int(match[1]), int(match[2]) + int(match[3])
+
+
+def instructions(cubin: bytes) -> Counter[str]:
+    """Return how often each instruction stands in a cubin, by its whole name as in `STG.E.128`."""
+    return Counter(INSTRUCTION.findall(_cuobjdump(cubin, "--dump-sass")))
+
+
+def _cuobjdump(cubin: bytes, option: str) -> str:
+    """Return the text of the tool that Triton ships."""
     import triton
 
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        command = [str(tool), "--dump-resource-usage", str(path)]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    match = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
-    if match is None:
-        raise RuntimeError(f"cuobjdump named no resources: {text!r}")
-    return int(match[1]), int(match[2]) + int(match[3])
+        command = [str(tool), option, str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def amd_resources(assembly: str) -> tuple[int, int]:
