@@ -147,7 +147,7 @@ def style_loss_operator(
     from stylekernels.runtime.launch import run_all
 
     loss, s, scale = style_loss_fake(x, target, weight)
-    style = Style(target, weight, loss, scale, channel_scale)
+    style = Style(target.contiguous(), weight, loss, scale, channel_scale)
     run_all(forward_launches(x, s, style))
     return loss, s, scale
 
