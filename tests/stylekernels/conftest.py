@@ -44,7 +44,13 @@ def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
             warps = {"num_warps": 4, "num_stages": 2}
             rows += [
                 {"kernel": "gram", "block_m": 1024, "block_c": 64, "split": 3, "one_load": True},
-                {"kernel": "backward", "block_m": 1024, "block_n": 64, "block_k": 64},
+                {
+                    "kernel": "backward",
+                    "block_m": 1024,
+                    "block_n": 64,
+                    "block_k": 64,
+                    "programs": 2,
+                },
                 {"kernel": "finish", "block_e": 4096, "block_s": 4},
             ]
             for row in rows[-3:]:

@@ -1,11 +1,14 @@
 import json
 import os
+from math import ceil, comb
 
 import pytest
 import torch
 
 from stylekernels.runtime import config
 from stylekernels.runtime.config import BackwardConfig, Gpu, GramConfig, select
+from stylekernels.tuning.aot import GPUS
+from stylekernels.tuning.shapes import VGG
 
 H200 = Gpu("NVIDIA H200", 90, 132, 227 << 10)
 
@@ -45,6 +48,37 @@ def test_a_default_is_sane_at_every_size(channels, positions):
     assert found.block_c in {16, 32, 64, 128}
     assert 1 <= found.split <= max(1, positions)
     assert found.split * found.block_c**2 * 4 <= 64 << 20  # the workspace stays small
+
+
+@pytest.mark.parametrize("size", [256, 512, 1024, 2048])
+@pytest.mark.parametrize(("channels", "shrunk"), VGG)
+def test_partial_sums_that_would_be_a_third_of_the_features_come_once_a_multiprocessor(
+    channels, shrunk, size
+):
+    positions = (size // shrunk) ** 2
+    found = GramConfig.default(torch.float16, channels, positions, H200)
+    tiles = comb(ceil(channels / found.block_c) + 1, 2)
+    programs, sums = found.split * tiles, 4 * found.split * tiles * found.block_c**2
+    assert programs < H200.multiprocessors + tiles or 3 * sums < 2.1 * positions * channels
+
+
+@pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: f"arch_{gpu.arch}")
+def test_one_load_feeds_both_operands_where_tensor_cores_read_shared_memory(gpu):
+    found = GramConfig.default(torch.float16, 128, 512 * 512, gpu)
+    assert found.one_load == (gpu.arch in {90, 100, 942})
+
+
+@pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: f"arch_{gpu.arch}")
+@pytest.mark.parametrize("channels", [3, 64, 128, 256, 512])
+def test_s_is_kept_on_the_chip_where_it_fits_beside_two_blocks(gpu, channels):
+    found = BackwardConfig.default(torch.float16, channels, 512 * 512, gpu)
+    kept = 2 * found.block_n * found.block_k
+    block = 2 * found.block_m * (found.block_k + found.block_n)
+    most = {64 << 10: 3, 99 << 10: 128, 163 << 10: 128, 227 << 10: 256}[gpu.shared_memory]
+    assert (found.programs > 0) == (channels <= most)
+    if found.programs:
+        assert found.block_k >= channels
+        assert kept + 2 * block <= gpu.shared_memory
 
 
 def test_a_file_is_named_after_the_gpu_in_letters_that_any_system_takes():

@@ -31,6 +31,31 @@ def test_content_gradient_is_added_in_place(layout, activation, no_worse_than):
     no_worse_than(grad, oracle.float(), oracle, ulps=2)
 
 
+def test_content_loss_of_channels_with_factors_is_that_of_their_multiples(
+    layout, dtype, activation, no_worse_than
+):
+    shape = (2, 6, 7, 9)
+    x, target, grad = (activation(shape, kind, layout) for kind in (dtype, torch.float32, dtype))
+    v = 2.0 ** (torch.arange(6, device=x.device) - 5)
+    factors = v.view(1, -1, 1, 1)
+    multiples, wide = (x * factors).to(dtype), (x * factors).double()
+    loss = stylekernels.content_loss(x, target, 0.5, v)
+    exact, plain = (naive.content_loss(F, target.to(F), 0.5) for F in (wide, multiples))
+    no_worse_than(loss, plain.float(), exact, ulps=16)
+    exact = grad + factors * naive.content_loss_backward(wide, target.double(), 0.5)
+    plain = grad + factors * naive.content_loss_backward(multiples, target.to(dtype), 0.5)
+    stylekernels.content_loss_backward_(grad, x, target, 0.5, v)
+    no_worse_than(grad, plain.to(dtype), exact)
+
+
+def test_factors_that_are_not_one_a_channel_are_refused(device):
+    x, factors = torch.zeros(1, 4, 3, 3, device=device), torch.ones(3, device=device)
+    with pytest.raises(ValueError, match=r"channel_scale must be \[4\], got \[3\]"):
+        stylekernels.content_loss(x, x, 1.0, factors)
+    with pytest.raises(ValueError, match=r"channel_scale must be \[4\], got \[3\]"):
+        stylekernels.style_loss_forward(x, torch.eye(4, device=device), 1.0, factors)
+
+
 def test_content_loss_refuses_a_target_of_another_shape(device):
     x = torch.zeros(1, 4, 3, 3, device=device)
     with pytest.raises(ValueError, match=r"target must be \(1, 4, 3, 3\), got \(1, 4, 3, 4\)"):

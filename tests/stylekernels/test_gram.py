@@ -3,6 +3,8 @@ import torch
 
 import stylekernels
 from stylekernels.ops.style import naive
+from stylekernels.runtime import dispatch
+from stylekernels.runtime.config import GramConfig
 
 
 def strongest_gram(x):
@@ -35,6 +37,22 @@ def test_gram_gradient_errs_no_more_than_autograd(dtype, activation, no_worse_th
     (oracle,) = torch.autograd.grad(naive.gram(wide), wide, upstream.double().cpu())
     assert gradient.dtype == dtype
     no_worse_than(gradient, plain, oracle)
+
+
+@pytest.mark.parametrize("one_load", [True, False])
+@pytest.mark.parametrize("block_c", [32, 64])
+def test_every_configuration_of_a_gram_is_right(
+    one_load, block_c, layout, activation, no_worse_than
+):
+    x = activation((2, 40, 9, 7), torch.float16, layout)
+    if not dispatch.uses_triton(x):
+        pytest.skip("plain torch has no configurations")
+    from stylekernels.ops.style.triton_launches import forward_launches
+    from stylekernels.runtime.launch import run_all
+
+    gram = x.new_empty(2, 40, 40, dtype=torch.float32)
+    run_all(forward_launches(x, gram, config=GramConfig(4, 2, 16, block_c, 3, one_load)))
+    no_worse_than(gram, strongest_gram(x), naive.gram(x.double().cpu()))
 
 
 def test_gram_is_symmetric(activation, symmetric):

@@ -52,12 +52,12 @@ def test_a_gram_is_two_kernels_with_these_bytes_and_operations():
 
 def test_a_gradient_at_a_layer_is_one_kernel_with_these_bytes_and_operations():
     def backward(above, x):
-        s = torch.empty(1, 128, 128, device="cuda")
-        sk.style_tap_backward_(above, x, s)
+        s = torch.empty(1, 128, 128, dtype=x.dtype, device="cuda")
+        sk.style_tap_backward_(above, x, s, torch.empty(1, device="cuda"))
 
     (kernel,) = traced(backward, (1, 128, 32, 48), (1, 128, 32, 48)).kernels
     map_bytes = 128 * 32 * 48 * 2
-    assert kernel.work.read == 2 * map_bytes + 128 * 128 * 4
+    assert kernel.work.read == 2 * map_bytes + 128 * 128 * 2 + 4
     assert kernel.work.written == map_bytes
     assert kernel.work.flops == 2 * 128 * 128 * 32 * 48
 

@@ -21,6 +21,7 @@ def operands(x):
     batch, channels, height, width = x.shape
     s = torch.rand(batch, channels, channels, device=x.device)
     target, scalar = s[0] + s[0].T, torch.tensor(2.0, device=x.device)
+    ones, factors = (torch.ones(n, device=x.device) for n in (batch, channels))
     pooled = x.new_ones((batch, channels, height // 2, width // 2))
     code = torch.full_like(pooled, 5, dtype=torch.uint8)
     content = x.detach().clone()
@@ -29,12 +30,12 @@ def operands(x):
         "dgrad": ((content, content.new_ones(channels, 3, 3, 3)), False),
         "gram": ((x,), True),
         "gram_backward": ((s, x), False),
-        "style_loss": ((x, target, 0.5), True),
-        "style_loss_backward": ((scalar, x, s), False),
-        "style_tap_backward": ((content, x, s, content + 1, 0.1), False),
-        "style_tap_backward_": ((content, x, s, None, 0.0), False),
-        "content_loss": ((x, content, 0.5), True),
-        "content_loss_backward": ((scalar, x, content, 0.5), False),
+        "style_loss": ((x, target, 0.5, factors), True),
+        "style_loss_backward": ((scalar, x, s, ones), False),
+        "style_tap_backward": ((content, x, s, ones, content + 1, 0.1, factors), False),
+        "style_tap_backward_": ((content, x, s, ones, None, 0.0), False),
+        "content_loss": ((x, content, 0.5, factors), True),
+        "content_loss_backward": ((scalar, x, content, 0.5, factors), False),
         "content_loss_backward_": ((content, x, x.detach() + 1, 0.5), False),
         "relu_pool2d": ((x, False), True),
         "relu_pool2d_backward": ((pooled, code, height, width, True), False),

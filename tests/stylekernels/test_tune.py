@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stylekernels.runtime import config
-from stylekernels.runtime.config import Gpu, GramConfig
+from stylekernels.runtime.config import BackwardConfig, Gpu, GramConfig
 from stylekernels.tuning import aot, tune
 
 H200 = Gpu("NVIDIA H200", 90, 132, 227 << 10)
@@ -31,6 +31,12 @@ def test_split_factors_are_among_what_is_tuned():
     splits = {other.split for other in around(START)}
     assert len(splits) > 4
     assert min(splits) < START.split < max(splits)
+
+
+def test_numbers_of_programs_that_keep_s_are_among_what_is_tuned():
+    start = BackwardConfig.default(torch.float16, 128, 256 * 256, H200)
+    tried = {other.programs for other in tune.neighbors(start, H200, 128)}
+    assert {0, 132, 264} <= tried
 
 
 def test_descent_finds_the_fastest_and_measures_nothing_twice():

@@ -33,6 +33,11 @@ class Gpu:
     multiprocessors: int
     shared_memory: int
 
+    @property
+    def multiplies_registers(self) -> bool:
+        """Whether its tensor cores take operands from registers: NVIDIA's but sm_90 and sm_100."""
+        return self.arch in range(70, 90) or self.arch in range(120, 130)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -53,7 +58,8 @@ class GramConfig(Config):
     """Positions a step, channels a tile side, programs that share the positions of a tile.
 
     `one_load` feeds both operands of a diagonal tile from one load. It is the exact same
-    arithmetic; the switch is there because compilers have miscompiled x^T x of one block.
+    arithmetic; the switch is there because Triton does not pipeline one load for tensor cores that
+    take their operands from registers, and because compilers have miscompiled x^T x of one block.
     """
 
     kernel = "gram"
@@ -64,13 +70,19 @@ class GramConfig(Config):
 
     @classmethod
     def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
-        """About two programs a multiprocessor, each with at least four steps to amortize."""
+        """One or two programs a multiprocessor, each with at least four steps to amortize.
+
+        Two unless their partial sums would be more than a third of what is read.
+        """
         wide = dtype == torch.float32
+        one_load = wide or not gpu.multiplies_registers
         block_c = min(_power_of_two(channels), 64 if wide else 128)
-        block_m = 16 if wide else 64
+        block_m = 16 if wide else 64 if one_load or block_c <= 64 else 32
         tiles = math.comb(math.ceil(channels / block_c) + 1, 2)
+        sums = 2 * gpu.multiprocessors * 4 * block_c**2
+        programs = 2 if 3 * sums <= positions * channels * dtype.itemsize else 1
         split = min(
-            math.ceil(2 * gpu.multiprocessors / tiles), math.ceil(positions / (4 * block_m))
+            math.ceil(programs * gpu.multiprocessors / tiles), math.ceil(positions / (4 * block_m))
         )
         step = 2 * block_m * block_c * dtype.itemsize
         return cls(
@@ -79,6 +91,7 @@ class GramConfig(Config):
             block_m=block_m,
             block_c=block_c,
             split=max(1, split),
+            one_load=one_load,
         )
 
 
@@ -101,29 +114,39 @@ class FinishConfig(Config):
 
 @dataclass(frozen=True)
 class BackwardConfig(Config):
-    """Positions and channels of an output block, channels of the inner step."""
+    """Positions and channels of an output block, channels of the inner step.
+
+    Where the inner step holds all channels, so many `programs` in all may keep their part of S on
+    the chip and take block after block; with 0 there is a program a block.
+    """
 
     kernel = "backward"
     block_m: int
     block_n: int
     block_k: int
+    programs: int = 0
 
     @classmethod
     def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
-        """Up to 128 channels of 64 positions: more would spill with a content term."""
+        """In half precision with S on the chip if it fits there beside two blocks of features."""
         del positions
-        wide = dtype != torch.bfloat16  # fp16 is multiplied in TF32: see tap_bwd_kernel
-        block_n = min(_power_of_two(channels), 64 if wide else 128)
-        block_m = 64
-        block_k = min(_power_of_two(channels), 16 if wide else 32)
-        step = block_m * block_k * dtype.itemsize + 4 * block_k * block_n
-        return cls(
-            num_warps=8 if wide or block_n > 64 else 4,
-            num_stages=_stages(step, gpu),
-            block_m=block_m,
-            block_n=block_n,
-            block_k=block_k,
-        )
+        if dtype == torch.float32:
+            block_n, stages = min(_power_of_two(channels), 64), _stages(4 * 16 * (64 + 64), gpu)
+            return cls(8, stages, block_m=64, block_n=block_n, block_k=16)
+        block_k = _power_of_two(channels)
+        block_n = min(block_k, 128)
+        block_m = 128 if block_n <= 64 else 64
+        slope = dtype.itemsize * block_k * block_n
+        features = dtype.itemsize * block_m * (block_k + block_n * (1 if block_k == block_n else 2))
+        warps = 8 if block_n >= 64 else 4
+        if slope + 2 * features > gpu.shared_memory:
+            block_m = 64 if gpu.multiplies_registers else 128  # of those, sums would take too many
+            stages = _stages(dtype.itemsize * 64 * (block_m + block_n), gpu)
+            return cls(warps, stages, block_m, block_n, block_k=64)
+        stages = 3 if slope + 3 * features <= gpu.shared_memory else 2
+        memory = slope + (2 * stages - 1) * features // 2
+        programs = max(1, min(4, gpu.shared_memory // memory)) * gpu.multiprocessors
+        return cls(warps, stages, block_m, block_n, block_k, programs)
 
 
 @dataclass(frozen=True)
@@ -314,7 +337,7 @@ def _fault(row: Any) -> str | None:
             return f"{field.name} must be true or false, got {_brief(row[field.name])}"
     numbers = [field.name for field in fields(kind) if field.type is int]
     for number in ("channels", "positions", *numbers):
-        least = 0 if number == "split" else 1
+        least = 0 if number in {"split", "programs"} else 1
         if type(row[number]) is not int or not least <= row[number] <= _LARGEST_NUMBER:
             return f"{number} must be a whole number of {least} or more, got {_brief(row[number])}"
     for number in _POWERS_OF_TWO.intersection(numbers):

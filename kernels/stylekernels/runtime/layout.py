@@ -117,6 +117,15 @@ def require_target(x: Tensor, target: Tensor) -> None:
     require_device(x, target, "target")
 
 
+def require_factors(x: Tensor, channel_scale: Tensor | None) -> None:
+    """Raise unless `channel_scale` is absent, or one number for each channel of `x`."""
+    if channel_scale is None:
+        return
+    if channel_scale.shape != x.shape[1:2]:
+        raise ValueError(f"channel_scale must be [{x.shape[1]}], got {list(channel_scale.shape)}")
+    require_device(x, channel_scale, "channel_scale")
+
+
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which sums over `dtype` are kept: fp32, or fp64 for fp64."""
     return torch.float64 if dtype == torch.float64 else torch.float32

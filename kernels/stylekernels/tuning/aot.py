@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ GPUS = (
 """One GPU an architecture: name, sm_NN or gfxNNN, multiprocessors, shared memory of a block."""
 
 WIDE_LOADS = re.compile(r"ld\.global[.\w]*\.v[48]|(?:global|buffer)_load_dwordx4")
+INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)", re.MULTILINE)
 MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync", "v_mfma")
 
 
@@ -151,18 +153,28 @@ def read_off(kernel: Any, gpu: Gpu, case: str) -> Compiled:
 
 def resources(cubin: bytes) -> tuple[int, int]:
     """Return registers and bytes of local memory a thread, as cuobjdump reads them off a cubin."""
+    text = _cuobjdump(cubin, "--dump-resource-usage")
+    match = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
+    if match is None:
+        raise RuntimeError(f"cuobjdump named no resources: {text!r}")
+    return int(match[1]), int(match[2]) + int(match[3])
+
+
+def instructions(cubin: bytes) -> Counter[str]:
+    """Return how often each instruction stands in a cubin, by its whole name as in `STG.E.128`."""
+    return Counter(INSTRUCTION.findall(_cuobjdump(cubin, "--dump-sass")))
+
+
+def _cuobjdump(cubin: bytes, option: str) -> str:
+    """Return the text of the tool that Triton ships."""
     import triton
 
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        command = [str(tool), "--dump-resource-usage", str(path)]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    match = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
-    if match is None:
-        raise RuntimeError(f"cuobjdump named no resources: {text!r}")
-    return int(match[1]), int(match[2]) + int(match[3])
+        command = [str(tool), option, str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def amd_resources(assembly: str) -> tuple[int, int]:

@@ -30,6 +30,8 @@ from typing import Any, TypeVar
 import torch
 
 from stylekernels.ops.style import naive
+from stylekernels.ops.style.cpu import narrowed
+from stylekernels.ops.style.terms import Style
 from stylekernels.runtime import config
 from stylekernels.runtime.config import (
     BackwardConfig,
@@ -67,6 +69,8 @@ def neighbors(center: K, gpu: Gpu, channels: int) -> Iterator[K]:
             tiles = math.comb(math.ceil(channels / center.block_c) + 1, 2)
             waves = (0.25, 0.5, 1, 2, 3, 4, 6, 8)
             values = sorted({max(1, round(w * gpu.multiprocessors / tiles)) for w in waves})
+        if field.name == "programs":
+            values = [w * gpu.multiprocessors for w in range(5)]
         for value in values:
             if value != getattr(center, field.name):
                 yield replace(center, **{field.name: value})
@@ -134,12 +138,13 @@ class Shape:
         self.x, self.above = x.relu_(), above
         self.gradient = torch.empty_like(self.x)
         self.target = torch.eye(channels, device=device)
-        self.s = torch.empty((1, channels, channels), device=device)
-        self.loss = torch.empty((), device=device)
+        self.s = torch.empty((1, channels, channels), dtype=dtype, device=device)
+        scale, loss = torch.empty(1, device=device), torch.empty((), device=device)
+        self.style = Style(self.target, 1.0, loss, scale)
         self.channels, self.size, self.dtype = channels, size, dtype
         wide = self.x.double()
         _, self.exact_s = naive.style_loss_forward(wide, self.target, 1.0)
-        self.slope = self.exact_s.float()  # not what the last candidate left in s
+        self.slope, self.scale = narrowed(self.exact_s, dtype)  # not what candidates leave
         self.exact_gradient = naive.style_tap_backward(above.double(), wide, self.exact_s)
         self.allowed: dict[str, float] = {}
 
@@ -147,23 +152,25 @@ class Shape:
         """Return the milliseconds of `style_loss_forward`."""
         from stylekernels.ops.style.triton_launches import forward_launches
 
-        launches = forward_launches(
-            self.x,
-            self.s,
-            target=self.target,
-            weight=1.0,
-            loss=self.loss,
-            config=gram,
-            finish=finish,
-        )
-        return self._cost("forward", launches, lambda: self._error(self.s, self.exact_s))
+        launches = forward_launches(self.x, self.s, self.style, config=gram, finish=finish)
+
+        def error() -> float:
+            return self._error(self.s * self.style.scale, self.exact_s)
+
+        return self._cost("forward", launches, error)
 
     def backward(self, blocks: BackwardConfig) -> float:
         """Return the milliseconds of `style_tap_backward`."""
         from stylekernels.ops.style.triton_backward import backward_launches
 
         launches = backward_launches(
-            self.x, self.slope, self.gradient, relu=True, incoming=self.above, config=blocks
+            self.x,
+            self.slope,
+            self.gradient,
+            relu=True,
+            scale=self.scale,
+            incoming=self.above,
+            config=blocks,
         )
         exact = self.exact_gradient
         return self._cost("backward", launches, lambda: self._error(self.gradient, exact))

@@ -17,6 +17,7 @@ from stylekernels.ops.lbfgs.state import lbfgs_state
 from stylekernels.ops.losses import triton_losses
 from stylekernels.ops.pointwise import triton_stream
 from stylekernels.ops.pool import triton_pool
+from stylekernels.ops.style.terms import Style, Terms
 from stylekernels.ops.style.triton_backward import backward_launches
 from stylekernels.ops.style.triton_launches import forward_launches
 from stylekernels.ops.tv import triton_tv
@@ -47,33 +48,60 @@ class Case:
 
     @property
     def square(self) -> Tensor:
-        """A Gram, a target or an S."""
+        """A Gram or a target."""
         return self.single(1, self.channels, self.channels)
+
+    @property
+    def slope(self) -> Tensor:
+        """An S in the dtype of the features."""
+        return self.square.to(self.dtype)
+
+    def style(self, *, uneven: bool = False) -> Style:
+        """A style loss, with factors for its channels if it is `uneven`."""
+        factors = self.single(self.channels) if uneven else None
+        return Style(self.square, 1.0, self.single(), self.single(1), factors)
 
 
 def gram(case: Case) -> list[Launch]:
     """Plan `gram` and its backward."""
     x = case.activation()
     return forward_launches(x, case.square) + backward_launches(
-        x, case.square, empty_like(x), relu=False
+        x, case.slope, empty_like(x), relu=False, scale=case.single(1)
     )
 
 
 def style_loss(case: Case) -> list[Launch]:
     """Plan `style_loss` and its backward."""
-    x, loss = case.activation(), case.single()
-    return forward_launches(
-        x, case.square, target=case.square, weight=1.0, loss=loss
-    ) + backward_launches(x, case.square, empty_like(x), relu=False, loss_gradient=loss)
+    x, s, style = case.activation(), case.slope, case.style()
+    gradient = backward_launches(
+        x, s, empty_like(x), relu=False, scale=style.scale, loss_gradient=style.loss
+    )
+    return forward_launches(x, s, style) + gradient
 
 
 def tap_backward(case: Case) -> list[Launch]:
     """Plan `style_tap_backward_` without content and with it, and without a gradient from above."""
     x, p, g = case.activation(), case.activation(torch.float32), case.activation()
+    s, scale = case.slope, case.single(1)
     return [
-        *backward_launches(x, case.square, g, relu=True, incoming=g),
-        *backward_launches(x, case.square, g, relu=True, incoming=g, content=p, content_weight=1.0),
-        *backward_launches(x, case.square, g, relu=True),
+        *backward_launches(x, s, g, relu=True, scale=scale, incoming=g),
+        *backward_launches(
+            x, s, g, relu=True, scale=scale, incoming=g, content=p, content_weight=1.0
+        ),
+        *backward_launches(x, s, g, relu=True, scale=scale),
+    ]
+
+
+def uneven_tap(case: Case) -> list[Launch]:
+    """Plan a tap whose channels have scales of their own, forward and backward."""
+    x, p, g = case.activation(), case.activation(torch.float32), case.activation()
+    s, style = case.slope, case.style(uneven=True)
+    terms = Terms(relu=True, scale=style.scale, incoming=g, channel_scale=style.channel_scale)
+    with_content = terms | Terms(relu=True, content=p, content_weight=1.0)
+    return [
+        *forward_launches(x, s, style),
+        *backward_launches(x, s, g, **terms),
+        *backward_launches(x, s, g, **with_content),
     ]
 
 
@@ -99,7 +127,10 @@ def bias_relu(case: Case) -> list[Launch]:
 def content(case: Case) -> list[Launch]:
     """Plan the content loss, its gradient, and its gradient added in place."""
     x, p, loss = case.activation(), case.activation(torch.float32), case.single()
+    factors = case.single(case.channels)
     return [
+        *triton_stream.content_forward_launches(x, p, loss, 1.0, factors),
+        *triton_stream.content_backward_launches(x, p, x, 1.0, x, None, factors),
         *triton_stream.content_forward_launches(x, p, loss, 1.0),
         *triton_stream.content_backward_launches(x, p, x, 1.0, None, loss),
         *triton_stream.content_backward_launches(x, p, x, 1.0, x),
@@ -179,6 +210,7 @@ LAYER_ROWS: tuple[Callable[[Case], list[Launch]], ...] = (
     gram,
     style_loss,
     tap_backward,
+    uneven_tap,
     pooling,
     bias_relu,
     content,

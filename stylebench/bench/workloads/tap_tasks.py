@@ -20,6 +20,7 @@ from stylebench.bench.workloads.tasks import Outputs, Task, eager_and_compiled
 from stylekernels.ops.dgrad.naive import dgrad as naive_dgrad
 from stylekernels.ops.pool.naive import relu_avg_pool2d
 from stylekernels.ops.style import naive
+from stylekernels.ops.style.cpu import narrowed
 from stylekernels.tuning.shapes import VGG
 
 #: Layer -> (channels, the image's side over the layer's).
@@ -64,11 +65,12 @@ def tap_tasks(
     x, target = torch.relu(z), torch.eye(channels, device=device)
     grams, products = gram_flops(channels, z[0, 0].numel()), 2.0 * channels * z.numel()
     forward = eager_and_compiled(eager_forward, strong_forward, _forward)
-    yield Task("style forward", layer, forward, (x, target), exact_forward, x.nbytes, grams)
+    operands = x, target
+    yield Task("style forward", layer, forward, operands, exact_forward, x.nbytes, grams, _unscaled)
     s = exact_forward(x, target)[1].float()
     backward = eager_and_compiled(eager_backward, strong_backward, _backward)
-    operands = above, x, s
-    yield Task("tap backward", layer, backward, operands, exact_backward, 3 * z.nbytes, products)
+    tap = above, x, s, *narrowed(s, dtype)  # as either has it from the forward pass
+    yield Task("tap backward", layer, backward, tap, exact_backward, 3 * z.nbytes, products)
     pool = eager_and_compiled(plain_pool, plain_pool, _pool, baddbmm=False)
     if min(shape[2:]) > 1:
         yield Task("pool", layer, pool, (z,), exact_pool, z.nbytes * 5 // 4)
@@ -106,7 +108,7 @@ def exact_forward(x: Tensor, target: Tensor) -> Outputs:
     return naive.style_loss_forward(x.double(), target.double(), 1.0)
 
 
-def exact_backward(above: Tensor, x: Tensor, s: Tensor) -> Outputs:
+def exact_backward(above: Tensor, x: Tensor, s: Tensor, *_: Tensor) -> Outputs:
     """The gradient by the ReLU's input, in fp64."""
     return (naive.style_tap_backward(above.double(), x.double(), s.double()),)
 
@@ -127,7 +129,7 @@ def eager_forward(x: Tensor, target: Tensor) -> Outputs:
     return d.square().sum(), d * (4.0 / F.shape[2])
 
 
-def eager_backward(above: Tensor, x: Tensor, s: Tensor) -> Outputs:
+def eager_backward(above: Tensor, x: Tensor, s: Tensor, *_: Tensor) -> Outputs:
     """The gradient as autograd composes it for the public implementations."""
     return ((above + torch.bmm(s.to(x.dtype), x.flatten(2)).view_as(x)) * (x > 0),)
 
@@ -139,7 +141,7 @@ def strong_forward(x: Tensor, target: Tensor) -> Outputs:
     return d.square().sum(), d * (4.0 / F.shape[1])
 
 
-def strong_backward(above: Tensor, x: Tensor, s: Tensor) -> Outputs:
+def strong_backward(above: Tensor, x: Tensor, s: Tensor, *_: Tensor) -> Outputs:
     """The gradient's product and sum as one, the mask in one operator."""
     total = torch.baddbmm(_rows(above), _rows(x), s.to(x.dtype))
     total = torch.ops.aten.threshold_backward(total, _rows(x), 0)
@@ -155,8 +157,14 @@ def _forward(x: Tensor, target: Tensor) -> Outputs:
     return stylekernels.style_loss_forward(x, target, 1.0)
 
 
-def _backward(above: Tensor, x: Tensor, s: Tensor) -> Outputs:
-    return (stylekernels.style_tap_backward(above, x, s),)
+def _backward(above: Tensor, x: Tensor, _: Tensor, s: Tensor, scale: Tensor) -> Outputs:
+    return (stylekernels.style_tap_backward(above, x, s, scale),)
+
+
+def _unscaled(outputs: Outputs) -> Outputs:
+    """The loss and S of a formulation, which may have S as s and its scale."""
+    loss, s, *scale = outputs
+    return (loss, s * scale[0][:, None, None]) if scale else (loss, s)
 
 
 def _pool(z: Tensor) -> Outputs:

@@ -31,6 +31,7 @@ class Task:
         oracle: computes the outputs in fp64 from the operands.
         moved: bytes that must be read or written.
         flops: of products, two operations a multiply-add.
+        unpack: makes of a formulation's outputs those of the oracle; untimed.
     """
 
     name: str
@@ -40,12 +41,13 @@ class Task:
     oracle: Formulation
     moved: int
     flops: float = 0.0
+    unpack: Callable[[Outputs], Outputs] = tuple
 
     def checks(self, formulation: Formulation, when: str = "before") -> list[RecordedCheck]:
         """Each output's error over eager's own, both against fp64; more than 2 is refused."""
         exact = self.oracle(*self.operands)
         eager = self.formulations[EAGER]()(*self.operands)
-        values = formulation(*self.operands)
+        values = self.unpack(formulation(*self.operands))
         return [
             RecordedCheck.of(
                 f"error of output {index} over eager's, {when}", _ratio(*outputs), FACTOR

@@ -2,22 +2,18 @@
 
 With fp16 scaling (``stylebench.engines.fp16_scaling``) the channels of a layer may have been
 divided by different powers of two. ``channel_scale`` [N] then brings them to one power before a
-loss is taken: features are multiplied by it, Gram matrices by its outer product. The style loss of
-such a layer is finished in plain PyTorch, since Gram matrices are small.
+loss is taken; the kernels multiply features and Gram matrices by it as they read them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor
 
 import stylekernels as sk
-from stylebench.engines.fp16_scaling import equalized
 from stylekernels.ops.pointwise.cpu import mask_
-from stylekernels.ops.style.cpu import loss_of_gram_
 
 
 @dataclass
@@ -29,26 +25,23 @@ class Tap:
         content: target P [1, N, H, W] and coefficient c, or None without a content loss.
         channel_scale: [N], the powers of two that channels are multiplied by before a loss, or
             None where they all have one scale already.
-        slope: S = (4 k / M) (G - A) [1, N, N], from the forward pass.
+        slope: S = (4 k / M) (G - A) from the forward pass, as s [1, N, N] and its scale [1].
     """
 
     style: tuple[Tensor, float] | None
     content: tuple[Tensor, float] | None
     channel_scale: Tensor | None = None
-    slope: Tensor | None = None
+    slope: tuple[Tensor, Tensor] | None = None
 
     def losses(self, x: Tensor, layer: str) -> dict[str, Tensor]:
         """Loss by term name: content and style, if taken, of ``layer``'s features [1, N, H, W]."""
         losses = {}
         if self.content is not None:
-            loss = sk.content_loss(equalized(x, self.channel_scale), *self.content)
+            loss = sk.content_loss(x, *self.content, self.channel_scale)
             losses[f"content {layer}"] = loss
-        if self.style is not None and self.channel_scale is None:
-            losses[f"style {layer}"], self.slope = sk.style_loss_forward(x, *self.style)
-        elif self.style is not None and self.channel_scale is not None:
-            A, k = self.style
-            loss, slope = loss_of_gram_(gram(x, self.channel_scale), A, k, prod(x.shape[2:]))
-            losses[f"style {layer}"], self.slope = loss, slope * _outer(self.channel_scale)
+        if self.style is not None:
+            loss, s, scale = sk.style_loss_forward(x, *self.style, self.channel_scale)
+            losses[f"style {layer}"], self.slope = loss, (s, scale)
         return losses
 
     def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool, rows: slice) -> Tensor:
@@ -63,21 +56,18 @@ class Tap:
         P, c = self.content or (None, 0.0)
         if P is not None:
             P = P[:, :, rows]  # [1, N, H, W] -> [1, N, H', W]
-        plain = P is None or self.channel_scale is None
-        if above is None and self.slope is not None and relu and plain:
-            return sk.style_tap_backward(None, x, self.slope, P, c)  # no zeros to write and read
+        v = self.channel_scale
+        if above is None and self.slope is not None and relu:  # no zeros to write and read
+            return sk.style_tap_backward(None, x, *self.slope, P, c, v)
         gradient = torch.zeros_like(x) if above is None else above
-        if P is not None and self.channel_scale is not None:
-            v = self.channel_scale.view(1, -1, 1, 1)
-            gradient += (2 * c * v) * (x * v - P)
-            P = None
         if self.slope is not None and relu:
-            sk.style_tap_backward_(gradient, x, self.slope, P, c)
+            sk.style_tap_backward_(gradient, x, *self.slope, P, c, v)
             return gradient
         if self.slope is not None:
-            gradient += sk.style_loss_backward(self.slope.new_ones(()), x, self.slope)
+            one = x.new_ones((), dtype=self.slope[1].dtype)
+            gradient += sk.style_loss_backward(one, x, *self.slope, v)
         if P is not None:
-            sk.content_loss_backward_(gradient, x, P, c)
+            sk.content_loss_backward_(gradient, x, P, c, v)
         return mask_(gradient, x) if relu else gradient
 
 

@@ -64,9 +64,9 @@ def test_the_innermost_function_decides_which_part_a_kernel_is_of():
 
 
 def test_convolutions_have_the_operations_of_the_network():
-    """But for the first one's, which has 8 channels for 3: rounding errors, and padding."""
+    """But for the first one's input, of 8 channels for 3: rounding errors, and padding."""
     stack = ConvStack(Weights("none", {}, CAFFE), "relu5_1")
-    padding = 2 * 2 * 9 * (8 - 3) * 64 * SIDE**2
+    padding = 2 * 9 * (8 - 3) * 64 * SIDE**2
     rows = {row.part: row.flops for row in iteration().rows}
     counted = rows["convolutions forward"] + rows["convolutions backward"]
     assert counted == stack.flops((SIDE, SIDE)) + padding

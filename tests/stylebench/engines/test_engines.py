@@ -238,7 +238,7 @@ def test_a_broken_engine_would_be_caught(weights, oracle, monkeypatch):
 
     original = fused.sk.style_tap_backward_
     monkeypatch.setattr(
-        fused.sk, "style_tap_backward_", lambda g, x, s, P, c: original(g, x, s * 1.01, P, c)
+        fused.sk, "style_tap_backward_", lambda g, x, s, *rest: original(g, x, s * 1.01, *rest)
     )
     preset, images = pooled(SHALLOW, "average"), random_images(weights)
     _, exact = oracle(preset)

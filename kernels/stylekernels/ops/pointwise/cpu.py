@@ -6,13 +6,20 @@ from torch import Tensor
 from stylekernels.runtime.layout import CHUNK, INTEGERS, accumulator, bands
 
 
-def content_loss(x: Tensor, target: Tensor, weight: float) -> Tensor:
+def content_loss(
+    x: Tensor, target: Tensor, weight: float, channel_scale: Tensor | None = None
+) -> Tensor:
     """Return the content loss."""
     kind = accumulator(x.dtype)
+    v = _factors(channel_scale, kind)
     total = x.new_zeros((), dtype=kind)
     for band in bands(x):
-        total += (x[..., band, :].to(kind) - target[..., band, :]).square_().sum(dtype=kind)
+        total += (v * x[..., band, :].to(kind) - target[..., band, :]).square_().sum(dtype=kind)
     return total * weight
+
+
+def _factors(channel_scale: Tensor | None, kind: torch.dtype) -> Tensor | float:
+    return 1.0 if channel_scale is None else channel_scale.to(kind).view(1, -1, 1, 1)
 
 
 def write_content_gradient(
@@ -22,11 +29,13 @@ def write_content_gradient(
     output: Tensor,
     incoming: Tensor | None,
     loss_gradient: Tensor | None,
+    channel_scale: Tensor | None = None,
 ) -> None:
-    """Write incoming + loss_gradient * 2 weight (x - target) to `output`."""
+    """Write incoming + loss_gradient * 2 weight v (v x - target) to `output`."""
     kind = accumulator(x.dtype)
+    v = _factors(channel_scale, kind)
     for band in bands(x):
-        d = (x[..., band, :].to(kind) - target[..., band, :]).mul_(2.0 * weight)
+        d = (v * x[..., band, :].to(kind) - target[..., band, :]).mul_(2.0 * weight * v)
         if loss_gradient is not None:
             d.mul_(loss_gradient)
         if incoming is not None:

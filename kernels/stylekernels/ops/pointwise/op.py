@@ -13,6 +13,7 @@ from stylekernels.runtime.layout import (
     output_format,
     require_activation,
     require_device,
+    require_factors,
     require_same,
 )
 from stylekernels.runtime.operators import (
@@ -24,8 +25,10 @@ from stylekernels.runtime.operators import (
 )
 
 
-def content_loss(x: Tensor, target: Tensor, weight: float) -> Tensor:
-    """Return weight * the sum of (x - target)^2.
+def content_loss(
+    x: Tensor, target: Tensor, weight: float, channel_scale: Tensor | None = None
+) -> Tensor:
+    """Return weight * the sum of (v x - target)^2.
 
     Deterministic; differentiable once, with respect to `x` alone.
 
@@ -33,6 +36,7 @@ def content_loss(x: Tensor, target: Tensor, weight: float) -> Tensor:
         x: [B, C, H, W], fp16, bf16 or fp32 (fp64 through plain torch).
         target: shaped as `x`, any floating dtype; in the layout of `x` it is read in place.
         weight: c.
+        channel_scale: v [C], fp32; 1 if absent.
 
     Returns:
         A scalar, fp32 (fp64 for fp64).
@@ -45,7 +49,8 @@ def content_loss(x: Tensor, target: Tensor, weight: float) -> Tensor:
     """
     require_activation(x)
     require_same(x, target, "target")
-    return content_loss_operator(x, target, weight)
+    require_factors(x, channel_scale)
+    return content_loss_operator(x, target, weight, channel_scale)
 
 
 def _aligned(x: Tensor, like: Tensor) -> Tensor:
@@ -54,15 +59,18 @@ def _aligned(x: Tensor, like: Tensor) -> Tensor:
 
 
 @operator("content_loss")
-def content_loss_operator(x: Tensor, target: Tensor, weight: float) -> Tensor:
+def content_loss_operator(
+    x: Tensor, target: Tensor, weight: float, channel_scale: Tensor | None = None
+) -> Tensor:
     """Compute `content_loss`, on whichever implementation fits the operands."""
-    if not uses_triton(x, target):
-        return cpu.content_loss(x, target, weight)
+    if not uses_triton(x, target, channel_scale):
+        return cpu.content_loss(x, target, weight, channel_scale)
     from stylekernels.ops.pointwise.triton_stream import content_forward_launches
     from stylekernels.runtime.launch import run_all
 
     loss = x.new_empty((), dtype=torch.float32)
-    run_all(content_forward_launches(_aligned(x, x), _aligned(target, x), loss, weight))
+    x, target = _aligned(x, x), _aligned(target, x)
+    run_all(content_forward_launches(x, target, loss, weight, channel_scale))
     return loss
 
 
@@ -76,29 +84,34 @@ def _write(
     output: Tensor,
     incoming: Tensor | None,
     loss_gradient: Tensor | None,
+    channel_scale: Tensor | None,
 ) -> None:
-    if not uses_triton(x, target, output, incoming, loss_gradient):
-        cpu.write_content_gradient(x, target, weight, output, incoming, loss_gradient)
+    parts = incoming, loss_gradient, channel_scale
+    if not uses_triton(x, target, output, *parts):
+        cpu.write_content_gradient(x, target, weight, output, *parts)
         return
     from stylekernels.ops.pointwise.triton_stream import content_backward_launches
     from stylekernels.runtime.launch import run_all
 
     x, target = _aligned(x, output), _aligned(target, output)
-    run_all(content_backward_launches(x, target, output, weight, incoming, loss_gradient))
+    run_all(content_backward_launches(x, target, output, weight, *parts))
 
 
 @operator("content_loss_backward")
-def content_loss_backward(grad: Tensor, x: Tensor, target: Tensor, weight: float) -> Tensor:
-    """Return dL/dx = grad * 2 weight (x - target), dense in the memory format of `x`.
+def content_loss_backward(
+    grad: Tensor, x: Tensor, target: Tensor, weight: float, channel_scale: Tensor | None = None
+) -> Tensor:
+    """Return dL/dx = grad * 2 weight v (v x - target), dense in the memory format of `x`.
 
     Args:
         grad: dL/dloss, a scalar.
         x: the argument of `content_loss`.
         target: likewise.
         weight: likewise.
+        channel_scale: likewise.
     """
     output = empty_like(x)
-    _write(x, target, weight, output, None, grad.contiguous())
+    _write(x, target, weight, output, None, grad.contiguous(), channel_scale)
     return output
 
 
@@ -109,13 +122,15 @@ refuse_second_derivative(content_loss_backward)
 
 
 @operator("content_loss_backward_", mutates=("grad",))
-def content_loss_backward_(grad: Tensor, x: Tensor, target: Tensor, weight: float) -> None:
-    """Add 2 weight (x - target) to `grad`, dL/dx so far and shaped as `x`."""
+def content_loss_backward_(
+    grad: Tensor, x: Tensor, target: Tensor, weight: float, channel_scale: Tensor | None = None
+) -> None:
+    """Add 2 weight v (v x - target) to `grad`, dL/dx so far and shaped as `x`."""
     if grad.is_contiguous(memory_format=output_format(grad)):
-        _write(x, target, weight, grad, grad, None)
+        _write(x, target, weight, grad, grad, None, channel_scale)
         return
     output = empty_like(grad)
-    _write(x, target, weight, output, _aligned(grad, output), None)
+    _write(x, target, weight, output, _aligned(grad, output), None, channel_scale)
     grad.copy_(output)
 
 
@@ -124,15 +139,15 @@ content_loss_backward_.register_fake(fake_nothing)
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
-    x, target, ctx.weight = inputs
-    ctx.save_for_backward(x, target)
+    x, target, ctx.weight, channel_scale = inputs
+    ctx.save_for_backward(x, target, channel_scale)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[1]:
         raise NotImplementedError("stylekernels::content_loss has no gradient for its target")
-    x, target = ctx.saved_tensors
-    return content_loss_backward(grad, x, target, ctx.weight), None, None
+    x, target, channel_scale = ctx.saved_tensors
+    return content_loss_backward(grad, x, target, ctx.weight, channel_scale), None, None, None
 
 
 content_loss_operator.register_autograd(_backward, setup_context=_save)

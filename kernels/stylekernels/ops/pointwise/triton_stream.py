@@ -26,19 +26,38 @@ def bias_relu_kernel(x, bias, count, inner, channels, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     value = tl.load(x + at, inside, other=0.0).to(tl.float32)
-    value += tl.load(bias + at // inner % channels, inside, other=0.0).to(tl.float32)
+    value += channel_factors(bias, at, inside, inner, channels)
     tl.store(x + at, relu(value).to(x.dtype.element_ty), inside)
 
 
 @triton.jit
-def content_fwd_kernel(x, target, partials, count, BLOCK: tl.constexpr, STEPS: tl.constexpr):
-    """Leave the sum of (x - target)^2 over STEPS blocks."""
+def channel_factors(factors, at, inside, inner, channels):
+    """Load the factors of the channels of numbers, which change every `inner` of them."""
+    return tl.load(factors + at // inner % channels, inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def content_fwd_kernel(
+    x,
+    target,
+    channel_scale,
+    partials,
+    count,
+    inner,
+    channels,
+    BLOCK: tl.constexpr,
+    STEPS: tl.constexpr,
+    CHANNEL_SCALE: tl.constexpr,
+):
+    """Leave the sum of (v x - target)^2 over STEPS blocks."""
     program = tl.program_id(0)
     total = tl.zeros((BLOCK,), tl.float32)
     for step in range(STEPS):
         at = (program.to(tl.int64) * STEPS + step) * BLOCK + tl.arange(0, BLOCK)
         inside = at < count
         d = tl.load(x + at, inside, other=0.0).to(tl.float32)
+        if CHANNEL_SCALE:
+            d *= channel_factors(channel_scale, at, inside, inner, channels)
         d -= tl.load(target + at, inside, other=0.0).to(tl.float32)
         total += d * d
     tl.store(partials + program, tl.sum(total))
@@ -50,21 +69,29 @@ def content_bwd_kernel(
     target,
     incoming,
     loss_gradient,
+    channel_scale,
     output,
     count,
+    inner,
+    channels,
     factor,
     BLOCK: tl.constexpr,
     INCOMING: tl.constexpr,
     LOSS_GRADIENT: tl.constexpr,
+    CHANNEL_SCALE: tl.constexpr,
 ):
-    """Write incoming + factor * (x - target); `output` may be `incoming`."""
+    """Write incoming + factor * v (v x - target); `output` may be `incoming`."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     d = tl.load(x + at, inside, other=0.0).to(tl.float32)
+    v = 1.0
+    if CHANNEL_SCALE:
+        v = channel_factors(channel_scale, at, inside, inner, channels)
+        d *= v
     d -= tl.load(target + at, inside, other=0.0).to(tl.float32)
     if LOSS_GRADIENT:
         factor = factor * tl.load(loss_gradient).to(tl.float32)
-    d *= factor
+    d *= factor * v
     if INCOMING:
         d += tl.load(incoming + at, inside, other=0.0).to(tl.float32)
     tl.store(output + at, d.to(output.dtype.element_ty), inside)
@@ -79,8 +106,7 @@ def bias_relu_launches(
         "x": x,
         "bias": bias,
         "count": x.numel(),
-        "inner": x.stride(1) if x.shape[1] > 1 else 1,
-        "channels": x.shape[1],
+        **_channels(x),
     }
     return [
         Launch(
@@ -94,8 +120,18 @@ def bias_relu_launches(
     ]
 
 
+def _channels(x: Tensor) -> dict[str, int]:
+    """Describe the order of a dense tensor's channels, for `channel_factors`."""
+    return {"inner": x.stride(1) if x.shape[1] > 1 else 1, "channels": x.shape[1]}
+
+
 def content_forward_launches(
-    x: Tensor, target: Tensor, loss: Tensor, weight: float, config: PointwiseConfig | None = None
+    x: Tensor,
+    target: Tensor,
+    loss: Tensor,
+    weight: float,
+    channel_scale: Tensor | None = None,
+    config: PointwiseConfig | None = None,
 ) -> list[Launch]:
     """Plan the content loss of two dense tensors that lie in the same order."""
     blocks = config or select(PointwiseConfig, x.dtype, 1, x.numel(), gpu_of(x.device))
@@ -104,8 +140,15 @@ def content_forward_launches(
     launch = Launch(
         content_fwd_kernel,
         (programs,),
-        {"x": x, "target": target, "partials": partials, "count": x.numel()},
-        {"BLOCK": blocks.block, "STEPS": STEPS},
+        {
+            "x": x,
+            "target": target,
+            "channel_scale": x if channel_scale is None else channel_scale,
+            "partials": partials,
+            "count": x.numel(),
+            **_channels(x),
+        },
+        {"BLOCK": blocks.block, "STEPS": STEPS, "CHANNEL_SCALE": channel_scale is not None},
         blocks.num_warps,
         blocks.num_stages,
     )
@@ -119,9 +162,10 @@ def content_backward_launches(
     weight: float,
     incoming: Tensor | None = None,
     loss_gradient: Tensor | None = None,
+    channel_scale: Tensor | None = None,
     config: PointwiseConfig | None = None,
 ) -> list[Launch]:
-    """Plan output = incoming + loss_gradient * 2 weight (x - target), all in the same order."""
+    """Plan output = incoming + loss_gradient * 2 weight v (v x - target), all in one order."""
     blocks = config or select(PointwiseConfig, x.dtype, 1, x.numel(), gpu_of(x.device))
     launch = Launch(
         content_bwd_kernel,
@@ -131,14 +175,17 @@ def content_backward_launches(
             "target": target,
             "incoming": x if incoming is None else incoming,
             "loss_gradient": x if loss_gradient is None else loss_gradient,
+            "channel_scale": x if channel_scale is None else channel_scale,
             "output": output,
             "count": x.numel(),
+            **_channels(x),
             "factor": 2.0 * weight,
         },
         {
             "BLOCK": blocks.block,
             "INCOMING": incoming is not None,
             "LOSS_GRADIENT": loss_gradient is not None,
+            "CHANNEL_SCALE": channel_scale is not None,
         },
         blocks.num_warps,
         blocks.num_stages,

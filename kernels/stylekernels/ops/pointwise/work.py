@@ -11,12 +11,17 @@ def _bias_relu(launch: Launch) -> Work:
 
 def _content(launch: Launch) -> Work:
     operands = launch.arguments
-    return Work((operands["x"], operands["target"]), (operands["partials"],))
+    factors = (operands["channel_scale"],) if launch.constants["CHANNEL_SCALE"] else ()
+    return Work((operands["x"], operands["target"], *factors), (operands["partials"],))
 
 
 def _content_backward(launch: Launch) -> Work:
     operands, constants = launch.arguments, launch.constants
-    optional = [("INCOMING", "incoming"), ("LOSS_GRADIENT", "loss_gradient")]
+    optional = [
+        ("INCOMING", "incoming"),
+        ("LOSS_GRADIENT", "loss_gradient"),
+        ("CHANNEL_SCALE", "channel_scale"),
+    ]
     terms = [operands[name] for switch, name in optional if constants[switch]]
     return Work((operands["x"], operands["target"], *terms), (operands["output"],))
 

@@ -59,18 +59,36 @@ def _add_widened(total: Tensor, x: Tensor) -> None:
     total.addmm_(wide.mT, wide)
 
 
-def style_loss_forward(x: Tensor, target: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    """Return the style loss of [B, C, H, W], and S [B, C, C]."""
-    return loss_of_gram_(gram(x), target, weight, prod(x.shape[2:]))
-
-
-def loss_of_gram_(
-    gram: Tensor, target: Tensor, weight: float, positions: int
-) -> tuple[Tensor, Tensor]:
-    """Return the style loss of Grams [B, C, C], which are overwritten, and S [B, C, C]."""
-    d = gram.sub_(target)
+def style_loss_forward(
+    x: Tensor, target: Tensor, weight: float, channel_scale: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the style loss of [B, C, H, W], S [B, C, C] in the dtype of `x`, and its scale [B]."""
+    d = gram(x)
+    v = None if channel_scale is None else channel_scale.to(d.dtype)
+    if v is not None:
+        d *= v[:, None] * v
+    d -= target
+    s = (d + d.mT).mul_(2.0 * weight / prod(x.shape[2:]))
+    if v is not None:
+        s *= v
     # not torch.dot: without AVX-512 it adds so few sums of so many that the loss is off by 1e-5
-    return d.square().sum() * weight, (d + d.mT).mul_(2.0 * weight / positions)
+    return d.square().sum() * weight, *narrowed(s, x.dtype)
+
+
+def narrowed(s: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return S [B, C, C] as scale * s: s in `dtype`, and the scale [B], a power of two.
+
+    The scale is 1 except for fp16, whose range S may leave on either side: there it brings the
+    largest finite element of a picture to between 2^14 and 2^15.
+    """
+    kind = accumulator(dtype)
+    if dtype != torch.float16:
+        return s.to(dtype), s.new_ones(len(s), dtype=kind)
+    s = s.to(kind)
+    largest = torch.where(s.isfinite(), s.abs(), 0).amax((1, 2))
+    exponent = (largest.frexp().exponent - 15).clamp(min=-126)
+    scale = (exponent + 127 << 23).view(kind)  # a pow on some devices is an ulp off
+    return (s / scale[:, None, None]).to(dtype), scale
 
 
 def write_gradient(
@@ -79,19 +97,22 @@ def write_gradient(
     output: Tensor,
     *,
     relu: bool,
+    scale: Tensor | None = None,
     incoming: Tensor | None = None,
     loss_gradient: Tensor | None = None,
     content: Tensor | None = None,
     content_weight: float = 0.0,
+    channel_scale: Tensor | None = None,
 ) -> None:
     """Write `op.write_gradient`'s gradient to `output`."""
     kind = accumulator(x.dtype)
     narrow = x.dtype == torch.bfloat16 and (FAST_BFLOAT16 or x.is_cuda) and content is None
     working = x.dtype if narrow else kind
-    s = s.to(kind)
-    if loss_gradient is not None:
-        s = s * loss_gradient
+    s = s.mT.to(kind)
+    for factor in (loss_gradient, channel_scale, scale if scale is None else scale[:, None, None]):
+        s = s if factor is None else s * factor
     s = s.to(working)
+    v = 1.0 if channel_scale is None else channel_scale.to(kind)
     x_rows, output_rows = rows(x), rows(output)  # [B, M, C]
     incoming_rows = None if incoming is None else rows(incoming)
     content_rows = None if content is None else rows(content)
@@ -105,7 +126,7 @@ def write_gradient(
             else:
                 torch.addmm(incoming_rows[b, run].to(working), wide, s[b], out=total)
             if content_rows is not None:
-                total += 2.0 * content_weight * (wide - content_rows[b, run])
+                total += 2.0 * content_weight * v * (wide * v - content_rows[b, run])
             if total is not into:
                 into.copy_(total)
             if relu:

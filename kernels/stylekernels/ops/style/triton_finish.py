@@ -4,7 +4,29 @@ import triton
 import triton.language as tl
 
 from stylekernels.ops.style.triton_gram import upper_tile
+from stylekernels.ops.style.triton_scale import largest, power_of_two, total
 from stylekernels.runtime.triton_sum import ordered_total
+
+
+@triton.jit
+def _fit(
+    bounds,
+    channel_scale,
+    batch,
+    programs,
+    C,
+    mean_factor,
+    gradient_factor,
+    CHANNEL_SCALE: tl.constexpr,
+):
+    """Return the power of two for one picture's S, and its reciprocal."""
+    bounds += 2 * batch * programs
+    gram = total(bounds, programs, 2, 512) * mean_factor
+    target = largest(bounds + 1, programs, 2, 512)
+    most = 1.0
+    if CHANNEL_SCALE:
+        most = largest(channel_scale, C, 1, 512)
+    return power_of_two((gram * most * most + target) * most * tl.abs(gradient_factor))
 
 
 @triton.jit
@@ -13,6 +35,9 @@ def gram_finish_kernel(
     target,
     output,  # [batch, C, C]
     loss,
+    scale,  # [batch]
+    channel_scale,  # [C]
+    bounds,  # [programs of gram_fwd_kernel, 2]
     partials,  # [programs]
     ticket,
     C,
@@ -25,12 +50,16 @@ def gram_finish_kernel(
     BLOCK_E: tl.constexpr,
     BLOCK_S: tl.constexpr,
     STYLE: tl.constexpr,
+    CHANNEL_SCALE: tl.constexpr,
+    FITTED: tl.constexpr,
 ):
     """Finish BLOCK_E elements of one tile: G, or with STYLE the loss and S = (2k/M)(D + D^T).
 
     D = G - A, so S = (4k/M) D for a symmetric target; the sum keeps the gradient exact for any
-    other. The ticket only elects the program that adds up the losses: it is the last to arrive,
-    whichever that is, and adds in a fixed order, so the result is bitwise reproducible.
+    other. FITTED writes S times a power of two that brings it into fp16's range.
+
+    The ticket only elects the program that adds up the losses: it is the last to arrive, whichever
+    that is, and adds in a fixed order, so the result is bitwise reproducible.
     """
     program = tl.program_id(0)
     side = tl.cdiv(C, BLOCK_C)
@@ -42,12 +71,12 @@ def gram_finish_kernel(
 
     element = (program % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
     base = batch * splits * tiles + tile
-    total = tl.zeros((BLOCK_E,), tl.float32)
+    gram = tl.zeros((BLOCK_E,), tl.float32)
     for s in range(0, splits, BLOCK_S):
         split = s + tl.arange(0, BLOCK_S)
         at = (base + split * tiles)[:, None].to(tl.int64) * (BLOCK_C * BLOCK_C) + element[None, :]
         part = tl.load(workspace + at, (split < splits)[:, None], other=0.0)  # [BS, BE]
-        total += tl.sum(part, axis=0)
+        gram += tl.sum(part, axis=0)
 
     row = tile_row * BLOCK_C + element // BLOCK_C
     column = tile_column * BLOCK_C + element % BLOCK_C
@@ -56,18 +85,41 @@ def gram_finish_kernel(
     upper = row * C + column
     lower = column * C + row
     output += batch.to(tl.int64) * C * C
-    gram = total * mean_factor
+    gram *= mean_factor
+    if CHANNEL_SCALE:
+        row_factor = tl.load(channel_scale + row, row < C, other=0.0).to(tl.float32)
+        column_factor = tl.load(channel_scale + column, column < C, other=0.0).to(tl.float32)
+        gram *= row_factor * column_factor
+    upper_value = gram
+    lower_value = gram
     if STYLE:
         target += batch.to(tl.int64) * target_stride
         d = gram - tl.load(target + upper, inside, other=0.0).to(tl.float32)
         dt = gram - tl.load(target + lower, inside, other=0.0).to(tl.float32)
-        value = 0.5 * (d + dt) * gradient_factor
         squares = tl.where(inside, d * d, 0.0) + tl.where(mirrored, dt * dt, 0.0)
         tl.store(partials + program, tl.sum(squares))
-    else:
-        value = gram
-    tl.store(output + upper, value, inside)
-    tl.store(output + lower, value, mirrored)
+        reciprocal = 1.0
+        upper_value = 0.5 * (d + dt) * gradient_factor
+        if FITTED:
+            factor, reciprocal = _fit(
+                bounds,
+                channel_scale,
+                batch,
+                splits * tiles,
+                C,
+                mean_factor,
+                gradient_factor,
+                CHANNEL_SCALE,
+            )
+            upper_value *= factor
+        lower_value = upper_value
+        if CHANNEL_SCALE:
+            upper_value *= column_factor
+            lower_value *= row_factor
+        if program % (blocks * tiles) == 0:
+            tl.store(scale + batch, reciprocal)
+    tl.store(output + upper, upper_value.to(output.dtype.element_ty), inside)
+    tl.store(output + lower, lower_value.to(output.dtype.element_ty), mirrored)
 
     if STYLE:
         tl.debug_barrier()

@@ -5,6 +5,7 @@ from math import ceil, comb
 import torch
 from torch import Tensor
 
+from stylekernels.ops.style.terms import Style
 from stylekernels.ops.style.triton_finish import gram_finish_kernel
 from stylekernels.ops.style.triton_gram import gram_fwd_kernel
 from stylekernels.runtime.config import FinishConfig, GramConfig, gpu_of, select
@@ -22,10 +23,8 @@ def precision(dtype: torch.dtype) -> str:
 def forward_launches(
     x: Tensor,
     output: Tensor,
+    style: Style | None = None,
     *,
-    target: Tensor | None = None,
-    weight: float = 0.0,
-    loss: Tensor | None = None,
     config: GramConfig | None = None,
     finish: FinishConfig | None = None,
 ) -> list[Launch]:
@@ -33,10 +32,8 @@ def forward_launches(
 
     Args:
         x: [B, C, H, W].
-        output: [B, C, C] fp32: G without `target`, S with it.
-        target: a Gram, [C, C] or [B, C, C].
-        weight: k.
-        loss: a scalar, fp32, with `target`.
+        output: [B, C, C]: G in fp32, or with `style` S in the dtype of `x`.
+        style: the loss to be taken of G.
         config: the blocks of the first kernel, if not the selected ones.
         finish: the blocks of the second.
     """
@@ -53,10 +50,18 @@ def forward_launches(
     programs = batch * splits * tiles
     block_e = min(end.block_e, blocks.block_c**2)
     finishers = batch * tiles * blocks.block_c**2 // block_e
-    style = target is not None
-    target = output if target is None else target
-    workspace = output.new_empty(programs, blocks.block_c, blocks.block_c)
-    ticket = output.new_empty(1, dtype=torch.int32)
+    taken = style is not None
+    style = style or Style(output, 0.0, output, output)  # of which nothing is read
+    fitted = taken and output.dtype == torch.float16
+    channel_scale = style.channel_scale
+    target_stride = style.target.stride(0) if style.target.dim() == 3 else 0
+
+    def memory(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return output.new_empty(shape, dtype=dtype)
+
+    workspace = memory(programs, blocks.block_c, blocks.block_c)
+    ticket = memory(1, dtype=torch.int32)
+    bounds = memory(programs if fitted else 1, 2)
     product = Launch(
         gram_fwd_kernel,
         (programs,),
@@ -64,18 +69,22 @@ def forward_launches(
             "x": source.tensor,
             "workspace": workspace,
             "ticket": ticket,
+            "target": style.target,
+            "bounds": bounds,
             "C": C,
             "M": M,
             "splits": splits,
             "span": span,
             "stride": source.stride,
             "batch_stride": source.batch_stride,
+            "target_stride": target_stride,
         },
         {
             "BLOCK_M": blocks.block_m,
             "BLOCK_C": blocks.block_c,
             "CHANNELS_LAST": source.channels_last,
             "ONE_LOAD": blocks.one_load and blocks.block_c >= C,
+            "BOUND": fitted,
             "PRECISION": precision(x.dtype),
         },
         blocks.num_warps,
@@ -86,23 +95,28 @@ def forward_launches(
         (finishers,),
         {
             "workspace": workspace,
-            "target": target,
+            "target": style.target,
             "output": output,
-            "loss": output if loss is None else loss,
-            "partials": output.new_empty(finishers if style else 1),
+            "loss": style.loss,
+            "scale": style.scale,
+            "channel_scale": output if channel_scale is None else channel_scale,
+            "bounds": bounds,
+            "partials": memory(finishers if taken else 1),
             "ticket": ticket,
             "C": C,
             "splits": splits,
-            "target_stride": target.stride(0) if target.dim() == 3 else 0,
+            "target_stride": target_stride,
             "mean_factor": 1.0 / M,
-            "weight": float(weight),
-            "gradient_factor": 4.0 * weight / M,
+            "weight": float(style.weight),
+            "gradient_factor": 4.0 * style.weight / M,
         },
         {
             "BLOCK_C": blocks.block_c,
             "BLOCK_E": block_e,
             "BLOCK_S": end.block_s,
-            "STYLE": style,
+            "STYLE": taken,
+            "CHANNEL_SCALE": channel_scale is not None,
+            "FITTED": fitted,
         },
         end.num_warps,
         end.num_stages,

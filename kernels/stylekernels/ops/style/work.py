@@ -15,9 +15,10 @@ def product_flops(channels: int, elements: int) -> int:
 def _gram(launch: Launch) -> Work:
     operands = launch.arguments
     x = operands["x"]
+    bound = launch.constants["BOUND"]
     return Work(
-        (x,),
-        (operands["workspace"], operands["ticket"]),
+        (x, operands["target"]) if bound else (x,),
+        (operands["workspace"], operands["ticket"], *((operands["bounds"],) if bound else ())),
         product_flops(x.shape[1], x.numel()),
         _products(launch),
     )
@@ -28,8 +29,10 @@ def _finish(launch: Launch) -> Work:
     workspace, output, ticket = operands["workspace"], operands["output"], operands["ticket"]
     if not launch.constants["STYLE"]:
         return Work((workspace,), (output,), workspace.numel())
-    read = (workspace, operands["target"], ticket)
-    return Work(read, (output, operands["loss"], operands["partials"], ticket), workspace.numel())
+    optional = [("FITTED", "bounds"), ("CHANNEL_SCALE", "channel_scale")]
+    small = [operands[name] for switch, name in optional if launch.constants[switch]]
+    written = (output, operands["loss"], operands["scale"], operands["partials"], ticket)
+    return Work((workspace, operands["target"], ticket, *small), written, workspace.numel())
 
 
 def _tap_backward(launch: Launch) -> Work:
@@ -38,6 +41,8 @@ def _tap_backward(launch: Launch) -> Work:
         ("INCOMING", "incoming"),
         ("CONTENT", "content"),
         ("LOSS_GRADIENT", "loss_gradient"),
+        ("SCALED", "scale"),
+        ("CHANNEL_SCALE", "channel_scale"),
     ]
     terms = [operands[name] for switch, name in optional if constants[switch]]
     x = operands["x"]
@@ -51,8 +56,6 @@ def _tap_backward(launch: Launch) -> Work:
 
 def _products(launch: Launch) -> Arithmetic:
     """Return the arithmetic of a kernel's products."""
-    if launch.constants.get("WIDE"):
-        return "tf32"
     return arithmetic_of(launch.arguments["x"].dtype, launch.constants["PRECISION"] == "tf32")
 
 
@@ -60,5 +63,6 @@ WORK = {
     "gram_fwd_kernel": _gram,
     "gram_finish_kernel": _finish,
     "tap_bwd_kernel": _tap_backward,
+    "tap_bwd_resident_kernel": _tap_backward,
 }
 """Kernel -> the work of one launch of it."""
