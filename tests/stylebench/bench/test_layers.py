@@ -17,6 +17,7 @@ BELOW = {
     "compare": {"records", "measure"},
     "report": {"records"},
     "gpu": {"records", "machine", "suites"},
+    "model": {"records"},
 }
 EXCEPTIONS = {"compare/worktree.py": {"suites"}}
 
