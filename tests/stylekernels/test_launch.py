@@ -1,11 +1,14 @@
 """Kernels are launched on the device of their operands."""
 
+import importlib
+import pkgutil
 from contextlib import contextmanager
 
 import pytest
 import torch
 
 import stylekernels
+from stylekernels import ops
 from stylekernels.runtime import dispatch
 from stylekernels.runtime.launch import Launch
 
@@ -31,6 +34,24 @@ def test_a_kernel_is_launched_on_the_device_of_its_operands(monkeypatch):
 def test_a_kernel_without_a_tensor_is_refused():
     with pytest.raises(TypeError, match="no device to run on"):
         Launch({}, (1,), {"count": 2}, {}).run()
+
+
+@pytest.mark.skipif(not dispatch.has_triton(), reason="Triton is not installed")
+def test_no_constant_of_a_kernel_differs_from_itself():
+    """Triton compares globals before every launch: with NaN the second one would be an error."""
+    modules = [
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(ops.__path__, f"{ops.__name__}.")
+        if ".triton_" in module.name
+    ]
+    constants = [
+        (module.__name__, name, value.value)
+        for module in modules
+        for name, value in vars(module).items()
+        if type(value).__name__ == "constexpr"
+    ]
+    assert len(constants) > 5
+    assert [place for *place, value in constants if value != value] == []  # noqa: PLR0124
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

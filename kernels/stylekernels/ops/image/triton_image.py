@@ -17,7 +17,6 @@ MOST_PROGRAMS = 1024
 """Of one image: as many checks are added up in one step."""
 
 INF = tl.constexpr(float("inf"))
-NAN = tl.constexpr(float("nan"))
 
 
 @triton.jit
@@ -49,7 +48,7 @@ def network_input_kernel(
         plane = (channel % SOURCES).to(tl.int64) * positions
         value = tl.load(image + plane[None, :] + at[:, None], inside & taken[None, :], other=0.0)
         # a comparison with NaN is false
-        faults += tl.where(tl.abs(value) < INF, 0.0, NAN)
+        faults += tl.where(tl.abs(value) < INF, 0.0, float("nan"))
         value *= factor
         rounded = value.to(x.dtype.element_ty)
         error = (value - rounded.to(tl.float32)).to(x.dtype.element_ty)
