@@ -51,7 +51,7 @@ def test_no_constant_of_a_kernel_differs_from_itself():
         if type(value).__name__ == "constexpr"
     ]
     assert len(constants) > 5
-    assert [place for *place, value in constants if value != value] == []  # noqa: PLR0124
+    assert [place for *place, value in constants if value != value] == []
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
