@@ -67,7 +67,7 @@ class Fused:
             layer: self.rescaling.channel_scale(layer, content) for layer in objective.taps
         }
         with arithmetic(precision):  # algorithms are timed as they will be used
-            self._stages = _stages(network, precision, content)
+            self._stages = build_stages(network, precision, content)
         malloc_trim()  # the converted weights, before larger blocks are allocated behind them
         self.targets = self._capture(content, styles, style_weights)
         malloc_trim()  # the maps between the taps
@@ -123,7 +123,7 @@ class Fused:
     def _network_input(self, image: Tensor) -> Tensor:
         """[1, 3, H, W] -> the first convolution's input, [1, 6, H, W] in half precision.
 
-        See ``_stages`` for the three channels of rounding errors.
+        See ``build_stages`` for the three channels of rounding errors.
         """
         image = self.rescaling.scale_input(image)
         x = image.to(self.precision.dtype)
@@ -184,7 +184,7 @@ class Fused:
                 height, width = height // 2, width // 2
 
 
-def _stages(network: VGG19, precision: Precision, content: Tensor) -> list[Stage]:
+def build_stages(network: VGG19, precision: Precision, content: Tensor) -> list[Stage]:
     """Stages in ``precision``, from the layers of ``network``, which are removed from it.
 
     In half precision the first convolution takes the image rounded and its rounding errors, as 6
