@@ -24,6 +24,7 @@ from torch import Tensor
 from stylebench.model.vgg import LAYERS, VGG19
 
 ALIGNMENT = 4  # positions: no pooling window and no square of a Winograd convolution is cut
+BANDS = "rows:"  # before the rows of tiles over the whole width, where tiles are named
 _FEWEST = 16  # positions of a tile's side
 
 
@@ -99,8 +100,19 @@ class Tiling:
     height: int
     width: int | None = None
 
-    def __str__(self) -> str:
-        return f"rows:{self.height}" if self.width is None else str(self.height)
+    @classmethod
+    def of(cls, name: int | str) -> Tiling | None:
+        """Square tiles by their side, bands by ``rows:PX``; None for ``none``."""
+        if name == "none":
+            return None
+        if isinstance(name, int):
+            return cls(name, name)
+        return cls(int(name.removeprefix(BANDS)))
+
+    @property
+    def name(self) -> int | str:
+        """The name that ``of`` takes."""
+        return f"{BANDS}{self.height}" if self.width is None else self.height
 
     def tiles(self, layers: Iterable[str], height: int, width: int) -> list[Tile]:
         """The tiles of a block's input, row by row.

@@ -43,7 +43,7 @@ class Block(Protocol):
         """Be as after ``forward(x, differentiable=True)``.
 
         Args:
-            x: as of ``forward``.
+            x: as of ``forward``; it is overwritten before ``backward``.
             code: of the same window.
         """
 

@@ -122,9 +122,9 @@ class AutogradBlock:
         return self._window[1].detach()
 
     def recall(self, x: Tensor, code: Tensor | None) -> None:
-        """As ``Block.recall``."""
+        """As ``Block.recall``; of a copy, since autograd holds the window and it is overwritten."""
         del code
-        self.forward(x, differentiable=True)
+        self.forward(x.clone(), differentiable=True)
 
     def features(self) -> Iterator[tuple[str, Tensor]]:
         """As ``Block.features``, in fp32 or more."""

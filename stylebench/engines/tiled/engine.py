@@ -28,6 +28,7 @@ from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.tap import Tap
 from stylebench.engines.heap import malloc_trim
 from stylebench.engines.tiled.block import Block
+from stylebench.engines.tiled.overwriting import Overwriting
 from stylebench.engines.tiled.sums import LayerSums
 from stylebench.model.objective import Objective
 from stylebench.model.precision import PRECISIONS, Precision, arithmetic
@@ -121,17 +122,29 @@ class Tiled(ABC):
         while inputs:
             block, x, code = inputs.pop()
             tiles = self._tiles(block, x)
-            into = empty_map(x, *x.shape[2:]) if inputs else gradient
+            into = self._gradient_map(x, inputs) if inputs else gradient
+            writer = Overwriting(into, tiles)
             of_block = {layer: tap for layer, tap in taps.items() if layer in block.layers}
-            for tile in tiles:
+            for index, tile in enumerate(tiles):
                 if len(tiles) > 1:
                     block.recall(tile.window(x), _window(code, tile))
+                writer.read(index + 1)
                 in_window = {layer: _tap_in(tile, layer, tap) for layer, tap in of_block.items()}
-                block.backward(_window(above, tile), in_window, tile, tile.place(into))
+                block.backward(_window(above, tile), in_window, tile, writer.place(index))
                 block.release()
+            writer.read(len(tiles))
             if len(tiles) > 1:
                 block.free()
             above = into
+
+    def _gradient_map(self, x: Tensor, before: Sequence[_Input]) -> Tensor:
+        """Memory for the gradient of a block's input ``x``, which is that of ``x`` itself.
+
+        But where the block before is not cut, whose own maps it may be one of.
+        """
+        block, of_block, _ = before[-1]
+        cut = len(self._tiles(block, of_block)) > 1
+        return x if cut else empty_map(x, *x.shape[2:])
 
     def _run(self, image: Tensor, visit: Visit, *, keep: bool = False) -> Iterator[_Input]:
         """Send ``image`` through all blocks, and tell of the input of each.
