@@ -20,7 +20,7 @@ from stylebench.model import tiles
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import PRESETS
 from stylebench.model.tiles import Span, Tiling
-from stylebench.model.vgg import VGG19
+from stylebench.model.vgg import VGG19, smallest_side
 
 from .problems import (
     PRESET_CASES,
@@ -42,7 +42,23 @@ pytestmark = pytest.mark.usefixtures("small_tiles")
 
 SIZE = (61, 54)  # all of three blocks are cut, and no side is a multiple of 16
 DEEP = (171, 187)  # all of five
-ENGINES_BUT_COMPILED = [Reference, Eager, Fused]
+#: Engines, those that take seconds more marked as slow.
+FUSED_FIRST = [Fused, *(pytest.param(e, marks=pytest.mark.slow) for e in (Reference, Eager))]
+#: Engines, presets and poolings: a few of all, and what is slow.
+CASES = [
+    pytest.param(
+        engine, replace(case.values[0], pooling=pooling), id=f"{engine.name} {case.id} {pooling}",
+        marks=[] if case.id in fast and not case.marks else pytest.mark.slow,
+    )
+    for engine, pooling, fast in [
+        (Fused, "max", ["neural-style-pt"]),
+        (Fused, "average", ["paper", "pytorch-tutorial"]),
+        (Eager, "max", ["neural-style"]),
+        (Reference, "average", ["gordicaleksa"]),
+    ]
+    for case in PRESET_CASES
+    if engine is Fused or not case.marks
+]  # fmt: skip
 
 
 def pictures(weights, height, width):
@@ -57,9 +73,12 @@ def pictures(weights, height, width):
     return [*images, images[0] + 0.3 * noise]
 
 
+def size_for(preset):
+    return SIZE if smallest_side(preset.deepest_layer) <= 4 else DEEP
+
+
 def images_for(weights, preset):
-    size = SIZE if preset.deepest_layer[-3] < "4" else DEEP
-    return random_images(weights, *size)
+    return random_images(weights, *size_for(preset))
 
 
 @pytest.fixture(scope="module")
@@ -85,21 +104,16 @@ def check(result, exact):
     assert relative_error(gradient, expected_gradient) < 1e-11
 
 
-@pytest.mark.parametrize("pooling", ["average", "max"])
-@pytest.mark.parametrize("preset", PRESET_CASES)
-@pytest.mark.parametrize("engine", ENGINES_BUT_COMPILED)
-def test_tiles_give_the_whole_pictures_loss_and_gradient(
-    weights64, oracle, engine, preset, pooling
-):
-    preset = replace(preset, pooling=pooling)
+@pytest.mark.parametrize(("engine", "preset"), CASES)
+def test_tiles_give_the_whole_pictures_loss_and_gradient(weights64, oracle, engine, preset):
     images = images_for(weights64, preset)
-    tiling = Tiling(8, 12) if preset.deepest_layer[-3] < "4" else Tiling(24, 32)
+    tiling = Tiling(8, 12) if size_for(preset) == SIZE else Tiling(24, 32)
     check(evaluate(tiled(engine, tiling), weights64, preset, "fp64", images), oracle(preset))
 
 
-@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("pooling", [pytest.param("average", marks=pytest.mark.slow), "max"])
 @pytest.mark.parametrize("preset", TAP_CASES)
-@pytest.mark.parametrize("engine", [Fused, Eager])
+@pytest.mark.parametrize("engine", [Fused, pytest.param(Eager, marks=pytest.mark.slow)])
 def test_losses_may_be_taken_anywhere(weights64, oracle, engine, preset, pooling):
     preset = replace(preset, pooling=pooling)
     images = images_for(weights64, preset)
@@ -108,20 +122,17 @@ def test_losses_may_be_taken_anywhere(weights64, oracle, engine, preset, pooling
 
 @pytest.mark.parametrize(
     "tiling",
-    [
-        Tiling(8), Tiling(4, 4), Tiling(12, 40), Tiling(40, 12), Tiling(24), Tiling(1000, 1000),
-        Tiling(1000),
-    ],
+    [Tiling(12), Tiling(12, 40), Tiling(40, 12), Tiling(24), Tiling(1000, 1000)],
     ids=str,
-)  # fmt: skip
-@pytest.mark.parametrize("engine", [Fused, Reference])
+)
+@pytest.mark.parametrize("engine", [Fused, pytest.param(Reference, marks=pytest.mark.slow)])
 def test_tiles_may_be_of_any_size(weights64, oracle, engine, tiling):
     images = random_images(weights64, *SIZE)
     check(evaluate(tiled(engine, tiling), weights64, SHALLOW, "fp64", images), oracle(SHALLOW))
 
 
-@pytest.mark.parametrize("size", [(64, 48), (65, 33), (50, 67), (7, 90), (90, 5)])
-@pytest.mark.parametrize("engine", [Fused, Reference])
+@pytest.mark.parametrize("size", [(64, 48), (50, 67), (7, 90), (90, 5)])
+@pytest.mark.parametrize("engine", [Fused, pytest.param(Reference, marks=pytest.mark.slow)])
 def test_pictures_may_be_of_any_size(weights64, engine, size):
     height, width = size
     generator = torch.manual_seed(0)
@@ -130,10 +141,11 @@ def test_pictures_may_be_of_any_size(weights64, engine, size):
         for sides in [size, size, (width, height), size]
     ]
     exact = evaluate(Reference, weights64, SHALLOW, "fp64", images)
-    check(evaluate(tiled(engine, Tiling(8, 8)), weights64, SHALLOW, "fp64", images), exact)
+    check(evaluate(tiled(engine, Tiling(8, 12)), weights64, SHALLOW, "fp64", images), exact)
 
 
-def test_the_last_tile_may_be_one_row(weights64, monkeypatch):
+@pytest.mark.parametrize("engine", FUSED_FIRST)
+def test_the_last_tile_may_be_one_row(weights64, monkeypatch, engine):
     def cut(length, size, halo):
         """Spans of eight positions, the last of the rest, which is one."""
         starts = range(0, length, 8)
@@ -144,11 +156,13 @@ def test_the_last_tile_may_be_one_row(weights64, monkeypatch):
     monkeypatch.setattr(tiles, "spans", cut)
     images = random_images(weights64, 65, 33)
     exact = evaluate(Reference, weights64, SHALLOW, "fp64", images)
-    for engine in ENGINES_BUT_COMPILED:
-        check(evaluate(tiled(engine), weights64, SHALLOW, "fp64", images), exact)
+    check(evaluate(tiled(engine), weights64, SHALLOW, "fp64", images), exact)
 
 
-@pytest.mark.parametrize("preset", [SHALLOW, TAP_CASES[0].values[0]], ids=["", "pre and post"])
+@pytest.mark.parametrize(
+    "preset", [SHALLOWEST, pytest.param(TAP_CASES[0].values[0], marks=pytest.mark.slow)],
+    ids=["shallowest", "pre and post"],
+)  # fmt: skip
 def test_compiled_tiles_give_the_whole_pictures_loss_and_gradient(
     weights64, oracle, monkeypatch, preset
 ):
@@ -169,24 +183,30 @@ def test_tiles_are_compiled_by_inductor(weights):
     assert relative_error(gradient, exact_gradient) < 2e-6
 
 
-@pytest.mark.parametrize("tiling", [Tiling(16), Tiling(24, 20)], ids=str)
-@pytest.mark.parametrize("pooling", ["average", "max"])
-@pytest.mark.parametrize("engine", ENGINES_BUT_COMPILED)
 @pytest.mark.parametrize(
-    "preset", [SHALLOW, pytest.param(PRESETS["neural-style-pt"], marks=pytest.mark.slow)],
-    ids=["shallow", "whole"],
-)  # fmt: skip
+    "tiling", [Tiling(24, 20), pytest.param(Tiling(16), marks=pytest.mark.slow)], ids=str
+)
+@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize(
+    ("engine", "preset"),
+    [
+        pytest.param(Fused, SHALLOW, id="fused"),
+        pytest.param(Eager, SHALLOW, id="eager", marks=pytest.mark.slow),
+        pytest.param(Reference, SHALLOW, id="reference", marks=pytest.mark.slow),
+        pytest.param(Fused, PRESETS["gatys-pytorch"], id="whole", marks=pytest.mark.slow),
+    ],
+)
 def test_tiles_in_fp32_are_within_a_millionth(weights, engine, tiling, pooling, preset):
     preset = replace(preset, pooling=pooling, tv_weight=1e-3)
-    images = pictures(weights, *(SIZE if preset.deepest_layer[-3] < "4" else DEEP))
+    images = pictures(weights, *size_for(preset))
     exact, exact_gradient = evaluate(engine, weights, preset, "fp32", images)
     terms, gradient = evaluate(tiled(engine, tiling), weights, preset, "fp32", images)
     assert term_error(terms, exact) <= 1e-6
     assert relative_error(gradient, exact_gradient) <= 1e-6
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("engine", [Fused, Eager])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", [Fused, pytest.param(Eager, marks=pytest.mark.slow)])
 def test_tiles_in_half_precision_are_as_accurate_as_plain_pytorch(
     weights, oracle, engine, precision
 ):
@@ -202,8 +222,8 @@ def test_tiles_in_half_precision_are_as_accurate_as_plain_pytorch(
     )
 
 
-@pytest.mark.parametrize("channels", ["one scale", "several"])
-@pytest.mark.parametrize("engine", [Fused, Eager])
+@pytest.mark.parametrize("channels", ["several", pytest.param("one scale", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", [Fused, pytest.param(Eager, marks=pytest.mark.slow)])
 def test_channels_of_several_scales_are_brought_to_one(weights, monkeypatch, engine, channels):
     """With a spread of 1 every channel gets an exponent of its own, and taps their factors."""
     monkeypatch.setattr(
@@ -228,7 +248,7 @@ def test_exponents_are_those_of_the_whole_pictures(weights):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("engine", [Fused, Eager])
+@pytest.mark.parametrize("engine", [Fused, pytest.param(Eager, marks=pytest.mark.slow)])
 def test_tiles_give_the_same_bits_again_and_leave_the_image_alone(weights, engine, precision):
     images = random_images(weights, *SIZE)
     preset = replace(SHALLOW, tv_weight=1e-3)
@@ -246,7 +266,7 @@ def test_tiles_give_the_same_bits_again_and_leave_the_image_alone(weights, engin
     assert torch.equal(gradient, kept)  # an earlier gradient is not overwritten
 
 
-@pytest.mark.parametrize("engine", ENGINES_BUT_COMPILED)
+@pytest.mark.parametrize("engine", FUSED_FIRST)
 def test_an_image_that_is_not_finite_has_no_finite_loss(weights, engine):
     bound, image = build(tiled(engine), weights, SHALLOW, "fp32", random_images(weights, *SIZE))
     image[0, 1, 50, 20] = float("nan")
@@ -254,7 +274,7 @@ def test_an_image_that_is_not_finite_has_no_finite_loss(weights, engine):
     assert not terms.values.isfinite().any()
 
 
-@pytest.mark.parametrize("engine", ENGINES_BUT_COMPILED)
+@pytest.mark.parametrize("engine", FUSED_FIRST)
 def test_no_window_is_larger_than_a_tile_and_its_halo_not_even_of_the_styles(weights, engine):
     class Watched(TILED[engine.name]):
         def _build_blocks(self, network, content):
@@ -284,16 +304,16 @@ def test_no_window_is_larger_than_a_tile_and_its_halo_not_even_of_the_styles(wei
     assert max(width for _, width in bound.windows) <= 16 + 8 + 3
 
 
-def test_targets_of_tiles_are_the_whole_pictures(weights64):
+@pytest.mark.parametrize("engine", FUSED_FIRST)
+def test_targets_of_tiles_are_the_whole_pictures(weights64, engine):
     images = random_images(weights64, *SIZE)
-    for engine in ENGINES_BUT_COMPILED:
-        whole, _ = build(engine, weights64, SHALLOW, "fp64", images)
-        bound, _ = build(tiled(engine), weights64, SHALLOW, "fp64", images)
-        for kind in ("content", "style"):
-            expected, targets = getattr(whole.targets, kind), getattr(bound.targets, kind)
-            assert list(targets) == list(expected)
-            for layer in expected:
-                torch.testing.assert_close(targets[layer], expected[layer], rtol=1e-11, atol=0)
+    whole, _ = build(engine, weights64, SHALLOW, "fp64", images)
+    bound, _ = build(tiled(engine), weights64, SHALLOW, "fp64", images)
+    for kind in ("content", "style"):
+        expected, targets = getattr(whole.targets, kind), getattr(bound.targets, kind)
+        assert list(targets) == list(expected)
+        for layer in expected:
+            torch.testing.assert_close(targets[layer], expected[layer], rtol=1e-11, atol=0)
 
 
 def test_every_engine_has_tiles_in_its_own_precisions():

@@ -20,8 +20,8 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(tiles, "_FEWEST", 4)
 
 
-@pytest.mark.parametrize("length", [1, 2, 13, 31, 33, 64, 101])
-@pytest.mark.parametrize("size", [1, 4, 7, 16, 100, None])
+@pytest.mark.parametrize("length", [1, 13, 33, 64, 101])
+@pytest.mark.parametrize("size", [1, 7, 16, 100, None])
 @pytest.mark.parametrize("halo", [2, 4, 8])
 def test_spans_share_a_side_and_read_their_halo(length, size, halo):
     cut = spans(length, size, halo)
