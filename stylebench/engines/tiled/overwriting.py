@@ -18,40 +18,46 @@ class Overwriting:
 
     Args:
         whole: the map [1, N, H, W].
-        tiles: in the order in which they are read.
+        tiles: row by row, in the order in which they are read.
     """
 
     def __init__(self, whole: Tensor, tiles: Sequence[Tile]) -> None:
         self._whole = whole
         self._tiles = tiles
-        self._pending: dict[int, Tensor] = {}
+        self._pending: dict[int, tuple[int, Tensor]] = {}  # last reader, gradient
 
     def place(self, index: int) -> Tensor:
         """Memory for the gradient of a tile [1, N, h, w], to be filled before the next ``read``.
 
-        Its window has been read; the map's own memory, if no later window has a part in it.
+        Its window has been read; it is the map's own memory, if no later window has a part in it.
         """
         own = self._tiles[index].place(self._whole)
-        if self._is_done_with(index, index + 1):
+        last = self._last_reader(index)
+        if last == index:
             return own
-        self._pending[index] = torch.empty_like(own)
-        return self._pending[index]
+        gradient = torch.empty_like(own)
+        self._pending[index] = last, gradient
+        return gradient
 
     def read(self, count: int) -> None:
         """Windows of the first ``count`` tiles have been read, and are not needed any more."""
-        for index in list(self._pending):
-            if self._is_done_with(index, count):
-                self._tiles[index].place(self._whole).copy_(self._pending.pop(index))
+        for index, (last, gradient) in list(self._pending.items()):
+            if last < count:
+                self._tiles[index].place(self._whole).copy_(gradient)
+                del self._pending[index]
 
-    def _is_done_with(self, index: int, count: int) -> bool:
-        """Whether no window after the first ``count`` has a part in a tile's own positions."""
-        return not any(_overlap(self._tiles[index], tile) for tile in self._tiles[count:])
+    def _last_reader(self, index: int) -> int:
+        """The last tile whose window has a part in the own positions of tile ``index``."""
+        own, last = self._tiles[index], index
+        for later in range(index + 1, len(self._tiles)):
+            window = self._tiles[later]
+            if window.rows.first >= own.rows.stop:  # tiles go row by row
+                break
+            if _overlap(own.rows, window.rows) and _overlap(own.columns, window.columns):
+                last = later
+        return last
 
 
-def _overlap(own: Tile, window: Tile) -> bool:
-    """Whether a tile's own positions are in another's window."""
-
-    def along(own: Span, window: Span) -> bool:
-        return own.start < window.last and window.first < own.stop
-
-    return along(own.rows, window.rows) and along(own.columns, window.columns)
+def _overlap(own: Span, window: Span) -> bool:
+    """Whether positions that one tile is for are among those that another reads."""
+    return own.start < window.last and window.first < own.stop
