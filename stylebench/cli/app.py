@@ -26,6 +26,7 @@ from stylebench.cli.parsing import (
     parse_numbers,
     parse_scales,
     parse_size,
+    parse_tile,
     with_options,
 )
 from stylebench.files.paths import exists, expand
@@ -141,6 +142,9 @@ def stylize(
     tolerance_change: Annotated[float, option("L-BFGS stops below this change.")] = -1.0,
     init: options.Init = None,
     seed: options.Seed = 0,
+    tile: Annotated[
+        str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")
+    ] = "auto",
     device: options.Device = None,
     bit_depth: Annotated[int, option("8, or 16 for .png and .tiff.")] = 8,
     losses: Annotated[
@@ -183,6 +187,7 @@ def stylize(
     choices["style_layers"] = parse_layers("--style-layers", style_layers)
     choices["size"] = parse_size(size)
     choices["scales"] = parse_scales(scales)
+    choices["tile"] = parse_tile(tile)
     choices["style_weights"] = parse_numbers("--style-weights", style_weights)
     with naming_options(vars(Settings())):
         settings = Settings(**choices)

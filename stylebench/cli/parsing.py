@@ -117,6 +117,11 @@ def parse_size(text: str | None) -> int | str | None:
         raise ValueError(f"--size is {text!r}: expected a whole number of px, or content") from None
 
 
+def parse_tile(text: str) -> int | str:
+    """``2048`` -> px; anything else as it is, for ``Settings`` to judge."""
+    return int(text) if text.isdecimal() and len(text) < 20 else text
+
+
 def parse_numbers(where: str, text: str | None) -> list[float] | None:
     """``2,1`` -> numbers; as ``parse_number``."""
     return None if text is None else [parse_number(where, part) for part in text.split(",")]

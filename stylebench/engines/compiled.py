@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType, MethodType
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from stylebench.engines.eager import Eager
+
+Result = TypeVar("Result")
 
 
 class Compiled(Eager):
@@ -23,11 +25,11 @@ class Compiled(Eager):
     backend: ClassVar[str] = "inductor"
 
     def _formulation(self) -> Callable[[Tensor], Tensor]:
-        terms = _with_own_code(self._loss_terms)
+        terms = with_own_code(self._loss_terms)
         return torch.compile(terms, fullgraph=True, dynamic=False, backend=self.backend)
 
 
-def _with_own_code(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def with_own_code(method: Callable[[Tensor], Result]) -> Callable[[Tensor], Result]:
     """A copy of ``method`` with its own code object.
 
     torch.compile limits the number of compilations per code object: the ninth engine in a process

@@ -20,6 +20,7 @@ from stylebench.engines.fp16_scaling import Rescaling, convolution_of, equalized
 from stylebench.model.losses import gram, loss_terms
 from stylebench.model.objective import Objective
 from stylebench.model.precision import Precision, exact_arithmetic
+from stylebench.model.tiles import Tiling, tiled_features
 from stylebench.model.vgg import VGG19
 
 ACTIVATIONS_BELOW = 6  # exponent of two
@@ -35,6 +36,7 @@ def rescale_in_place(
     content: Tensor,
     styles: Sequence[Tensor],
     precision: Precision,
+    tiling: Tiling | None = None,
 ) -> Rescaling:
     """Rescale ``network`` if ``precision`` needs it.
 
@@ -44,19 +46,24 @@ def rescale_in_place(
         content: likewise.
         styles: likewise.
         precision: whose ``rescaled`` decides.
+        tiling: as for ``calibrate``.
 
     Returns:
         The exponents, all zero for an unchanged network.
     """
     if not precision.rescaled:
         return Rescaling()
-    rescaling = calibrate(network, objective, content, styles)
+    rescaling = calibrate(network, objective, content, styles, tiling)
     rescaling.apply(network)
     return rescaling
 
 
 def calibrate(
-    network: VGG19, objective: Objective, content: Tensor, styles: Sequence[Tensor]
+    network: VGG19,
+    objective: Objective,
+    content: Tensor,
+    styles: Sequence[Tensor],
+    tiling: Tiling | None = None,
 ) -> Rescaling:
     """Choose exponents for ``network`` and ``objective``.
 
@@ -68,11 +75,12 @@ def calibrate(
         objective: the layers of the losses, and their coefficients.
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'].
+        tiling: tiles to find the largest activations in, which are the whole images' all the same.
     """
     starts = [_cropped(content), _noise(content)]
     images = [content, *styles, starts[1]]
     largest = {}
-    for name, by_filter in largest_activations(network, images).items():
+    for name, by_filter in largest_activations(network, images, tiling).items():
         values, top = by_filter.tolist(), by_filter.max().item()
         largest[name] = [value or top for value in values]  # 0: the channel is zero everywhere
     tapped = {convolution_of(layer) for layer in objective.taps}
@@ -95,7 +103,9 @@ def calibrate(
 
 
 @torch.no_grad()
-def largest_activations(network: VGG19, images: Sequence[Tensor]) -> dict[str, Tensor]:
+def largest_activations(
+    network: VGG19, images: Sequence[Tensor], tiling: Tiling | None = None
+) -> dict[str, Tensor]:
     """Convolution name -> each filter's largest |activation| before ReLU, [N] on the CPU.
 
     The maximum is over all positions of all ``images``, preprocessed [1, 3, H, W] of any sizes. It
@@ -103,9 +113,8 @@ def largest_activations(network: VGG19, images: Sequence[Tensor]) -> dict[str, T
     """
     largest: dict[str, Tensor] = {}
     with exact_arithmetic():
-        for x in images:
-            for name, layer in network.layers.items():  # one layer's features at a time in memory
-                x = layer(x)
+        for image in images:
+            for name, x in tiled_features(network, image, tiling):
                 if name.startswith("conv"):
                     by_filter = x.abs().amax(dim=(0, 2, 3)).cpu()  # [1, N, H, W] -> [N]
                     largest[name] = torch.maximum(by_filter, largest.get(name, by_filter))

@@ -15,30 +15,36 @@ import torch
 from torch import Tensor
 
 from stylebench.model.precision import exact_arithmetic, in_fp64
+from stylebench.model.tiles import Tiling, tiled_features
 from stylebench.model.vgg import CONVOLUTIONS, VGG19, Pooling, Weights
 
 
 @torch.no_grad()
-def mean_activations(network: VGG19, images: Sequence[Tensor]) -> dict[str, Tensor]:
+def mean_activations(
+    network: VGG19, images: Sequence[Tensor], tiling: Tiling | None = None
+) -> dict[str, Tensor]:
     """Convolution name -> each filter's mean activation after ReLU [N], fp64.
 
     The mean runs over all positions of all ``images``, preprocessed [1, 3, H, W] of any sizes.
     """
-    relus = [name for name in network.layers if name.startswith("relu")]
     sums: dict[str, Tensor] = {}
     positions: dict[str, int] = {}
-    for image in images:
-        with exact_arithmetic():
-            features = network(image, relus)
-        for relu, F in features.items():
-            name = relu.replace("relu", "conv")
-            sums[name] = sums.get(name, 0) + in_fp64(F).sum(dim=(0, 2, 3))
-            positions[name] = positions.get(name, 0) + F[:, 0].numel()
+    with exact_arithmetic():
+        for image in images:
+            for relu, F in tiled_features(network, image, tiling):
+                if relu.startswith("relu"):
+                    name = relu.replace("relu", "conv")
+                    sums[name] = sums.get(name, 0) + in_fp64(F).sum(dim=(0, 2, 3))
+                    positions[name] = positions.get(name, 0) + F[:, 0].numel()
     return {name: total / positions[name] for name, total in sums.items()}
 
 
 def normalized(
-    weights: Weights, images: Sequence[Tensor], until: str, pooling: Pooling = "average"
+    weights: Weights,
+    images: Sequence[Tensor],
+    until: str,
+    pooling: Pooling = "average",
+    tiling: Tiling | None = None,
 ) -> Weights:
     """Rescale ``weights`` so that every filter up to ``until`` has mean activation 1 on ``images``.
 
@@ -47,12 +53,13 @@ def normalized(
         images: preprocessed images [1, 3, H, W] to take the means over, on any one device.
         until: the deepest layer to rescale.
         pooling: the pooling to take the means with; it changes them, not the equivalence.
+        tiling: tiles to take the means in, which are the whole images' all the same.
 
     Returns:
         Weights of the same dtype. A filter that is silent on all images keeps its scale.
     """
     network = VGG19(weights, until, pooling).to(images[0])
-    means = mean_activations(network, images)
+    means = mean_activations(network, images, tiling)
     layers = {}
     incoming = torch.ones(3, dtype=torch.float64)
     for name in CONVOLUTIONS:

@@ -64,6 +64,7 @@ def stylize(
     tolerance_change: float = -1.0,
     init: ImageSource | None = None,
     seed: int = 0,
+    tile: int | str = "auto",
     device: str | torch.device | None = None,
     callback: Callback | None = None,
 ) -> Image.Image:
@@ -151,6 +152,8 @@ def style_transfer(
     result: Result | None = None
     with keeping(lambda: result):
         for phase in phases[checkpoint.phase if checkpoint else 0 :]:
+            if state is None and checkpoint is not None:
+                phase = phase.with_tile(checkpoint.identity.get("tile"))
             problem = build_problem(inputs, phase.settings, last=phase.last)
             if state is not None:
                 problem = state.enter(phase, problem)

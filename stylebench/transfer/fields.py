@@ -15,6 +15,7 @@ from stylebench.files.paths import exists, expand
 from stylebench.image.load import ImageSource
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import PRESETS
+from stylebench.model.tiles import BANDS
 from stylebench.model.vgg import Pooling, Weights, check_layer
 from stylebench.model.weights import SOURCES
 from stylebench.transfer.values import (
@@ -37,6 +38,10 @@ CONTENT_SIZE = "content"
 _SCALES = (
     "'auto', 'none', sizes as [64, 128] or size -> iterations as {64: 300, 128: 100}; on the "
     "command line 64,128 or 64=300,128=100"
+)
+_TILE = (
+    "'auto', 'none', the side of square tiles in px, or 'rows:PX' for tiles of so many rows over "
+    "the whole width"
 )
 _SMALLEST = 2.0**-126  # fp32 holds no smaller number whole
 
@@ -113,6 +118,16 @@ def _scales(name: str, value: Any) -> Scales:
     return sizes
 
 
+def _tile(name: str, value: Any) -> int | str:
+    """``auto``, ``none``, a side in px, or ``rows:PX``."""
+    if not isinstance(value, str):
+        return whole(name, value)
+    rows = value.removeprefix(BANDS)
+    if value in ("auto", "none") or (rows != value and rows.isdecimal() and 0 < int(rows) < 2**31):
+        return str(value)
+    raise wrong(name, value, _TILE)
+
+
 def _source(name: str, value: Any) -> ImageSource:
     """``init``: one of ``INITS``, a file that is there, or a picture as it is."""
     if isinstance(value, Image.Image | np.ndarray | torch.Tensor):
@@ -185,5 +200,6 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "tolerance_change": number,
     "init": _source,
     "seed": lambda name, value: whole(name, value, least=0),
+    "tile": _tile,
     "device": _device,
 }

@@ -81,6 +81,7 @@ class _Bound:
         settings: of the run.
         layers: of the network, as deep as it is built.
         kept_maps: whether all maps are kept for the backward pass; else the largest one counts.
+        tiled: whether maps may be cut into tiles; then those between blocks count.
         itemsize: bytes of a value of the maps.
         image_itemsize: of the image.
         optimizer: as it was chosen.
@@ -89,6 +90,7 @@ class _Bound:
     settings: Settings
     layers: tuple[str, ...]
     kept_maps: bool
+    tiled: bool
     itemsize: int
     image_itemsize: int
     optimizer: str
@@ -103,6 +105,7 @@ class _Bound:
             settings,
             tuple(names[: names.index(deepest) + 1]),
             engine in _BY_AUTOGRAD,
+            settings.tile != "none",
             precision.dtype.itemsize,
             precision.wide.itemsize,
             choose_optimizer(settings, engine),
@@ -147,14 +150,15 @@ class _Bound:
 
     def _rest(self, content: Size) -> int:
         maps = self._maps(content)
-        kept = sum(maps) if self.kept_maps else 0
+        kept = sum(maps) if self.kept_maps or self.tiled else 0
         image = 3 * content[0] * content[1] * self.image_itemsize
         return _IMAGES * image + max(kept, max(maps))
 
     def _maps(self, size: Size) -> list[int]:
-        """Bytes of each ReLU's output; of the last layer where there is none."""
-        relus = [name for name in self.layers if name.startswith("relu")] or self.layers[-1:]
-        shapes = feature_shapes(relus, *size).values()
+        """Bytes of each ReLU's or pooling's output; of the last layer where there is none."""
+        kind = "pool" if self.tiled else "relu"
+        named = [name for name in self.layers if name.startswith(kind)] or self.layers[-1:]
+        shapes = feature_shapes(named, *size).values()
         return [channels * positions * self.itemsize for channels, positions in shapes]
 
     def _history(self, content: Size, pairs: int) -> int:

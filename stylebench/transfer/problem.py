@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stylebench.engines import ENGINES, Engine
+from stylebench.engines.tiled import TILED
 from stylebench.image.load import Picture, resize
 from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.model.normalize import normalized
@@ -25,6 +26,7 @@ from stylebench.transfer.device import (
 )
 from stylebench.transfer.inputs import Inputs, Sizes, fit_pictures
 from stylebench.transfer.settings import Settings
+from stylebench.transfer.tiles import choose_tile
 
 _NOISE_DEVIATION = 0.25  # of the image's range [0, 1]
 
@@ -55,10 +57,11 @@ class Problem:
     def description(self) -> str:
         """Size, engine, device, weights, preset and optimizer in one line."""
         chosen = self.parameters
+        tiles = "" if chosen["tile"] == "none" else f", tile {chosen['tile']}"
         return (
             f"{chosen['width']} x {chosen['height']} px, engine {chosen['engine']} "
             f"{chosen['precision']} on {chosen['device']}, weights {chosen['weights']}, "
-            f"preset {chosen['preset']}, {chosen['optimizer']}"
+            f"preset {chosen['preset']}, {chosen['optimizer']}{tiles}"
         )
 
     def rgb(self, image: Tensor) -> Tensor:
@@ -85,19 +88,25 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
     precision = PRECISIONS[choose_precision(settings, engine_name, device)]
     style_weights = settings.normalized_style_weights(len(inputs.styles))
     sizes = fit_pictures(inputs, settings, preset.size)
+    tiling = choose_tile(settings, sizes.content, device)
 
     weights = inputs.weights_for(last=last)
     # The image and the optimizer are never narrower than fp32, whatever the engine computes in.
     preprocess = _Preprocess(weights.preprocessing, device, precision.wide)
     content, styles = preprocess.pictures(inputs, sizes)
     if preset.normalize:
-        weights = normalized(weights, [content, *styles], preset.deepest_layer, preset.pooling)
+        pictures = [content, *styles]
+        weights = normalized(weights, pictures, preset.deepest_layer, preset.pooling, tiling)
     preprocessing, identity = weights.preprocessing, weights.identity
     network = VGG19(weights, preset.deepest_layer, preset.pooling).to(device, precision.wide)
     del weights  # the network has those that it needs, and engines convert them
-    engine = ENGINES[engine_name](
-        network, preset.objective(*sizes.content), content, styles, style_weights, precision
+    targets = preset.objective(*sizes.content), content, styles, style_weights, precision
+    engine: Engine = (
+        ENGINES[engine_name](network, *targets)
+        if tiling is None
+        else TILED[engine_name](network, *targets, tiling)
     )
+    del targets
     resolved = {
         "width": sizes.content[1],
         "height": sizes.content[0],
@@ -107,6 +116,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "precision": precision.name,
         "optimizer": choose_optimizer(settings, engine_name),
         "history": choose_history(settings, sizes.content[0] * sizes.content[1]),
+        "tile": "none" if tiling is None else tiling.name,
         "device": str(device),
     }
     alpha = inputs.content.alpha

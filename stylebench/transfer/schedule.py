@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,6 +44,12 @@ class Phase:
     after: float
     polishes: bool = False
     last: bool = True
+
+    def with_tile(self, tile: Any) -> Phase:
+        """The phase with ``auto`` tiles as they were chosen before, when other memory was free."""
+        if tile is None or self.settings.tile != "auto":
+            return self
+        return replace(self, settings=replace(self.settings, tile=tile))
 
     def share(self, done: int) -> float:
         """The share of the whole work that is done after so many of its iterations."""

@@ -69,6 +69,10 @@ class Settings:
         init: ``content``, ``noise`` (white, as the paper), ``style``, or a picture: all that the
             content may be.
         seed: of the noise.
+        tile: ``none``: feature maps are computed whole; a number: in square tiles of so many px a
+            side, which need less memory and give the whole picture's loss and gradient;
+            ``rows:PX``: in tiles of so many rows over the whole width, which cost less time; or
+            ``auto``: whole where that fits in memory, else rows. ``stylebench.model.tiles``.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None takes the best there is.
         normalise: another spelling of ``normalize``.
 
@@ -104,6 +108,7 @@ class Settings:
     tolerance_change: float = -1.0
     init: ImageSource | None = None
     seed: int = 0
+    tile: int | str = "auto"
     device: str | torch.device | None = None
     normalise: InitVar[bool | None] = None
 

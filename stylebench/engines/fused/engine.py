@@ -18,6 +18,7 @@ from stylebench.engines.base import LossTerms, Targets
 from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.convolution import Convolution
+from stylebench.engines.fused.image import HALF, ImageEdge
 from stylebench.engines.fused.side import SideStream
 from stylebench.engines.fused.stage import InputGradient, Stage
 from stylebench.engines.fused.tap import Tap, gram
@@ -27,8 +28,6 @@ from stylebench.model.objective import Objective
 from stylebench.model.precision import PRECISIONS, Precision, arithmetic
 from stylebench.model.vgg import VGG19
 from stylekernels.ops.conv.op import Workspace
-
-HALF = (torch.float16, torch.bfloat16)
 
 
 class Fused:
@@ -70,7 +69,9 @@ class Fused:
             layer: self.rescaling.channel_scale(layer, content) for layer in objective.taps
         }
         with arithmetic(precision):  # algorithms are timed as they will be used
-            self._stages = _stages(network, precision, content)
+            self._stages = build_stages(network, precision, content)
+        first = self._stages[0].convolution if self._stages else None
+        self._edge = ImageEdge(precision, self.rescaling, first.padded_inputs if first else 0)
         malloc_trim()  # the converted weights, before larger blocks are allocated behind them
         self.targets = self._capture(content, styles, style_weights)
         malloc_trim()  # the maps between the taps
@@ -105,7 +106,7 @@ class Fused:
     def _forward(self, image: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The forward pass: losses by term name, and the check of the image."""
         losses: dict[str, Tensor] = {}
-        x, check = self._network_input(image)
+        x, check = self._edge.enter(image)
         for stage in self._stages:
             x = stage.forward(x)
             if stage.is_tapped:
@@ -129,23 +130,7 @@ class Fused:
         for start, stop in row_tiles(height, width, self._stages[0].convolution.inputs, image):
             gradient.put(rows(start, stop), start, stop, height)
         self._stages[0].release()
-        # Of the rounded image alone: the gradient of its rounding errors is the same.
-        channels, factor = image.shape[1], self.rescaling.gradient_factor
-        return sk.image_gradient(gradient.whole, factor, channels, image.dtype)
-
-    def _network_input(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """[1, 3, H, W] -> the first convolution's input, and a check that its loss is to contain.
-
-        See ``_stages`` for the three channels of rounding errors in half precision. oneDNN's ReLU
-        turns NaN into 0: without the check the loss of an image with NaN would be finite.
-        """
-        return sk.network_input(
-            image,
-            self.rescaling.input_factor,
-            self.precision.dtype,
-            parts=2 if self.precision.dtype in HALF else 1,
-            channels=self._stages[0].convolution.padded_inputs,
-        )
+        return self._edge.leave(gradient.whole)
 
     @torch.no_grad()
     def _capture(
@@ -167,7 +152,7 @@ class Fused:
         """(layer, features [1, N, H, W]) of ``image``; features are valid until the next pair."""
         self._attach(lambda layer: Tap(None, None) if layer in layers else None)
         self._reserve(image)
-        x, _ = self._network_input(image)
+        x, _ = self._edge.enter(image)
         for stage in self._stages:
             x = stage.forward(x)
             for layer, _, features in stage.tapped():
@@ -200,12 +185,10 @@ class Fused:
                 height, width = height // 2, width // 2
 
 
-def _stages(network: VGG19, precision: Precision, content: Tensor) -> list[Stage]:
+def build_stages(network: VGG19, precision: Precision, content: Tensor) -> list[Stage]:
     """Stages in ``precision``, from the layers of ``network``, which are removed from it.
 
-    In half precision the first convolution takes the image rounded and its rounding errors, as 6
-    channels with the same weights: near the optimum the rounding of the image is half of the
-    gradient's error, and a tensor core multiplies 8 channels in the time of 3.
+    See ``ImageEdge`` for the first convolution's channels in half precision.
     """
     stages: list[Stage] = []
     dtype, workspace = precision.dtype, Workspace() if precision.winograd else None

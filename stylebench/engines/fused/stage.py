@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +30,16 @@ from stylebench.engines.fused.tiling import (
 )
 
 _POOL_BACKWARD = {"average": sk.relu_avg_pool2d_backward, "max": sk.relu_max_pool2d_backward}
+
+
+class OutputGradient(Protocol):
+    """Rows of the gradient of a stage's output, whose memory may be written to."""
+
+    def __call__(self, start: int, stop: int, into: Tensor | None = None) -> Tensor:
+        """Rows ``start`` to ``stop`` [1, N, stop - start, W], written to ``into`` perhaps."""
+
+    def masked(self, start: int, stop: int, mask: Tensor) -> Tensor:
+        """Likewise, with 0 where ``mask``, the rows' activations, is off; over it perhaps."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,23 @@ class Stage:
         self._y.put(y, *rows)
         self._code.put(code, *rows)
 
+    @property
+    def code(self) -> Tensor:
+        """The code of the pooling's windows, uint8 [1, N, H // 2, W // 2], after ``forward``."""
+        return self._code.whole
+
+    def recall(self, x: Tensor, code: Tensor) -> None:
+        """Take the place of ``forward``, where the backward pass needs the pooling's code alone.
+
+        Args:
+            x: the input that ``forward`` would have had.
+            code: as it was after ``forward``; there is no tap at this stage.
+        """
+        self._height, self._width = x.shape[2:]
+        height, width = code.shape[2:]
+        self._pooled_tiles = row_tiles(height, width, self.convolution.outputs, x)
+        self._code.put(code, 0, height, height)
+
     def attach(self, tap: Callable[[str], Tap | None]) -> None:
         """Replace the taps: ``tap`` maps a layer's name to its tap or None."""
         self.conv_tap, self.relu_tap = tap(f"conv{self.name}"), tap(f"relu{self.name}")
@@ -182,7 +210,7 @@ class Stage:
             losses |= tap.losses(x, layer)
         return losses
 
-    def backward(self, above: InputGradient | None) -> InputGradient | None:
+    def backward(self, above: OutputGradient | None) -> InputGradient | None:
         """Gradient of the stage's output -> gradient of its input; None stands for zero."""
         gradient = self._of_activation(above)
         if self._keeps_activation or self.conv_tap:
@@ -196,6 +224,16 @@ class Stage:
         for tiled in (self._z, self._x, self._y, self._code):
             tiled.release()
 
+    def free(self) -> None:
+        """Forget all maps, and the memory that is kept for those of the next iteration."""
+        for tiled in (self._z, self._x, self._y, self._code):
+            tiled.free()
+
+    @property
+    def taps(self) -> tuple[Tap | None, ...]:
+        """The taps at the convolution, after ReLU and after the pooling."""
+        return self.conv_tap, self.relu_tap, self.pool_tap
+
     @property
     def _keeps_activation(self) -> bool:
         """Whether the map after ReLU is kept: a pooling's code has the mask in it."""
@@ -205,7 +243,7 @@ class Stage:
         """Rows before the pooling -> (start, stop, height) after it."""
         return start // 2, stop // 2, self._height // 2
 
-    def _of_activation(self, above: InputGradient | None) -> RowSource | None:
+    def _of_activation(self, above: OutputGradient | None) -> RowSource | None:
         """Gradient of ReLU's output; already through ReLU, but where a tap masks it."""
         if self.pool:
             return self._through_pool(above)
@@ -213,7 +251,7 @@ class Stage:
             return above
         return lambda start, stop: above.masked(start, stop, self._x.rows(start, stop))
 
-    def _through_pool(self, above: InputGradient | None) -> RowSource | None:
+    def _through_pool(self, above: OutputGradient | None) -> RowSource | None:
         """Gradient of the pooling's output -> gradient of the convolution's."""
         for start, stop in self._pooled_tiles:
             # A tap needs what the pooling gave; without one its memory is free.

@@ -131,3 +131,7 @@ class TiledTensor:
     def release(self) -> None:
         """Forget the map; the memory that tiles were copied into is kept."""
         self._whole = None
+
+    def free(self) -> None:
+        """Forget the map and its memory."""
+        self._whole = self._memory = None

@@ -4,7 +4,13 @@ import re
 
 import pytest
 
-from stylebench.cli.parsing import naming_options, parse_layers, parse_numbers, parse_scales
+from stylebench.cli.parsing import (
+    naming_options,
+    parse_layers,
+    parse_numbers,
+    parse_scales,
+    parse_tile,
+)
 from stylebench.files.paths import FileError
 
 
@@ -35,6 +41,12 @@ def test_scales_are_sizes_or_sizes_with_iterations():
     for text in ("128,256=100", "128=1=2", "big", "", "128,", ",128", "128,,256", "128=300,"):
         with pytest.raises(ValueError, match=f"--scales: '{text}' is not understood"):
             parse_scales(text)
+
+
+def test_tiles_are_px_or_a_name_that_settings_judge():
+    assert [parse_tile(text) for text in ("2048", "rows:96", "auto", "-1", "1" * 99)] == [
+        2048, "rows:96", "auto", "-1", "1" * 99,
+    ]  # fmt: skip
 
 
 def test_numbers_name_the_option():

@@ -12,7 +12,7 @@ from stylebench.transfer.memory import Memory, check_fits, memory_of
 from stylebench.transfer.settings import Settings
 
 GIB = 2**30
-CPU = {"device": "cpu", "precision": "fp32", "engine": "fused"}
+CPU = {"device": "cpu", "precision": "fp32", "engine": "fused", "tile": "none"}
 
 
 @pytest.fixture(autouse=True)

@@ -63,16 +63,31 @@ def style_loss_forward(
     x: Tensor, target: Tensor, weight: float, channel_scale: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the style loss of [B, C, H, W], S [B, C, C] in the dtype of `x`, and its scale [B]."""
-    d = gram(x)
-    v = None if channel_scale is None else channel_scale.to(d.dtype)
-    if v is not None:
-        d *= v[:, None] * v
-    d -= target
-    s = (d + d.mT).mul_(2.0 * weight / prod(x.shape[2:]))
-    if v is not None:
-        s *= v
+    G = gram(x)
+    if channel_scale is not None:
+        v = channel_scale.to(G.dtype)
+        G *= v[:, None] * v
+    return loss_of_gram_(G, target, weight, prod(x.shape[2:]), x.dtype, channel_scale)
+
+
+def loss_of_gram_(
+    gram: Tensor,
+    target: Tensor,
+    weight: float,
+    positions: int,
+    dtype: torch.dtype,
+    channel_scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `style_loss_forward` of activations of `dtype`, from their Gram matrices [B, C, C].
+
+    These are of the activations times `channel_scale`, over so many positions; they are consumed.
+    """
+    d = gram.sub_(target)
+    s = (d + d.mT).mul_(2.0 * weight / positions)
+    if channel_scale is not None:
+        s *= channel_scale.to(s.dtype)
     # not torch.dot: without AVX-512 it adds so few sums of so many that the loss is off by 1e-5
-    return d.square().sum() * weight, *narrowed(s, x.dtype)
+    return d.square().sum() * weight, *narrowed(s, dtype)
 
 
 def narrowed(s: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,225 @@
+"""Tiles of an image's feature maps: the positions that each is for, and those that it reads.
+
+A network is cut block by block: some convolutions, and the pooling that ends them. What passes from
+one block to the next is kept whole, so that a tile's halo is that of a single block and not of the
+network. In positions of the block's input, with n convolutions in the block:
+
+- n for features, of which each convolution reads one neighbor more;
+- 2 n for gradients: a gradient reaches n positions far, and the activations there n further.
+
+Zeros pad a map at its true border alone. At a cut edge a convolution pads as well, and what is
+wrong by that stays in the halo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from stylebench.model.vgg import LAYERS, VGG19
+
+ALIGNMENT = 4  # positions: no pooling window and no square of a Winograd convolution is cut
+BANDS = "rows:"  # before the rows of tiles over the whole width, where tiles are named
+_FEWEST = 16  # positions of a tile's side
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile along one side of a map, in positions.
+
+    Attributes:
+        start: the first that the tile is for.
+        stop: the one after the last.
+        first: the first that it reads.
+        last: the one after the last.
+        length: of the side.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    length: int
+
+    def place(self, pooled: bool) -> slice:
+        """The tile's positions in the whole map, or in that after a pooling."""
+        return slice(self.start // 2, self.stop // 2) if pooled else slice(self.start, self.stop)
+
+    def window(self, pooled: bool) -> slice:
+        """What it reads, likewise."""
+        return slice(self.first // 2, self.last // 2) if pooled else slice(self.first, self.last)
+
+    def own(self, pooled: bool) -> slice:
+        """The tile's positions in the window."""
+        place, window = self.place(pooled), self.window(pooled)
+        return slice(place.start - window.start, place.stop - window.start)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of a block's maps; ``pooled`` means the map after the block's pooling."""
+
+    rows: Span
+    columns: Span
+
+    def size(self, pooled: bool = False) -> tuple[int, int]:
+        """(H, W) of the whole map."""
+        height, width = self.rows.length, self.columns.length
+        return (height // 2, width // 2) if pooled else (height, width)
+
+    def place(self, x: Tensor, pooled: bool = False) -> Tensor:
+        """The tile's positions of a whole map [1, N, H, W], a view."""
+        return x[:, :, self.rows.place(pooled), self.columns.place(pooled)]
+
+    def window(self, x: Tensor, pooled: bool = False) -> Tensor:
+        """What the tile reads of a whole map [1, N, H, W], a view."""
+        return x[:, :, self.rows.window(pooled), self.columns.window(pooled)]
+
+    def own(self, x: Tensor, pooled: bool = False) -> Tensor:
+        """The tile's positions of a window [1, N, H', W'], a view."""
+        return x[:, :, self.rows.own(pooled), self.columns.own(pooled)]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The size of tiles, in positions of the first block.
+
+    Deeper blocks have more channels: the sides of their tiles are as much shorter as keeps the
+    memory of a tile the same. A block whose maps are smaller than a tile is not cut.
+
+    Attributes:
+        height: rows.
+        width: columns, or None for the map's whole width: tiles are bands.
+    """
+
+    height: int
+    width: int | None = None
+
+    @classmethod
+    def of(cls, name: int | str) -> Tiling | None:
+        """Square tiles by their side, bands by ``rows:PX``; None for ``none``."""
+        if name == "none":
+            return None
+        if isinstance(name, int):
+            return cls(name, name)
+        return cls(int(name.removeprefix(BANDS)))
+
+    @property
+    def name(self) -> int | str:
+        """The name that ``of`` takes."""
+        return f"{BANDS}{self.height}" if self.width is None else self.height
+
+    def tiles(self, layers: Iterable[str], height: int, width: int) -> list[Tile]:
+        """The tiles of a block's input, row by row.
+
+        Args:
+            layers: names of the block's layers.
+            height: H of its input.
+            width: W of it.
+        """
+        names = list(layers)
+        halo = 2 * sum(name.startswith("conv") for name in names)
+        shrink = 1.0 if self.width is None else sqrt(64 / LAYERS[names[0]][1])
+        tallest, widest = (side and int(side * shrink) for side in (self.height, self.width))
+        return [
+            Tile(rows, columns)
+            for rows in spans(height, tallest, halo)
+            for columns in spans(width, widest, halo)
+        ]
+
+
+def spans(length: int, size: int | None, halo: int) -> list[Span]:
+    """Cut a side of a map into tiles of nearly one size, which read windows of nearly one size.
+
+    Windows of few different shapes are compiled and set up for but once.
+
+    Args:
+        length: of the side, in positions.
+        size: of a tile at most, rounded to the alignment; None: the side is not cut.
+        halo: positions that a tile reads beyond its own, as far as there are any.
+    """
+    halo = _aligned(halo)
+    size = length if size is None else _aligned(max(size, _FEWEST))
+    if size + 2 * halo >= length:
+        return [Span(0, length, 0, length, length)]
+    squares, count = -(-length // ALIGNMENT), -(-length // size)
+    starts = [ALIGNMENT * (squares * index // count) for index in range(count)]
+    stops = [*starts[1:], length]
+    window = 2 * halo + _aligned(max(b - a for a, b in zip(starts, stops, strict=True)))
+    latest = max(0, (length - window) // ALIGNMENT * ALIGNMENT)
+    firsts = [min(max(0, start - halo), latest) for start in starts]
+    lasts = [length if first == latest else first + window for first in firsts]
+    sides = zip(starts, stops, firsts, lasts, strict=True)
+    return [Span(*side, length=length) for side in sides]
+
+
+def blocks(layers: Iterable[str]) -> list[list[str]]:
+    """The names of layers, block by block: ``conv2_1`` to ``pool2`` is one."""
+    return [list(names) for _, names in groupby(layers, _block)]
+
+
+def put_own(whole: Tensor | None, x: Tensor, tile: Tile, pooled: bool = False) -> Tensor:
+    """Copy the tile's positions of a window into the whole map, and return that.
+
+    Args:
+        whole: [1, N, H, W]; None for new memory, in the dtype and memory format of ``x``.
+        x: the window [1, N, h, w].
+        tile: whose window it is.
+        pooled: whether the maps are those after the block's pooling.
+    """
+    if whole is None:
+        whole = empty_map(x, *tile.size(pooled))
+    tile.place(whole, pooled).copy_(tile.own(x, pooled))
+    return whole
+
+
+def empty_map(like: Tensor, height: int, width: int) -> Tensor:
+    """Memory for a map [1, N, height, width], in dtype and memory format of ``like``."""
+    channels_last = like.stride(1) == 1 and not like.is_contiguous()
+    return torch.empty(
+        (1, like.shape[1], height, width),
+        dtype=like.dtype,
+        device=like.device,
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+    )
+
+
+def tiled_features(
+    network: VGG19, image: Tensor, tiling: Tiling | None
+) -> Iterator[tuple[str, Tensor]]:
+    """(layer, features [1, N, h, w]) of every layer, tile by tile, one map in memory at a time.
+
+    Every position of a layer is in exactly one tile, and its features are the whole image's.
+
+    Args:
+        network: whose layers, all of them, are computed.
+        image: preprocessed [1, 3, H, W].
+        tiling: None for a single tile, which is the whole image.
+    """
+    for names in blocks(network.layers):
+        tiles = (tiling or Tiling(image.shape[2])).tiles(names, *image.shape[2:])
+        output: Tensor | None = None
+        for tile in tiles:
+            x = tile.window(image)
+            for name in names:
+                x = network.layers[name](x)
+                yield name, tile.own(x, pooled=name.startswith("pool"))
+            if names[-1].startswith("pool"):
+                output = x if len(tiles) == 1 else put_own(output, x, tile, pooled=True)
+        if output is None:
+            return
+        image = output
+
+
+def _aligned(positions: int) -> int:
+    return -(-positions // ALIGNMENT) * ALIGNMENT
+
+
+def _block(layer: str) -> str:
+    """The number of the block that ``layer`` is in."""
+    return layer.removeprefix("conv").removeprefix("relu").removeprefix("pool")[0]
