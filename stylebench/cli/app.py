@@ -166,11 +166,15 @@ def stylize(
             "--overwrite",
         ),
     ] = False,
+    dry_run: Annotated[
+        bool, option("Print the sizes, the choices and the memory, and do nothing.", "--dry-run")
+    ] = False,
     quiet: Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")] = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
     with signals.importing():
         from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
         from stylebench.image.decode import longest_side
@@ -201,6 +205,9 @@ def stylize(
     with naming_options(["bit_depth"]):
         to = check_destinations(wanted, inputs, resume, longest, overwrite)
     with naming_options(vars(settings)):
+        if dry_run:
+            typer.echo(dry_table(content, style, settings))
+            return
         stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
 
 
@@ -306,11 +313,16 @@ def report(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    size: Annotated[
+        int | None,
+        option("Show the plan of a run of this size, in px, as well.", "--size", "-s", min=1),
+    ] = None,
+) -> None:
     """Show versions, devices and weights, and what a run would use."""
     from stylebench.cli.doctor import report
 
-    typer.echo(report())
+    typer.echo(report(size))
 
 
 def _version(value: bool) -> None:

@@ -16,15 +16,17 @@ from stylebench.files.paths import expand
 from stylebench.files.writing import check_writable
 from stylebench.image.load import ImageSource
 from stylebench.model.vgg import Pooling, Weights
+from stylebench.model.weights import load_weights
 from stylebench.transfer.checkpoint import Checkpoint, CheckpointConfig, CheckpointError
 from stylebench.transfer.device import choose_learning_rate, resolve_precision
+from stylebench.transfer.fields import HISTORY_DTYPES
 from stylebench.transfer.hashing import input_hashes
-from stylebench.transfer.inputs import Styles, load_inputs
+from stylebench.transfer.inputs import Styles
 from stylebench.transfer.observers import Callback, Observers
+from stylebench.transfer.prepare import prepare
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.result import Result, keeping
 from stylebench.transfer.run import is_stuck, is_unmoved, run_phase
-from stylebench.transfer.scales import with_scales
 from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
 from stylebench.transfer.state import RunState
@@ -134,8 +136,13 @@ def style_transfer(
     checkpoint = Checkpoint.load(expand(resume)) if resume else None
     if checkpoint:
         choose_as(checkpoint.convolutions)
-    inputs = load_inputs(content, style, settings)
-    settings = with_scales(settings.sized(inputs.content.size), inputs)
+    if checkpoint:  # a run goes on as it began, whatever memory there is
+        settings = _as_begun(settings, checkpoint)
+    prepared = prepare(content, style, settings, may_choose=checkpoint is None)
+    inputs, plan = prepared.inputs, prepared.plan
+    plan.check()
+    settings = plan.settings
+    inputs.weights = load_weights(settings.weights)
     polish = polish_iterations(settings)
     if settings.polish and not polish:  # a precision that was named is refused by Settings
         warnings.warn(
@@ -149,7 +156,7 @@ def style_transfer(
     hashes = input_hashes(inputs) if keep or checkpoint else None
     state: RunState | None = None
     result: Result | None = None
-    with keeping(lambda: result):
+    with keeping(lambda: result), plan.explaining():
         for phase in phases[checkpoint.phase if checkpoint else 0 :]:
             problem = build_problem(inputs, phase.settings, last=phase.last)
             if state is not None:
@@ -199,6 +206,14 @@ def _checked(
         return Settings()
     if not isinstance(settings, Settings):
         raise wrong("settings", settings, "stylebench.Settings, or None")
+    return settings
+
+
+def _as_begun(settings: Settings, checkpoint: Checkpoint) -> Settings:
+    """``settings`` with the dtype of history that was chosen for the run when it began."""
+    chosen = checkpoint.identity.get("history_dtype")
+    if settings.history_dtype is None and isinstance(chosen, str) and chosen in HISTORY_DTYPES:
+        return replace(settings, history_dtype=chosen)
     return settings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 from typing import TypeAlias
 
@@ -17,7 +18,7 @@ from stylebench.model.presets import Preset
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.device import resolve_precision
-from stylebench.transfer.memory import check_fits
+from stylebench.transfer.plan import make_plan
 from stylebench.transfer.settings import Settings
 
 Styles: TypeAlias = "ImageSource | Sequence[ImageSource]"
@@ -35,7 +36,7 @@ class Inputs:
         content: the picture to repaint.
         styles: the pictures to take the style from, one or more.
         init: the picture that ``Settings.init`` is or names as a file, or None.
-        weights: VGG-19's; None once they were taken.
+        weights: VGG-19's; None before they are read, and once they were taken.
     """
 
     content: Picture
@@ -50,7 +51,7 @@ class Inputs:
         """
         weights = self.weights
         if weights is None:
-            raise RuntimeError("the weights were taken by the last phase of a run")
+            raise RuntimeError("the weights are not read yet, or the last phase took them")
         if last:
             self.weights = None
         return weights
@@ -65,7 +66,23 @@ class Sizes:
 
 
 def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inputs:
-    """Read the pictures and the weights of a run.
+    """Read the pictures and the weights of a run, as ``load_pictures``.
+
+    Raises:
+        TooLarge: the run cannot fit in memory.
+        WeightsError: weights that cannot be had.
+        ValueError: likewise.
+    """
+    inputs = load_pictures(content, style, settings)
+    settings = settings.sized(inputs.content.size)
+    sizes_at = partial(fit_pictures, inputs, settings)
+    make_plan(settings, sizes_at, may_choose=False).check()
+    inputs.weights = load_weights(settings.weights)
+    return inputs
+
+
+def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> Inputs:
+    """Read the pictures of a run, without the weights.
 
     Args:
         content: a path, PIL image, numpy array or tensor; see ``image.load.load_image``.
@@ -76,9 +93,8 @@ def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inpu
 
     Raises:
         ImageError: a picture that cannot be read, or a size too small for the layers.
-        WeightsError: weights that cannot be had.
-        ValueError: no style image, style weights of another number, a factor beyond the precision,
-            or a run that cannot fit in memory.
+        ValueError: no style image, style weights of another number, or a factor beyond the
+            precision.
     """
     photo = load_image(content)
     paintings = [_opaque_part(load_image(source)) for source in _listed(style)]
@@ -88,12 +104,10 @@ def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inpu
     if settings.init is not None and settings.starts_from_file:
         init = load_image(settings.init)
     inputs = Inputs(photo, paintings, init, None)
-    fit_pictures(inputs, settings, min(settings.schedule()))  # before weights are read
+    fit_pictures(inputs, settings, min(settings.schedule()))
     sizes = fit_pictures(inputs, settings, max(settings.schedule()))
     _tell_of_bounded(inputs, sizes, settings)
     _check_factors(settings, sizes.content)
-    check_fits(settings, sizes.content, sizes.styles)
-    inputs.weights = load_weights(settings.weights)
     return inputs
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from stylebench.model.precision import PRECISIONS
 from stylebench.transfer.device import resolve_precision
-from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import Settings
+
+if TYPE_CHECKING:
+    from stylebench.transfer.problem import Problem
 
 _POLISH = 0.5  # of the iterations
 _POLISH_AFTER_SCALES = 0.3  # a run that began smaller ends with loss to spare
