@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stylebench.transfer.checkpoint import CheckpointConfig, CheckpointError, Keep
     from stylebench.transfer.observers import Step
     from stylebench.transfer.result import Diverged, Interrupted, Result, result_of
+    from stylebench.transfer.reuse import clear_cache
     from stylebench.transfer.settings import Settings
     from stylebench.version import __version__
 
@@ -38,6 +39,7 @@ _HOMES = {
     "Step": "transfer.observers",
     "WeightsError": "model.weights",
     "__version__": "version",
+    "clear_cache": "transfer.reuse",
     "load_weights": "model.weights",
     "result_of": "transfer.result",
     "style_transfer": "transfer.api",
@@ -59,6 +61,7 @@ __all__ = [
     "Step",
     "WeightsError",
     "__version__",
+    "clear_cache",
     "load_weights",
     "result_of",
     "style_transfer",

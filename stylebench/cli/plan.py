@@ -46,7 +46,7 @@ def plan_of_size(size: int) -> Plan:
         ValueError: ``size`` is too small.
     """
     square = torch.zeros(1).expand(3, size, size)  # without the memory of one
-    inputs = Inputs(Picture("the content", square), [Picture("the style", square)], None, None)
+    inputs = Inputs(Picture("the content", square), [Picture("the style", square)], None)
     return planned(inputs, Settings(size=size))
 
 
@@ -69,5 +69,7 @@ def _verdict(plan: Plan) -> str:
         return f"the memory of {plan.device} cannot be told"
     if plan.fits:
         free, whole = readable(plan.memory.free), readable(plan.memory.whole)
-        return f"it fits: {readable(plan.needed)} more, and {plan.device} has {free} free of {whole}"
+        return (
+            f"it fits: {readable(plan.needed)} more, and {plan.device} has {free} free of {whole}"
+        )
     return f"it does not fit: {plan.line()}"

@@ -16,7 +16,6 @@ from stylebench.files.paths import expand
 from stylebench.files.writing import check_writable
 from stylebench.image.load import ImageSource
 from stylebench.model.vgg import Pooling, Weights
-from stylebench.model.weights import load_weights
 from stylebench.transfer.checkpoint import Checkpoint, CheckpointConfig, CheckpointError
 from stylebench.transfer.device import choose_learning_rate, resolve_precision
 from stylebench.transfer.fields import HISTORY_DTYPES
@@ -26,6 +25,7 @@ from stylebench.transfer.observers import Callback, Observers
 from stylebench.transfer.prepare import prepare
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.result import Result, keeping
+from stylebench.transfer.reuse import ENGINE_CACHE, clear_cache
 from stylebench.transfer.run import is_stuck, is_unmoved, run_phase
 from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
@@ -110,6 +110,7 @@ def style_transfer(
     sync_every: int = 0,
     keep: CheckpointConfig | None = None,
     resume: str | Path | None = None,
+    reuse: bool = True,
 ) -> Result:
     """``stylize`` with its settings as an object, returning the whole ``Result``.
 
@@ -123,6 +124,8 @@ def style_transfer(
         keep: write checkpoints, from which the run can be taken up again.
         resume: a checkpoint to go on from, with no bit different on the machine that wrote it. The
             other arguments are those that it was made with; ``iterations`` may be more.
+        reuse: take the engines that earlier calls with the same style, size and settings have
+            built, and leave them to later ones; see ``clear_cache``. No bit of a result changes.
 
     Raises:
         CheckpointError: ``resume`` cannot be read or belongs to another run, or the optimizer is
@@ -135,14 +138,15 @@ def style_transfer(
         keep = replace(keep, path=check_writable(keep.path))
     checkpoint = Checkpoint.load(expand(resume)) if resume else None
     if checkpoint:
+        clear_cache()  # of engines whose convolutions may be others
         choose_as(checkpoint.convolutions)
     if checkpoint:  # a run goes on as it began, whatever memory there is
         settings = _as_begun(settings, checkpoint)
-    prepared = prepare(content, style, settings, may_choose=checkpoint is None)
+    prepared = prepare(content, style, settings, may_choose=checkpoint is None, reuse=reuse)
     inputs, plan = prepared.inputs, prepared.plan
     plan.check()
     settings = plan.settings
-    inputs.weights = load_weights(settings.weights)
+    inputs.engines = ENGINE_CACHE if reuse else None
     polish = polish_iterations(settings)
     if settings.polish and not polish:  # a precision that was named is refused by Settings
         warnings.warn(
@@ -153,7 +157,10 @@ def style_transfer(
         )
     phases = make_schedule(settings, polish)
     observers = Observers(callback, on_start, sync_every, keep)
-    hashes = input_hashes(inputs) if keep or checkpoint else None
+    hashes = None
+    if keep or checkpoint:
+        inputs.read_weights()
+        hashes = input_hashes(inputs)
     state: RunState | None = None
     result: Result | None = None
     with keeping(lambda: result), plan.explaining():
@@ -169,6 +176,8 @@ def style_transfer(
                 state.checkpointable()  # now, not at the first checkpoint
             _log.info(problem.description)
             result = run_phase(problem, state, observers, before=result)
+            if problem.give_back:
+                problem.give_back()
             del problem  # and so its engine, whose memory the next one's can take
         if result is None:
             raise CheckpointError("the checkpoint is in a phase that this run does not have")

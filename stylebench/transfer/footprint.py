@@ -105,6 +105,7 @@ class Footprint:
         images: the image, its copies, and the optimizer's buffers beside its pairs.
         libraries: code and workspaces.
         capture: of all that is held while targets are captured, before the iterations.
+        engine: of what the engine keeps after the iterations; autograd keeps no maps.
     """
 
     network: int
@@ -114,11 +115,13 @@ class Footprint:
     images: int
     libraries: int
     capture: int
+    engine: int
 
     @property
     def parts(self) -> dict[str, int]:
         """The parts of an iteration by name."""
-        return {name: count for name, count in vars(self).items() if name != "capture"}
+        names = ("network", "targets", "maps", "history", "images", "libraries")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def total(self) -> int:
@@ -145,24 +148,32 @@ def footprint(choices: Choices, content: Size, styles: Sequence[Size], last: boo
     libraries = _libraries(choices)
     copies = image + sum(_image(style, choices) for style in styles)
     captured = max(_captured(choices, size) for size in (content, *styles))
+    targets, maps = _targets(choices, content), _iterated(choices, content)
     return Footprint(
         network=network,
-        targets=_targets(choices, content),
-        maps=_iterated(choices, content),
+        targets=targets,
+        maps=maps,
         history=_history(choices, image),
         images=image * (_OF_ITERATION + _OF_OPTIMIZER[choices.optimizer]),
         libraries=libraries,
         capture=network + libraries + copies + captured,
+        engine=_converted(choices) + targets + (maps if choices.engine == "fused" else 0),
     )
 
 
-def _network(choices: Choices, last: bool) -> int:
+def _converted(choices: Choices) -> int:
+    """The weights as the engine has them; the fused one's, of both directions."""
     weights = sum(9 * LAYERS[name][0] * LAYERS[name][1] for name in _named(choices, "conv"))
-    kernels = 2 if choices.engine == "fused" else 1  # of both directions
-    converted = kernels * weights * choices.precision.dtype.itemsize
-    held = 0 if last or not choices.on_cpu else _LOADED * torch.float32.itemsize
+    kernels = 2 if choices.engine == "fused" else 1
+    return kernels * weights * choices.precision.dtype.itemsize
+
+
+def _network(choices: Choices, last: bool) -> int:
+    """The weights as the engine has them, and as they were loaded, into the machine's memory."""
+    converted = _converted(choices)
+    loaded = 0 if last or not choices.on_cpu else _LOADED * torch.float32.itemsize
     shares = choices.engine == "reference" and choices.precision.dtype == torch.float32
-    return max(held, converted) if shares else held + converted
+    return max(loaded, converted) if shares else loaded + converted
 
 
 def _targets(choices: Choices, content: Size) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
-from typing import TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from stylebench.model.weights import load_weights
 from stylebench.transfer.device import resolve_precision
 from stylebench.transfer.plan import make_plan
 from stylebench.transfer.settings import Settings
+
+if TYPE_CHECKING:
+    from stylebench.transfer.reuse import EngineCache
 
 Styles: TypeAlias = "ImageSource | Sequence[ImageSource]"
 
@@ -37,23 +41,37 @@ class Inputs:
         styles: the pictures to take the style from, one or more.
         init: the picture that ``Settings.init`` is or names as a file, or None.
         weights: VGG-19's; None before they are read, and once they were taken.
+        source: where weights are read from that are None.
+        engines: kept from other runs, if this one may take them.
     """
 
     content: Picture
     styles: list[Picture]
     init: Picture | None
-    weights: Weights | None
+    weights: Weights | None = None
+    source: str | Path | Weights | None = None
+    engines: EngineCache | None = None
+
+    def read_weights(self) -> Weights:
+        """The weights, read when they are first needed.
+
+        Raises:
+            WeightsError: they cannot be had.
+        """
+        if self.weights is None:
+            if self.source is None:
+                raise RuntimeError("the weights were taken by the last phase of a run")
+            self.weights = load_weights(self.source)
+        return self.weights
 
     def weights_for(self, *, last: bool) -> Weights:
         """The weights, which the ``last`` problem takes: no later one can be built.
 
         Engines convert weights layer by layer, and held here every layer would be there twice.
         """
-        weights = self.weights
-        if weights is None:
-            raise RuntimeError("the weights are not read yet, or the last phase took them")
+        weights = self.read_weights()
         if last:
-            self.weights = None
+            self.weights = self.source = None
         return weights
 
 
@@ -78,6 +96,7 @@ def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inpu
     sizes_at = partial(fit_pictures, inputs, settings)
     make_plan(settings, sizes_at, may_choose=False).check()
     inputs.weights = load_weights(settings.weights)
+    inputs.source = None
     return inputs
 
 
@@ -103,7 +122,7 @@ def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> In
     init = None
     if settings.init is not None and settings.starts_from_file:
         init = load_image(settings.init)
-    inputs = Inputs(photo, paintings, init, None)
+    inputs = Inputs(photo, paintings, init, source=settings.weights)
     fit_pictures(inputs, settings, min(settings.schedule()))
     sizes = fit_pictures(inputs, settings, max(settings.schedule()))
     _tell_of_bounded(inputs, sizes, settings)

@@ -19,7 +19,7 @@ from stylebench.image.load import ImageError
 from stylebench.model.out_of_memory import TooLarge, out_of_memory
 from stylebench.transfer.device import choose_device
 from stylebench.transfer.footprint import Choices, Footprint, footprint
-from stylebench.transfer.memory import Memory, readable, held, memory_of
+from stylebench.transfer.memory import Memory, held, memory_of, readable
 from stylebench.transfer.schedule import Phase, make_schedule, polish_iterations
 from stylebench.transfer.settings import Settings
 
@@ -60,6 +60,7 @@ class Plan:
         held: bytes that the process holds before it.
         memory: of the device; None where it cannot be told.
         sizes_at: the longest side of the result -> sizes of all pictures.
+        kept: bytes of the engines of earlier phases, which are kept for later runs.
         instead_of: the plan of the settings that were asked for, where it does not fit.
     """
 
@@ -69,12 +70,13 @@ class Plan:
     held: int
     memory: Memory | None
     sizes_at: SizesAt
+    kept: int = 0
     instead_of: Plan | None = None
 
     @property
     def needed(self) -> int:
         """The run's estimated peak in bytes, beside ``held``."""
-        return self.largest.footprint.total
+        return self.kept + self.largest.footprint.total
 
     @property
     def least(self) -> int:
@@ -148,7 +150,9 @@ class Plan:
     def _there(self) -> str:
         if self.memory is None:
             return f"the memory of {self.device} is not known"
-        return f"{self.device} has {readable(self.memory.free)} free of {readable(self.memory.whole)}"
+        return (
+            f"{self.device} has {readable(self.memory.free)} free of {readable(self.memory.whole)}"
+        )
 
     @property
     def _room(self) -> int:
@@ -161,8 +165,8 @@ class Plan:
         longest = max(height, width) / max(largest.sizes.content)
         scale = min(self.settings.style_scale, longest) * sqrt(self._room / self.needed)
         return (
-            f"a style image of {width} x {height} px needs {readable(self.needed)}, and {self._there}: "
-            f"lower the size, or style_scale to {scale:.2g} or less"
+            f"a style image of {width} x {height} px needs {readable(self.needed)}, and "
+            f"{self._there}: lower the size, or style_scale to {scale:.2g} or less"
         )
 
     def _advice(self, largest: PlannedPhase) -> str:
@@ -194,19 +198,24 @@ class Plan:
         return ", or ".join(advice) or "the size and history"
 
 
-def make_plan(settings: Settings, sizes_at: SizesAt, *, may_choose: bool = True) -> Plan:
+def make_plan(
+    settings: Settings, sizes_at: SizesAt, *, may_choose: bool = True, kept: int = 0
+) -> Plan:
     """The plan of a run, in the first way that fits: as it is, or with a history in bf16.
 
     Args:
         settings: with the size and the scales in numbers.
         sizes_at: the longest side of the result -> sizes of all pictures.
         may_choose: there is a choice of what the settings leave open.
+        kept: bytes of engines that are kept for later runs, at most.
     """
     device = choose_device(settings.device)
     memory, before = memory_of(device), held(device)
 
     def planned(way: Settings) -> Plan:
-        return Plan(way, _planned(_phases(way), sizes_at), device, before, memory, sizes_at)
+        phases = _planned(_phases(way), sizes_at)
+        engines = sum(planned.footprint.engine for planned in phases[:-1])
+        return Plan(way, phases, device, before, memory, sizes_at, min(kept, engines))
 
     plan = planned(settings)
     if plan.fits or not may_choose or not plan.keeps_pairs or settings.history_dtype:

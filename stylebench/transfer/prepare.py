@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from stylebench.engines.heap import malloc_trim
 from stylebench.image.load import ImageSource
 from stylebench.transfer.inputs import Inputs, Styles, fit_pictures, load_pictures
 from stylebench.transfer.plan import Plan, make_plan
+from stylebench.transfer.reuse import ENGINE_CACHE, MOST_BYTES, clear_cache
 from stylebench.transfer.scales import with_scales
 from stylebench.transfer.settings import Settings
 
@@ -26,18 +28,41 @@ class Prepared:
 
 
 def prepare(
-    content: ImageSource, style: Styles, settings: Settings, *, may_choose: bool = True
+    content: ImageSource,
+    style: Styles,
+    settings: Settings,
+    *,
+    may_choose: bool = True,
+    reuse: bool = False,
 ) -> Prepared:
-    """Read the pictures of a run and plan its memory; see ``plan.make_plan``.
+    """Read the pictures of a run and plan its memory; see ``planned``.
 
     Raises:
         ValueError: as ``load_pictures``.
     """
     inputs = load_pictures(content, style, settings)
-    return Prepared(inputs, planned(inputs, settings, may_choose=may_choose))
+    return Prepared(inputs, planned(inputs, settings, may_choose=may_choose, reuse=reuse))
 
 
-def planned(inputs: Inputs, settings: Settings, *, may_choose: bool = True) -> Plan:
-    """The plan of a run of ``inputs``; its settings have the scales in numbers."""
+def planned(
+    inputs: Inputs, settings: Settings, *, may_choose: bool = True, reuse: bool = False
+) -> Plan:
+    """The plan of a run of ``inputs``; its settings have the scales in numbers.
+
+    Engines that are kept from earlier runs are given up where the run does not fit beside them.
+
+    Args:
+        inputs: its pictures.
+        settings: as they were asked for.
+        may_choose: as for ``make_plan``.
+        reuse: the run leaves its engines to later ones.
+    """
     settings = with_scales(settings.sized(inputs.content.size), inputs)
-    return make_plan(settings, partial(fit_pictures, inputs, settings), may_choose=may_choose)
+    sizes_at = partial(fit_pictures, inputs, settings)
+    kept = MOST_BYTES if reuse else 0
+    plan = make_plan(settings, sizes_at, may_choose=may_choose, kept=kept)
+    if len(ENGINE_CACHE) and (not plan.fits or plan.instead_of):
+        clear_cache()
+        malloc_trim()
+        plan = make_plan(settings, sizes_at, may_choose=may_choose, kept=kept)
+    return plan

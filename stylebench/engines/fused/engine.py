@@ -89,6 +89,15 @@ class Fused:
         values = self.rescaling.unscale(values) + 0 * image.sum()
         return LossTerms(self.objective.terms, values), gradient
 
+    @torch.no_grad()
+    def retarget(self, content: Tensor) -> None:
+        """As ``Engine.retarget``."""
+        with arithmetic(self.precision):
+            for layer, x in self._features(content, self.objective.content):
+                self.targets.content[layer].copy_(equalized(x, self._channel_scale[layer]))
+        self._attach(self._tap)
+        self._reserve(content)
+
     def _forward(self, image: Tensor) -> dict[str, Tensor]:
         """The forward pass: losses by term name."""
         losses: dict[str, Tensor] = {}
