@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stylebench.model.presets import PRESETS, Preset
     from stylebench.model.weights import WeightsError, load_weights
     from stylebench.transfer.api import style_transfer, stylize
+    from stylebench.transfer.batch import stylize_batch
     from stylebench.transfer.checkpoint import CheckpointConfig, CheckpointError, Keep
     from stylebench.transfer.observers import Step
     from stylebench.transfer.result import Diverged, Interrupted, Result, result_of
@@ -44,6 +45,7 @@ _HOMES = {
     "result_of": "transfer.result",
     "style_transfer": "transfer.api",
     "stylize": "transfer.api",
+    "stylize_batch": "transfer.batch",
 }
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "result_of",
     "style_transfer",
     "stylize",
+    "stylize_batch",
 ]
 
 

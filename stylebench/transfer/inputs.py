@@ -25,7 +25,7 @@ from stylebench.transfer.settings import Settings
 if TYPE_CHECKING:
     from stylebench.transfer.reuse import EngineCache
 
-Styles: TypeAlias = "ImageSource | Sequence[ImageSource]"
+Styles: TypeAlias = "ImageSource | Sequence[ImageSource | Picture]"
 
 _LARGEST_LENGTH = 2**62  # px, beyond all memory; floats may be infinite
 _SEVERAL = 4  # times the content's area, that a style which keeps its aspect may have
@@ -116,7 +116,7 @@ def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> In
             precision.
     """
     photo = load_image(content)
-    paintings = [_opaque_part(load_image(source)) for source in _listed(style)]
+    paintings = [_opaque_part(load_image(source)) for source in as_list(style)]
     settings = settings.sized(photo.size)
     settings.normalized_style_weights(len(paintings))
     init = None
@@ -145,7 +145,12 @@ def fit_pictures(inputs: Inputs, settings: Settings, longest: int) -> Sizes:
     return Sizes(content, styles)
 
 
-def _listed(style: Styles) -> list[ImageSource]:
+def as_list(style: Styles) -> list[ImageSource | Picture]:
+    """One style image or several, as a list.
+
+    Raises:
+        ValueError: there is none.
+    """
     if (
         isinstance(style, Iterable)
         and not isinstance(style, str | Tensor)
