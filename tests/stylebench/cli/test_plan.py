@@ -62,7 +62,8 @@ def test_what_cannot_fit_is_refused_in_one_line_of_options(folder, call, argumen
     assert (code, out) == (2, "")
     assert re.fullmatch(
         r"stylebench: error: 20000 x 13333 px with 20 pairs of L-BFGS need \S+ GiB, and cpu has "
-        r"20.0 GiB free of 24.0 GiB: lower --size to \d+ px, or --history to 5 and the size to \d+ px\n",
+        r"20.0 GiB free of 24.0 GiB: lower --size to \d+ px, or --history to 5 and the size to "
+        r"\d+ px\n",
         err,
     )
 
@@ -112,8 +113,8 @@ def test_the_estimate_is_within_its_margin_of_a_process(folder, photo, engine, p
     photo.resize((256, 192)).save(folder / "photo.png")
     photo.rotate(90).resize((256, 192)).save(folder / "painting.png")
     run = [
-        "stylize", "photo.png", "painting.png", "--device", "cpu", "--engine", engine, "--precision", precision, "--size", "256", "-n", "3", "--scales",
-        "none", "--quiet",
+        "stylize", "photo.png", "painting.png", "--device", "cpu", "--engine", engine,
+        "--precision", precision, "--size", "256", "-n", "3", "--scales", "none", "--quiet",
     ]  # fmt: skip
     told = subprocess.run(
         [sys.executable, "-m", "stylebench", *run, "--dry-run"],
