@@ -146,7 +146,7 @@ def style_transfer(
     inputs, plan = prepared.inputs, prepared.plan
     plan.check()
     settings = plan.settings
-    inputs.engines = ENGINE_CACHE if reuse else None
+    inputs.engines = ENGINE_CACHE if plan.reuse else None
     polish = polish_iterations(settings)
     if settings.polish and not polish:  # a precision that was named is refused by Settings
         warnings.warn(

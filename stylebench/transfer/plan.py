@@ -20,6 +20,7 @@ from stylebench.model.out_of_memory import TooLarge, out_of_memory
 from stylebench.transfer.device import choose_device
 from stylebench.transfer.footprint import Choices, Footprint, footprint
 from stylebench.transfer.memory import Memory, held, memory_of, readable
+from stylebench.transfer.reuse import MOST_BYTES
 from stylebench.transfer.schedule import Phase, make_schedule, polish_iterations
 from stylebench.transfer.settings import Settings
 
@@ -60,7 +61,7 @@ class Plan:
         held: bytes that the process holds before it.
         memory: of the device; None where it cannot be told.
         sizes_at: the longest side of the result -> sizes of all pictures.
-        kept: bytes of the engines of earlier phases, which are kept for later runs.
+        reuse: whether engines are kept for later runs, where there is room for them.
         instead_of: the plan of the settings that were asked for, where it does not fit.
     """
 
@@ -70,13 +71,19 @@ class Plan:
     held: int
     memory: Memory | None
     sizes_at: SizesAt
-    kept: int = 0
+    reuse: bool = False
     instead_of: Plan | None = None
 
     @property
     def needed(self) -> int:
         """The run's estimated peak in bytes, beside ``held``."""
-        return self.kept + self.largest.footprint.total
+        return self._kept + self.largest.footprint.total
+
+    @property
+    def _kept(self) -> int:
+        """Bytes of the engines of earlier phases that wait for later runs."""
+        engines = sum(planned.footprint.engine for planned in self.phases[:-1])
+        return min(MOST_BYTES, engines) if self.reuse else 0
 
     @property
     def least(self) -> int:
@@ -128,7 +135,8 @@ class Plan:
     def line(self) -> str:
         """What the run needs, what there is, and what would fit, in one line."""
         largest = self.largest
-        if largest.footprint.is_of_capture:
+        areas = [height * width for height, width in (largest.sizes.content, *largest.sizes.styles)]
+        if largest.footprint.is_of_capture and max(areas) > areas[0]:
             return self._line_of_style(largest)
         return f"{self.need}: lower {self._advice(largest)}"
 
@@ -199,7 +207,7 @@ class Plan:
 
 
 def make_plan(
-    settings: Settings, sizes_at: SizesAt, *, may_choose: bool = True, kept: int = 0
+    settings: Settings, sizes_at: SizesAt, *, may_choose: bool = True, reuse: bool = False
 ) -> Plan:
     """The plan of a run, in the first way that fits: as it is, or with a history in bf16.
 
@@ -207,21 +215,23 @@ def make_plan(
         settings: with the size and the scales in numbers.
         sizes_at: the longest side of the result -> sizes of all pictures.
         may_choose: there is a choice of what the settings leave open.
-        kept: bytes of engines that are kept for later runs, at most.
+        reuse: engines may be kept for later runs.
     """
     device = choose_device(settings.device)
     memory, before = memory_of(device), held(device)
 
-    def planned(way: Settings) -> Plan:
-        phases = _planned(_phases(way), sizes_at)
-        engines = sum(planned.footprint.engine for planned in phases[:-1])
-        return Plan(way, phases, device, before, memory, sizes_at, min(kept, engines))
-
-    plan = planned(settings)
+    plan = Plan(
+        settings, _planned(_phases(settings), sizes_at), device, before, memory, sizes_at, reuse
+    )
+    if not plan.fits:
+        plan = replace(plan, reuse=False)
     if plan.fits or not may_choose or not plan.keeps_pairs or settings.history_dtype:
         return plan
-    smaller = planned(replace(settings, history_dtype="bf16"))
-    return replace(smaller, instead_of=plan) if smaller.fits else plan
+    smaller = replace(settings, history_dtype="bf16")
+    chosen = replace(
+        plan, settings=smaller, phases=_planned(_phases(smaller), sizes_at), instead_of=plan
+    )
+    return chosen if chosen.fits else plan
 
 
 def _phases(settings: Settings) -> list[Phase]:

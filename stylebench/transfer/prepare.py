@@ -9,7 +9,7 @@ from stylebench.engines.heap import malloc_trim
 from stylebench.image.load import ImageSource
 from stylebench.transfer.inputs import Inputs, Styles, fit_pictures, load_pictures
 from stylebench.transfer.plan import Plan, make_plan
-from stylebench.transfer.reuse import ENGINE_CACHE, MOST_BYTES, clear_cache
+from stylebench.transfer.reuse import ENGINE_CACHE, clear_cache
 from stylebench.transfer.scales import with_scales
 from stylebench.transfer.settings import Settings
 
@@ -55,14 +55,13 @@ def planned(
         inputs: its pictures.
         settings: as they were asked for.
         may_choose: as for ``make_plan``.
-        reuse: the run leaves its engines to later ones.
+        reuse: the run may leave its engines to later ones.
     """
     settings = with_scales(settings.sized(inputs.content.size), inputs)
     sizes_at = partial(fit_pictures, inputs, settings)
-    kept = MOST_BYTES if reuse else 0
-    plan = make_plan(settings, sizes_at, may_choose=may_choose, kept=kept)
-    if len(ENGINE_CACHE) and (not plan.fits or plan.instead_of):
+    plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse)
+    if len(ENGINE_CACHE) and (not plan.fits or plan.instead_of or plan.reuse != reuse):
         clear_cache()
         malloc_trim()
-        plan = make_plan(settings, sizes_at, may_choose=may_choose, kept=kept)
+        plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse)
     return plan

@@ -30,12 +30,12 @@ def have(monkeypatch, free):
     monkeypatch.setattr(plan, "memory_of", lambda device: Memory(free, 24 * GIB))
 
 
-def planned(size=512, style=None, **settings):
+def planned(size=512, style=None, reuse=False, **settings):
     def sizes_at(longest):
         content = fit((768, 1024), longest)
         return Sizes(content, [style or content])
 
-    return make_plan(Settings(**CPU | settings, size=size), sizes_at)
+    return make_plan(Settings(**CPU | settings, size=size), sizes_at, reuse=reuse)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,23 @@ def test_smaller_scales_take_no_more_than_the_size_asked_for():
     alone, scaled = planned(), planned(scales=[128, 256])
     assert [max(phase.sizes.content) for phase in scaled.phases] == [128, 256, 512]
     assert scaled.needed == alone.needed
+
+
+def test_engines_that_wait_for_later_runs_are_counted_and_not_kept_where_they_do_not_fit(
+    monkeypatch,
+):
+    alone, kept = planned(scales=[128, 256]), planned(scales=[128, 256], reuse=True)
+    engines = sum(phase.footprint.engine for phase in alone.phases[:-1])
+    assert kept.needed == alone.needed + engines
+    have(monkeypatch, kept.needed - 1)
+    without = planned(scales=[128, 256], reuse=True)
+    assert (without.reuse, without.needed) == (False, alone.needed)
+    assert without.settings.history_dtype is None
+
+
+def test_the_paper_is_told_of_its_size_and_not_of_its_style():
+    line = planned(20000, preset="paper", optimizer="adam").line()
+    assert line.startswith("20000 x 15000 px with Adam need")
 
 
 def test_bands_of_rows_take_less_than_the_whole_and_as_much_where_they_hold_all_of_it():
