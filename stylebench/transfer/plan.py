@@ -203,7 +203,7 @@ class Plan:
             with_few = _largest(lambda size: fits(size, _FEW_PAIRS), smallest - 1, side)
             if with_few > as_it_is:
                 advice.append(f"history to {_FEW_PAIRS} and the size to {with_few} px")
-        return ", or ".join(advice) or "the size and history"
+        return ", or ".join(advice) or "the size or history"
 
 
 def make_plan(

@@ -93,7 +93,8 @@ MEASURED = [
     ("fused", "bf16", 256, 303), ("fused", "bf16", 512, 746),
     ("fused", "bf16", 1024, 2491), ("fused", "bf16", 2048, 4533),
     ("reference", "fp32", 256, 384), ("reference", "fp32", 512, 800),
-    ("reference", "fp32", 1024, 2343), ("eager", "fp32", 256, 414),
+    ("reference", "fp32", 1024, 2343), ("reference", "fp32", 2048, 8375),
+    ("eager", "fp32", 256, 414), ("eager", "bf16", 512, 1118),
 ]  # fmt: skip
 
 
