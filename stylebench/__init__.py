@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from stylebench.model.presets import PRESETS, Preset
     from stylebench.model.weights import WeightsError, load_weights
     from stylebench.transfer.api import style_transfer, stylize
+    from stylebench.transfer.batch import stylize_batch
     from stylebench.transfer.checkpoint import CheckpointConfig, CheckpointError, Keep
     from stylebench.transfer.observers import Step
     from stylebench.transfer.result import Diverged, Interrupted, Result, result_of
+    from stylebench.transfer.reuse import clear_cache
     from stylebench.transfer.settings import Settings
     from stylebench.version import __version__
 
@@ -38,10 +40,12 @@ _HOMES = {
     "Step": "transfer.observers",
     "WeightsError": "model.weights",
     "__version__": "version",
+    "clear_cache": "transfer.reuse",
     "load_weights": "model.weights",
     "result_of": "transfer.result",
     "style_transfer": "transfer.api",
     "stylize": "transfer.api",
+    "stylize_batch": "transfer.batch",
 }
 
 __all__ = [
@@ -59,10 +63,12 @@ __all__ = [
     "Step",
     "WeightsError",
     "__version__",
+    "clear_cache",
     "load_weights",
     "result_of",
     "style_transfer",
     "stylize",
+    "stylize_batch",
 ]
 
 

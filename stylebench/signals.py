@@ -106,6 +106,12 @@ def hold() -> None:
     _state.spared = 1
 
 
+def go_on() -> None:
+    """End what ``hold`` began: raise ``Stop`` if a signal came meanwhile, as later ones will."""
+    _state.spared = 0
+    check()
+
+
 def check() -> None:
     """Raise ``Stop`` if a signal has come; for one that a library's callback has swallowed."""
     if _state.received:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import random_weights
+from stylebench.transfer.reuse import clear_cache
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,13 @@ def drawn_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stylebench.model.weights.random_weights", cache(random_weights))
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_engine_kept() -> Iterator[None]:
+    """Have every test build its own engines."""
+    yield
+    clear_cache()
 
 
 @pytest.fixture(scope="session")

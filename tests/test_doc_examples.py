@@ -121,6 +121,9 @@ def folder(
     """A folder with what the pages name, in a process whose presets are small."""
     photo.save(tmp_path / "photo.jpg")
     painting.save(tmp_path / "painting.jpg")
+    for several in ("photos", "frames"):
+        (tmp_path / several).mkdir()
+        photo.save(tmp_path / several / "001.jpg")
     for suite in ("iteration", "sizes"):
         made = record(suite)
         write_record(tmp_path / "results" / file_name(made), made)
@@ -212,7 +215,7 @@ def smaller_line(words: list[str]) -> list[str]:
     """The arguments of ``stylebench`` on small images."""
     command, *rest = words
     longer = 3 if "--resume" in rest else 2
-    if command in ("stylize", "demo", "compare"):
+    if command in ("stylize", "batch", "demo", "compare"):
         rest = put(rest, "--size", 32)
         rest = put(rest, "--iterations", longer)
         if command == "stylize":

@@ -42,6 +42,12 @@ _EXIT_CODES = (
 )
 
 
+_BATCH_EXIT_CODES = (
+    "Exit codes: 0 done; 1 a picture failed, and a line names it; 2 an error before the first; "
+    "130, 143, 129 interrupted: what is done is kept."
+)
+
+
 class _Commands(TyperGroup):
     """Tells which command takes pictures to one who has typed none, and which signal came."""
 
@@ -96,19 +102,17 @@ def stylize(
     iterations: Annotated[
         int | None, option("Function evaluations.", "--iterations", "-n", by_preset=True)
     ] = None,
-    style_weights: Annotated[
-        str | None, option("Blend of the style images, as 2,1.", show_default="equal")
-    ] = None,
-    style_scale: Annotated[float, option("Size of the style images, relative.")] = 1.0,
+    style_weights: options.StyleWeights = None,
+    style_scale: options.StyleScale = 1.0,
     content_layers: Annotated[
         str | None, option("As relu4_2 or conv2_2=1,relu4_2=0.5.", by_preset=True)
     ] = None,
     style_layers: Annotated[
         str | None, option("As relu1_1,relu2_1=0.5; conv: before ReLU.", by_preset=True)
     ] = None,
-    content_weight: Annotated[float | None, option("Content loss.", by_preset=True)] = None,
-    style_weight: Annotated[float | None, option("Style loss.", by_preset=True)] = None,
-    tv_weight: Annotated[float | None, option("Total variation.", by_preset=True)] = None,
+    content_weight: options.ContentWeight = None,
+    style_weight: options.StyleWeight = None,
+    tv_weight: options.TvWeight = None,
     pooling: options.Pooling = None,
     normalize: Annotated[
         bool | None,
@@ -120,21 +124,15 @@ def stylize(
         ),
     ] = None,
     weights: options.Weights = "auto",
-    engine: Annotated[str, option("auto, fused, compiled, eager or reference.")] = "auto",
-    precision: Annotated[
-        str, option("auto, fp32, fp32-direct, tf32, bf16, fp16 or fp64.")
-    ] = "auto",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "auto",
     polish: Annotated[
         int | None, option("Iterations at the end in fp32.", show_default="what bf16 needs")
     ] = None,
-    scales: Annotated[
-        str, option("Smaller sizes to begin with: auto, none, 128,256 or 128=300,256=100.")
-    ] = "auto",
+    scales: options.Scales = "auto",
     optimizer: options.Optimizer = "auto",
     history: options.History = None,
-    history_dtype: Annotated[
-        str | None, option("fp32, or bf16 for half the memory.", show_default="fp32")
-    ] = None,
+    history_dtype: options.HistoryDtype = None,
     learning_rate: Annotated[
         float | None, option("Step length.", show_default="1 for lbfgs, 0.02 for adam")
     ] = None,
@@ -170,11 +168,15 @@ def stylize(
             "--overwrite",
         ),
     ] = False,
+    dry_run: Annotated[
+        bool, option("Print the sizes, the choices and the memory, and do nothing.", "--dry-run")
+    ] = False,
     quiet: Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")] = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
     with signals.importing():
         from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
         from stylebench.image.decode import longest_side
@@ -206,7 +208,70 @@ def stylize(
     with naming_options(["bit_depth"]):
         to = check_destinations(wanted, inputs, resume, longest, overwrite)
     with naming_options(vars(settings)):
+        if dry_run:
+            typer.echo(dry_table(content, style, settings))
+            return
         stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
+
+
+@app.command(cls=Command, epilog=_BATCH_EXIT_CODES)
+def batch(
+    contents: Annotated[
+        list[Path], typer.Argument(help="Images, and folders of them.", show_default=False)
+    ],
+    style: Annotated[
+        list[Path],
+        option("An image to take the style from; may be given twice.", "--style"),
+    ],
+    output: Annotated[Path, option("Folder for the pictures.", "--output", "-o")] = Path("out"),
+    preset: options.Preset = "gatys-pytorch",
+    size: Annotated[
+        str | None, option("Longest side, px, or content: its own.", "--size", "-s", by_preset=True)
+    ] = None,
+    iterations: Annotated[
+        int | None, option("Function evaluations.", "--iterations", "-n", by_preset=True)
+    ] = None,
+    style_weights: options.StyleWeights = None,
+    style_scale: options.StyleScale = 1.0,
+    content_weight: options.ContentWeight = None,
+    style_weight: options.StyleWeight = None,
+    tv_weight: options.TvWeight = None,
+    pooling: options.Pooling = None,
+    weights: options.Weights = "auto",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "auto",
+    scales: options.Scales = "auto",
+    optimizer: options.Optimizer = "auto",
+    history: options.History = None,
+    history_dtype: options.HistoryDtype = None,
+    init: options.Init = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    suffix: Annotated[str, option("Of the pictures: .png, .jpg, .webp or .tiff.")] = ".png",
+    skip_existing: Annotated[
+        bool, option("Leave out what is in the folder already.", "--skip-existing")
+    ] = False,
+    warm_start: Annotated[
+        bool, option("Begin each picture from the one before, as of a clip.", "--warm-start")
+    ] = False,
+    quiet: Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")] = False,
+) -> None:
+    """Repaint many images in one style, each saved as it is done; shared under torchrun."""
+    with signals.importing():
+        from stylebench.cli.batch import batch_files
+        from stylebench.transfer.settings import Settings
+
+    warnings.showwarning = _no_warning if quiet else partial(_warn, settings=vars(Settings()))
+    choices = {name: value for name, value in locals().items() if name in vars(Settings())}
+    choices["size"] = parse_size(size)
+    choices["scales"] = parse_scales(scales)
+    choices["style_weights"] = parse_numbers("--style-weights", style_weights)
+    with naming_options(vars(Settings())):
+        settings = Settings(**choices)
+        batch_files(
+            contents, style, output, settings, suffix=suffix, skip_existing=skip_existing,
+            warm_start=warm_start, quiet=quiet,
+        )  # fmt: skip
 
 
 @app.command(cls=Command)
@@ -311,11 +376,16 @@ def report(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    size: Annotated[
+        int | None,
+        option("Show the plan of a run of this size, in px, as well.", "--size", "-s", min=1),
+    ] = None,
+) -> None:
     """Show versions, devices and weights, and what a run would use."""
     from stylebench.cli.doctor import report
 
-    typer.echo(report())
+    typer.echo(report(size))
 
 
 def _version(value: bool) -> None:

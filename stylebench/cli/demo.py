@@ -37,7 +37,7 @@ def run_demo(folder: Path, size: int, iterations: int, weights: str) -> None:
     settings = Settings(size=size, iterations=iterations, weights=weights)
     content, style = landscape(), painting()
     try:
-        result = watched(console, content, style, settings)
+        result = watched(console, content, style, settings, reuse=False)
     except BaseException as error:
         kept = result_of(error)
         if kept is None:

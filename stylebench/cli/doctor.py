@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from stylebench.cli.plan import plan_of_size, plan_table
 from stylebench.model.original import PACKAGE, original_file
 from stylebench.model.weights import (
     CAFFE_FILES,
@@ -34,8 +35,15 @@ _PACKAGES = (
 )
 
 
-def report() -> str:
-    """Versions, devices, weights, and the choices that ``auto`` comes to, line by line."""
+def report(size: int | None = None) -> str:
+    """Versions, devices, weights, and the choices that ``auto`` comes to, line by line.
+
+    Args:
+        size: longest side in px of a run whose plan is told as well.
+
+    Raises:
+        ValueError: ``size`` is too small.
+    """
     lines = ["versions", f"  python {platform.python_version()} on {platform.platform()}"]
     lines += [f"  {package} {_version(package)}" for package in _PACKAGES]
     lines += ["devices", f"  cpu: {_cpu()}, {torch.get_num_threads()} threads"]
@@ -57,6 +65,12 @@ def report() -> str:
         f"  engine {engine}, {choose_precision(settings, engine, device)}, on {device}",
         *_auto_weights(),
     ]
+    if size is not None:
+        plan = plan_table(plan_of_size(size))
+        lines += [
+            f"a run at {size} x {size} px would take",
+            *(f"  {line}" for line in plan.split("\n")),
+        ]
     return "\n".join(lines)
 
 

@@ -54,6 +54,8 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ValueError | ArithmeticError):
         return str(error)
     if out_of_memory(error):
+        if plan := getattr(error, "__notes__", None):  # what the run needs, and what would fit
+            return f"out of memory: {plan[-1]}"
         reason = str(error).strip().splitlines()
         return f"out of memory; lower --size or --history ({reason[0] if reason else 'no more'})"
     if isinstance(error, OSError):

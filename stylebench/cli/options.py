@@ -47,10 +47,25 @@ Weights = Annotated[
     str,
     option("auto, original, gatys, imagenet, random[:SEED] or a .pth, .bin or .safetensors file."),
 ]
+StyleWeights = Annotated[
+    str | None, option("Blend of the style images, as 2,1.", show_default="equal")
+]
+StyleScale = Annotated[float, option("Size of the style images, relative.")]
+ContentWeight = Annotated[float | None, option("Content loss.", by_preset=True)]
+StyleWeight = Annotated[float | None, option("Style loss.", by_preset=True)]
+TvWeight = Annotated[float | None, option("Total variation.", by_preset=True)]
+Engine = Annotated[str, option("auto, fused, compiled, eager or reference.")]
+Precision = Annotated[str, option("auto, fp32, fp32-direct, tf32, bf16, fp16 or fp64.")]
+Scales = Annotated[
+    str, option("Smaller sizes to begin with: auto, none, 128,256 or 128=300,256=100.")
+]
 Optimizer = Annotated[str, option("auto, lbfgs, torch-lbfgs or adam.")]
 History = Annotated[
     int | None,
     option("Pairs that L-BFGS keeps, 24 bytes a pixel each.", show_default="100, above 1 MP fewer"),
+]
+HistoryDtype = Annotated[
+    str | None, option("fp32, or bf16 for half the memory.", show_default="fp32, where that fits")
 ]
 Init = Annotated[str | None, option("content, noise, style or an image file.", by_preset=True)]
 Seed = Annotated[int, option("Of the noise.")]

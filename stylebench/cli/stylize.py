@@ -55,6 +55,7 @@ def stylize_files(
             sync_every=to.previews.every,
             keep=keep,
             resume=resume,
+            reuse=False,
         )
     except BaseException as error:
         kept = result_of(error)

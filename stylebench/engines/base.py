@@ -59,3 +59,10 @@ class Engine(Protocol):
 
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
         """Loss terms and the gradient [1, 3, H, W] with respect to the preprocessed ``image``."""
+
+    def retarget(self, content: Tensor) -> None:
+        """Capture the features P of another content image [1, 3, H, W] of the same size.
+
+        The style's targets stay, and so does the scale of the network's channels, where the
+        precision or the preset has chosen it by the content image.
+        """

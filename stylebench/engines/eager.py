@@ -69,6 +69,13 @@ class Eager:
         values, gradient = map(self.rescaling.unscale, (terms.detach(), gradient))
         return LossTerms(self.objective.terms, values), gradient.contiguous()
 
+    @torch.no_grad()
+    def retarget(self, content: Tensor) -> None:
+        """As ``Engine.retarget``."""
+        with arithmetic(self.precision):
+            for layer, F in self._features(content, list(self.objective.content)).items():
+                self.targets.content[layer].copy_(F)
+
     def _formulation(self) -> Callable[[Tensor], Tensor]:
         """The function from the image to its loss terms [terms]; ``Compiled`` compiles it."""
         return self._loss_terms

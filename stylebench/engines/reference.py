@@ -67,6 +67,13 @@ class Reference:
                     A[layer] = A.get(layer, 0) + weight * gram(features)
         return Targets(P, A)
 
+    @torch.no_grad()
+    def retarget(self, content: Tensor) -> None:
+        """As ``Engine.retarget``."""
+        with arithmetic(self.precision):
+            for layer, F in self.network(content, self.objective.content).items():
+                self.targets.content[layer].copy_(F)
+
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
         """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W]."""
         x = image.detach().requires_grad_()

@@ -55,13 +55,14 @@ class Picture:
         return height, width
 
 
-def load_image(source: ImageSource) -> Picture:
+def load_image(source: ImageSource | Picture) -> Picture:
     """Read an image of any supported kind.
 
     Args:
         source: a path; a PIL image of any mode; a numpy array [H, W], [H, W, 1|2|3|4] of uint8,
             uint16 or float in [0, 1]; or a tensor [1|2|3|4, H, W] (a leading batch of 1 is allowed)
-            of the same dtypes. Two channels are gray and alpha, four are RGB and alpha.
+            of the same dtypes. Two channels are gray and alpha, four are RGB and alpha. A
+            ``Picture`` is returned as it is.
 
     Files and PIL images have their EXIF orientation applied and an embedded ICC profile converted
     to sRGB. 16-bit files keep their 16 bits. Of an animation the first frame is used.
@@ -71,6 +72,8 @@ def load_image(source: ImageSource) -> Picture:
             (``decode.FORMATS``), a side of one pixel, or an array or tensor of another shape,
             dtype, layout or range.
     """
+    if isinstance(source, Picture):
+        return source
     if isinstance(source, str | Path):
         name, array = str(source), decode_file(source)
     elif isinstance(source, Image.Image):

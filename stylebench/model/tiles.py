@@ -122,15 +122,28 @@ class Tiling:
             height: H of its input.
             width: W of it.
         """
-        names = list(layers)
-        halo = 2 * sum(name.startswith("conv") for name in names)
-        shrink = 1.0 if self.width is None else sqrt(64 / LAYERS[names[0]][1])
-        tallest, widest = (side and int(side * shrink) for side in (self.height, self.width))
+        tallest, widest, halo = self._of_block(list(layers))
         return [
             Tile(rows, columns)
             for rows in spans(height, tallest, halo)
             for columns in spans(width, widest, halo)
         ]
+
+    def window(self, layers: Iterable[str], height: int, width: int) -> tuple[int, int] | None:
+        """The rows and columns that a tile of a block's input reads; None where it is not cut.
+
+        To the alignment, and of a map of any size: its tiles may be too many to be counted.
+        """
+        tallest, widest, halo = self._of_block(list(layers))
+        window = _window(height, tallest, halo), _window(width, widest, halo)
+        return None if window == (height, width) else window
+
+    def _of_block(self, layers: list[str]) -> tuple[int | None, int | None, int]:
+        """The sides of a tile at most, and its halo."""
+        halo = 2 * sum(name.startswith("conv") for name in layers)
+        shrink = 1.0 if self.width is None else sqrt(64 / LAYERS[layers[0]][1])
+        tallest, widest = (side and int(side * shrink) for side in (self.height, self.width))
+        return tallest, widest, halo
 
 
 def spans(length: int, size: int | None, halo: int) -> list[Span]:
@@ -143,19 +156,32 @@ def spans(length: int, size: int | None, halo: int) -> list[Span]:
         size: of a tile at most, rounded to the alignment; None: the side is not cut.
         halo: positions that a tile reads beyond its own, as far as there are any.
     """
-    halo = _aligned(halo)
-    size = length if size is None else _aligned(max(size, _FEWEST))
-    if size + 2 * halo >= length:
+    window = _window(length, size, halo)
+    if window == length:
         return [Span(0, length, 0, length, length)]
-    squares, count = -(-length // ALIGNMENT), -(-length // size)
+    halo = _aligned(halo)
+    squares, count = _cut(length, size)
     starts = [ALIGNMENT * (squares * index // count) for index in range(count)]
     stops = [*starts[1:], length]
-    window = 2 * halo + _aligned(max(b - a for a, b in zip(starts, stops, strict=True)))
     latest = max(0, (length - window) // ALIGNMENT * ALIGNMENT)
     firsts = [min(max(0, start - halo), latest) for start in starts]
     lasts = [length if first == latest else first + window for first in firsts]
     sides = zip(starts, stops, firsts, lasts, strict=True)
     return [Span(*side, length=length) for side in sides]
+
+
+def _window(length: int, size: int | None, halo: int) -> int:
+    """The positions that a tile reads; as ``spans``, and ``length`` where the side is not cut."""
+    squares, count = _cut(length, size)
+    if count == 1 or _aligned(max(size or length, _FEWEST)) + 2 * _aligned(halo) >= length:
+        return length
+    return min(length, 2 * _aligned(halo) + ALIGNMENT * -(-squares // count))
+
+
+def _cut(length: int, size: int | None) -> tuple[int, int]:
+    """The squares of a side, and the tiles that they are cut into."""
+    size = length if size is None else _aligned(max(size, _FEWEST))
+    return -(-length // ALIGNMENT), max(1, -(-length // max(1, size)))
 
 
 def blocks(layers: Iterable[str]) -> list[list[str]]:

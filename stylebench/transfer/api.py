@@ -18,13 +18,15 @@ from stylebench.image.load import ImageSource
 from stylebench.model.vgg import Pooling, Weights
 from stylebench.transfer.checkpoint import Checkpoint, CheckpointConfig, CheckpointError
 from stylebench.transfer.device import choose_learning_rate, resolve_precision
+from stylebench.transfer.fields import HISTORY_DTYPES
 from stylebench.transfer.hashing import input_hashes
-from stylebench.transfer.inputs import Styles, load_inputs
+from stylebench.transfer.inputs import Styles
 from stylebench.transfer.observers import Callback, Observers
+from stylebench.transfer.prepare import prepare
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.result import Result, keeping
+from stylebench.transfer.reuse import ENGINE_CACHE, clear_cache
 from stylebench.transfer.run import is_stuck, is_unmoved, run_phase
-from stylebench.transfer.scales import with_scales
 from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
 from stylebench.transfer.state import RunState
@@ -109,6 +111,7 @@ def style_transfer(
     sync_every: int = 0,
     keep: CheckpointConfig | None = None,
     resume: str | Path | None = None,
+    reuse: bool = True,
 ) -> Result:
     """``stylize`` with its settings as an object, returning the whole ``Result``.
 
@@ -122,6 +125,8 @@ def style_transfer(
         keep: write checkpoints, from which the run can be taken up again.
         resume: a checkpoint to go on from, with no bit different on the machine that wrote it. The
             other arguments are those that it was made with; ``iterations`` may be more.
+        reuse: take the engines that earlier calls with the same style, size and settings have
+            built, and leave them to later ones; see ``clear_cache``. No bit of a result changes.
 
     Raises:
         CheckpointError: ``resume`` cannot be read or belongs to another run, or the optimizer is
@@ -134,9 +139,15 @@ def style_transfer(
         keep = replace(keep, path=check_writable(keep.path))
     checkpoint = Checkpoint.load(expand(resume)) if resume else None
     if checkpoint:
+        clear_cache()  # of engines whose convolutions may be others
         choose_as(checkpoint.convolutions)
-    inputs = load_inputs(content, style, settings)
-    settings = with_scales(settings.sized(inputs.content.size), inputs)
+    if checkpoint:  # a run goes on as it began, whatever memory there is
+        settings = _as_begun(settings, checkpoint)
+    prepared = prepare(content, style, settings, may_choose=checkpoint is None, reuse=reuse)
+    inputs, plan = prepared.inputs, prepared.plan
+    plan.check()
+    settings = plan.settings
+    inputs.engines = ENGINE_CACHE if plan.reuse else None
     polish = polish_iterations(settings)
     if settings.polish and not polish:  # a precision that was named is refused by Settings
         warnings.warn(
@@ -147,13 +158,14 @@ def style_transfer(
         )
     phases = make_schedule(settings, polish)
     observers = Observers(callback, on_start, sync_every, keep)
-    hashes = input_hashes(inputs) if keep or checkpoint else None
+    hashes = None
+    if keep or checkpoint:
+        inputs.read_weights()
+        hashes = input_hashes(inputs)
     state: RunState | None = None
     result: Result | None = None
-    with keeping(lambda: result):
+    with keeping(lambda: result), plan.explaining():
         for phase in phases[checkpoint.phase if checkpoint else 0 :]:
-            if state is None and checkpoint is not None:
-                phase = phase.with_tile(checkpoint.identity.get("tile"))
             problem = build_problem(inputs, phase.settings, last=phase.last)
             if state is not None:
                 problem = state.enter(phase, problem)
@@ -165,6 +177,8 @@ def style_transfer(
                 state.checkpointable()  # now, not at the first checkpoint
             _log.info(problem.description)
             result = run_phase(problem, state, observers, before=result)
+            if problem.give_back:
+                problem.give_back()
             del problem  # and so its engine, whose memory the next one's can take
         if result is None:
             raise CheckpointError("the checkpoint is in a phase that this run does not have")
@@ -202,6 +216,17 @@ def _checked(
         return Settings()
     if not isinstance(settings, Settings):
         raise wrong("settings", settings, "stylebench.Settings, or None")
+    return settings
+
+
+def _as_begun(settings: Settings, checkpoint: Checkpoint) -> Settings:
+    """``settings`` with the tiles and the dtype of history that the run began with."""
+    identity = checkpoint.identity
+    dtype, tile = identity.get("history_dtype"), identity.get("tile")
+    if settings.history_dtype is None and isinstance(dtype, str) and dtype in HISTORY_DTYPES:
+        settings = replace(settings, history_dtype=dtype)
+    if settings.tile == "auto" and isinstance(tile, int | str):
+        settings = replace(settings, tile=tile)
     return settings
 
 

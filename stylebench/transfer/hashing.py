@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from stylebench.image.load import Picture
-from stylebench.transfer.inputs import Inputs
+
+if TYPE_CHECKING:
+    from stylebench.transfer.inputs import Inputs
 
 
 def hash_of(tensors: Mapping[str, Tensor], text: str = "") -> str:

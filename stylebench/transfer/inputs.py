@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
-from typing import TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,10 +19,13 @@ from stylebench.model.presets import Preset
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.device import resolve_precision
-from stylebench.transfer.memory import check_fits
+from stylebench.transfer.plan import make_plan
 from stylebench.transfer.settings import Settings
 
-Styles: TypeAlias = "ImageSource | Sequence[ImageSource]"
+if TYPE_CHECKING:
+    from stylebench.transfer.reuse import EngineCache
+
+Styles: TypeAlias = "ImageSource | Sequence[ImageSource | Picture]"
 
 _LARGEST_LENGTH = 2**62  # px, beyond all memory; floats may be infinite
 _SEVERAL = 4  # times the content's area, that a style which keeps its aspect may have
@@ -35,24 +40,38 @@ class Inputs:
         content: the picture to repaint.
         styles: the pictures to take the style from, one or more.
         init: the picture that ``Settings.init`` is or names as a file, or None.
-        weights: VGG-19's; None once they were taken.
+        weights: VGG-19's; None before they are read, and once they were taken.
+        source: where weights are read from that are None.
+        engines: kept from other runs, if this one may take them.
     """
 
     content: Picture
     styles: list[Picture]
     init: Picture | None
-    weights: Weights | None
+    weights: Weights | None = None
+    source: str | Path | Weights | None = None
+    engines: EngineCache | None = None
+
+    def read_weights(self) -> Weights:
+        """The weights, read when they are first needed.
+
+        Raises:
+            WeightsError: they cannot be had.
+        """
+        if self.weights is None:
+            if self.source is None:
+                raise RuntimeError("the weights were taken by the last phase of a run")
+            self.weights = load_weights(self.source)
+        return self.weights
 
     def weights_for(self, *, last: bool) -> Weights:
         """The weights, which the ``last`` problem takes: no later one can be built.
 
         Engines convert weights layer by layer, and held here every layer would be there twice.
         """
-        weights = self.weights
-        if weights is None:
-            raise RuntimeError("the weights were taken by the last phase of a run")
+        weights = self.read_weights()
         if last:
-            self.weights = None
+            self.weights = self.source = None
         return weights
 
 
@@ -65,7 +84,24 @@ class Sizes:
 
 
 def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inputs:
-    """Read the pictures and the weights of a run.
+    """Read the pictures and the weights of a run, as ``load_pictures``.
+
+    Raises:
+        TooLarge: the run cannot fit in memory.
+        WeightsError: weights that cannot be had.
+        ValueError: likewise.
+    """
+    inputs = load_pictures(content, style, settings)
+    settings = settings.sized(inputs.content.size)
+    sizes_at = partial(fit_pictures, inputs, settings)
+    make_plan(settings, sizes_at, may_choose=False).check()
+    inputs.weights = load_weights(settings.weights)
+    inputs.source = None
+    return inputs
+
+
+def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> Inputs:
+    """Read the pictures of a run, without the weights.
 
     Args:
         content: a path, PIL image, numpy array or tensor; see ``image.load.load_image``.
@@ -76,24 +112,21 @@ def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inpu
 
     Raises:
         ImageError: a picture that cannot be read, or a size too small for the layers.
-        WeightsError: weights that cannot be had.
-        ValueError: no style image, style weights of another number, a factor beyond the precision,
-            or a run that cannot fit in memory.
+        ValueError: no style image, style weights of another number, or a factor beyond the
+            precision.
     """
     photo = load_image(content)
-    paintings = [_opaque_part(load_image(source)) for source in _listed(style)]
+    paintings = [_opaque_part(load_image(source)) for source in as_list(style)]
     settings = settings.sized(photo.size)
     settings.normalized_style_weights(len(paintings))
     init = None
     if settings.init is not None and settings.starts_from_file:
         init = load_image(settings.init)
-    inputs = Inputs(photo, paintings, init, None)
-    fit_pictures(inputs, settings, min(settings.schedule()))  # before weights are read
+    inputs = Inputs(photo, paintings, init, source=settings.weights)
+    fit_pictures(inputs, settings, min(settings.schedule()))
     sizes = fit_pictures(inputs, settings, max(settings.schedule()))
     _tell_of_bounded(inputs, sizes, settings)
     _check_factors(settings, sizes.content)
-    check_fits(settings, sizes.content, sizes.styles)
-    inputs.weights = load_weights(settings.weights)
     return inputs
 
 
@@ -112,7 +145,12 @@ def fit_pictures(inputs: Inputs, settings: Settings, longest: int) -> Sizes:
     return Sizes(content, styles)
 
 
-def _listed(style: Styles) -> list[ImageSource]:
+def as_list(style: Styles) -> list[ImageSource | Picture]:
+    """One style image or several, as a list.
+
+    Raises:
+        ValueError: there is none.
+    """
     if (
         isinstance(style, Iterable)
         and not isinstance(style, str | Tensor)

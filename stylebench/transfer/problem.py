@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,22 +12,16 @@ from torch import Tensor
 
 from stylebench.engines import ENGINES, Engine
 from stylebench.engines.tiled import TILED
-from stylebench.image.load import Picture, resize
+from stylebench.image.load import resize
 from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.model.normalize import normalized
-from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset
 from stylebench.model.vgg import VGG19, Preprocessing
-from stylebench.transfer.device import (
-    choose_device,
-    choose_engine,
-    choose_history,
-    choose_optimizer,
-    choose_precision,
-)
-from stylebench.transfer.inputs import Inputs, Sizes, fit_pictures
+from stylebench.transfer.device import choose_history
+from stylebench.transfer.footprint import Choices, footprint
+from stylebench.transfer.inputs import Inputs, fit_pictures
+from stylebench.transfer.reuse import BoundEngine, engine_key
 from stylebench.transfer.settings import Settings
-from stylebench.transfer.tiles import choose_tile
 
 _NOISE_DEVIATION = 0.25  # of the image's range [0, 1]
 
@@ -43,6 +38,7 @@ class Problem:
         preset: the preset with the run's overrides.
         parameters: every choice as it was resolved, ready for JSON.
         metadata: the content's, which the result keeps.
+        give_back: lets later runs have the engine, once this one needs it no longer; or None.
     """
 
     engine: Engine
@@ -52,6 +48,7 @@ class Problem:
     preset: Preset
     parameters: Mapping[str, Any]
     metadata: Metadata = NO_METADATA
+    give_back: Callable[[], None] | None = None
 
     @property
     def description(self) -> str:
@@ -82,75 +79,95 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
             layers (``ImageError``).
     """
     settings = settings.sized(inputs.content.size)
-    preset = settings.resolved_preset()
-    device = choose_device(settings.device)
-    engine_name = choose_engine(settings, device)
-    precision = PRECISIONS[choose_precision(settings, engine_name, device)]
+    sizes = fit_pictures(inputs, settings, settings.resolved_preset().size)
+    choices = Choices.of(settings, sizes.content[0] * sizes.content[1])
     style_weights = settings.normalized_style_weights(len(inputs.styles))
-    sizes = fit_pictures(inputs, settings, preset.size)
-    tiling = choose_tile(settings, sizes.content, device)
-
-    weights = inputs.weights_for(last=last)
-    # The image and the optimizer are never narrower than fp32, whatever the engine computes in.
-    preprocess = _Preprocess(weights.preprocessing, device, precision.wide)
-    content, styles = preprocess.pictures(inputs, sizes)
-    if preset.normalize:
-        pictures = [content, *styles]
-        weights = normalized(weights, pictures, preset.deepest_layer, preset.pooling, tiling)
-    preprocessing, identity = weights.preprocessing, weights.identity
-    network = VGG19(weights, preset.deepest_layer, preset.pooling).to(device, precision.wide)
-    del weights  # the network has those that it needs, and engines convert them
-    targets = preset.objective(*sizes.content), content, styles, style_weights, precision
-    engine: Engine = (
-        ENGINES[engine_name](network, *targets)
-        if tiling is None
-        else TILED[engine_name](network, *targets, tiling)
-    )
-    del targets
+    content = resize(inputs.content.rgb, sizes.content)
+    pairs = zip(inputs.styles, sizes.styles, strict=True)
+    styles = [resize(style.rgb, size) for style, size in pairs]
+    bound = give_back = None
+    if inputs.engines is not None:
+        key = engine_key(choices, settings.weights, content, styles, style_weights)
+        bound = inputs.engines.take(key)
+    if bound is None:
+        bound = _bind(inputs, choices, content, styles, style_weights, last=last)
+        preprocess = _Preprocess(bound.preprocessing, choices)
+    else:
+        preprocess = _Preprocess(bound.preprocessing, choices)
+        bound.engine.retarget(preprocess(content))
+    if inputs.engines is not None:
+        give_back = partial(inputs.engines.put, key, bound)
     resolved = {
         "width": sizes.content[1],
         "height": sizes.content[0],
         "style_weights": style_weights,
-        **identity,
-        "engine": engine_name,
-        "precision": precision.name,
-        "optimizer": choose_optimizer(settings, engine_name),
+        **bound.identity,
+        "engine": choices.engine,
+        "precision": choices.precision.name,
+        "optimizer": choices.optimizer,
         "history": choose_history(settings, sizes.content[0] * sizes.content[1]),
-        "tile": "none" if tiling is None else tiling.name,
-        "device": str(device),
+        "tile": "none" if choices.tiling is None else choices.tiling.name,
+        "device": str(choices.device),
     }
-    alpha = inputs.content.alpha
+    alpha, preset = inputs.content.alpha, choices.preset
     return Problem(
-        engine=engine,
+        engine=bound.engine,
         image=_starting_image(preset.init, settings.seed, sizes.content, inputs, preprocess),
-        preprocessing=preprocessing,
+        preprocessing=bound.preprocessing,
         alpha=None if alpha is None else resize(alpha, sizes.content),
         preset=preset,
         parameters={**vars(settings), **vars(preset), **resolved},
         metadata=inputs.content.metadata,
+        give_back=give_back,
     )
+
+
+def _bind(
+    inputs: Inputs,
+    choices: Choices,
+    content: Tensor,
+    styles: Sequence[Tensor],
+    style_weights: Sequence[float],
+    *,
+    last: bool,
+) -> BoundEngine:
+    """An engine of the weights of ``inputs``, and targets of pictures [3, H, W]."""
+    preset, precision, size = choices.preset, choices.precision, content.shape[-2:]
+    weights = inputs.weights_for(last=last)
+    preprocess = _Preprocess(weights.preprocessing, choices)
+    image, paintings = preprocess(content), [preprocess(style) for style in styles]
+    if preset.normalize:
+        images = [image, *paintings]
+        weights = normalized(weights, images, preset.deepest_layer, preset.pooling, choices.tiling)
+    identity = weights.identity
+    network = VGG19(weights, preset.deepest_layer, preset.pooling)
+    network = network.to(choices.device, precision.wide)
+    del weights  # the network has those that it needs, and engines convert them
+    targets = preset.objective(*size), image, paintings, style_weights, precision
+    engine: Engine = (
+        ENGINES[choices.engine](network, *targets)
+        if choices.tiling is None
+        else TILED[choices.engine](network, *targets, choices.tiling)
+    )
+    held = footprint(choices, (size[0], size[1]), [], last).engine
+    return BoundEngine(engine, preprocess.preprocessing, identity, held)
 
 
 @dataclass(frozen=True)
 class _Preprocess:
-    """The way from a picture to the network's variable."""
+    """The way from a picture [3, H, W] to the network's variable [1, 3, H, W].
+
+    The image and the optimizer are never narrower than fp32, whatever the engine computes in.
+    """
 
     preprocessing: Preprocessing
-    device: torch.device
-    dtype: torch.dtype
+    choices: Choices
 
-    def pictures(self, inputs: Inputs, sizes: Sizes) -> tuple[Tensor, list[Tensor]]:
-        """Content [1, 3, H, W] and styles [1, 3, H', W'], resized and preprocessed."""
-        styles = zip(inputs.styles, sizes.styles, strict=True)
-        return self.picture(inputs.content, sizes.content), [self.picture(*pair) for pair in styles]
-
-    def picture(self, picture: Picture, size: tuple[int, int]) -> Tensor:
-        """[1, 3, H, W], resized to (height, width) and preprocessed."""
-        return self.rgb(resize(picture.rgb, size)[None])
-
-    def rgb(self, rgb: Tensor) -> Tensor:
-        """RGB [1, 3, H, W], preprocessed."""
-        return self.preprocessing.apply(rgb.to(self.device, self.dtype))
+    def __call__(self, rgb: Tensor) -> Tensor:
+        """RGB [3, H, W] in [0, 1] -> [1, 3, H, W] on the device."""
+        return self.preprocessing.apply(
+            rgb[None].to(self.choices.device, self.choices.precision.wide)
+        )
 
 
 def _starting_image(
@@ -158,13 +175,13 @@ def _starting_image(
 ) -> Tensor:
     """The image [1, 3, H, W] that ``Preset.init`` names, preprocessed."""
     if init == "noise":
-        return preprocess.rgb(_noise(size, seed))
+        return preprocess(_noise(size, seed))
     named = {"content": inputs.content, "style": inputs.styles[0]}
     picture = inputs.init or named[init]
-    return preprocess.picture(picture, size)
+    return preprocess(resize(picture.rgb, size))
 
 
 def _noise(size: tuple[int, int], seed: int) -> Tensor:
-    """White noise around mid grey, [1, 3, H, W] RGB; from the CPU, so that no device changes it."""
+    """White noise around mid grey, [3, H, W] RGB; from the CPU, so that no device changes it."""
     generator = torch.Generator().manual_seed(seed)
-    return 0.5 + _NOISE_DEVIATION * torch.randn(1, 3, *size, generator=generator)
+    return 0.5 + _NOISE_DEVIATION * torch.randn(3, *size, generator=generator)

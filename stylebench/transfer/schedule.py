@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from stylebench.model.precision import PRECISIONS
 from stylebench.transfer.device import resolve_precision
-from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import Settings
+
+if TYPE_CHECKING:
+    from stylebench.transfer.problem import Problem
 
 _POLISH = 0.5  # of the iterations
 _POLISH_AFTER_SCALES = 0.3  # a run that began smaller ends with loss to spare
@@ -44,12 +46,6 @@ class Phase:
     after: float
     polishes: bool = False
     last: bool = True
-
-    def with_tile(self, tile: Any) -> Phase:
-        """The phase with ``auto`` tiles as they were chosen before, when other memory was free."""
-        if tile is None or self.settings.tile != "auto":
-            return self
-        return replace(self, settings=replace(self.settings, tile=tile))
 
     def share(self, done: int) -> float:
         """The share of the whole work that is done after so many of its iterations."""

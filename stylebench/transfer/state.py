@@ -73,6 +73,7 @@ class RunState:
             problem = warm_start(self.trace.best, self.start, problem)
             # Not the warm start: the next size would lose what sizes before this one have changed.
             self.start, self.image = plain, problem.image.clone()
+            del self.optimizer  # whose history the next one's would lie beside
             self.optimizer = make_optimizer(phase.settings, problem, self.image)
             self.trace.restart(self.image)
         self.phase, self.phase_began = phase, self.trace.done

@@ -93,6 +93,15 @@ class Fused:
             self.side.join()
         return LossTerms(self.objective.terms, *values), gradient
 
+    @torch.no_grad()
+    def retarget(self, content: Tensor) -> None:
+        """As ``Engine.retarget``."""
+        with arithmetic(self.precision):
+            for layer, x in self._features(content, self.objective.content):
+                self.targets.content[layer].copy_(equalized(x, self._channel_scale[layer]))
+        self._attach(self._tap)
+        self._reserve(content)
+
     def _values(
         self, losses: dict[str, Tensor], image: Tensor, check: Tensor
     ) -> tuple[Tensor, Tensor]:

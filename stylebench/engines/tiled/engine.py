@@ -82,6 +82,13 @@ class Tiled(ABC):
         """The blocks of the rescaled ``network``, which may be taken apart."""
 
     @torch.no_grad()
+    def retarget(self, content: Tensor) -> None:
+        """As ``Engine.retarget``."""
+        with arithmetic(self.precision):
+            for layer, P in self._content_features(content).items():
+                self.targets.content[layer].copy_(P)
+
+    @torch.no_grad()
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
         """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], fp32 or more."""
         gradient = torch.zeros_like(image)

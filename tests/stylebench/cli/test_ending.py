@@ -50,12 +50,12 @@ def raising(error):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (MemoryError(), "error: out of memory; lower --size or --history"),
+        (MemoryError(), "error: out of memory: 32 x 21 px with 100 pairs of L-BFGS need "),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you\ntried"),
-            "error: out of memory; lower --size or --history ([enforce fail]",
+            "error: out of memory: 32 x 21 px with ",
         ),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), "error: out of memory; lower"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), "error: out of memory: 32 x 21"),
         (OSError(errno.ENOSPC, "No space left on device"), "error: [Errno 28] No space left"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "error: [Errno 32] Broken pipe"),
     ],

@@ -135,3 +135,20 @@ def test_a_span_after_a_pooling_is_half_as_long():
     assert span.place(pooled=True) == slice(4, 6)
     assert span.window(pooled=True) == slice(2, 6)
     assert span.own(pooled=True) == slice(2, 4)
+
+
+@pytest.mark.parametrize("tiling", [Tiling(16), Tiling(64), Tiling(24, 40)], ids=str)
+@pytest.mark.parametrize("size", [(8, 8), (37, 203), (128, 96), (301, 44)], ids=str)
+def test_the_window_is_what_the_tiles_read(tiling, size):
+    for layers in blocks(LAYERS):
+        cut = tiling.tiles(layers, *size)
+        rows = {tile.rows.last - tile.rows.first for tile in cut}
+        columns = {tile.columns.last - tile.columns.first for tile in cut}
+        window = tiling.window(layers, *size) or size
+        assert abs(window[0] - max(rows)) < tiles.ALIGNMENT
+        assert abs(window[1] - max(columns)) < tiles.ALIGNMENT
+        assert (tiling.window(layers, *size) is None) == (len(cut) == 1)
+
+
+def test_the_window_of_a_map_beyond_all_memory_is_told_at_once():
+    assert Tiling(64).window(["conv1_1", "conv1_2", "pool1"], 10**15, 10**15) == (72, 10**15)

@@ -203,7 +203,9 @@ def test_an_interrupted_polish_gives_what_bf16_came_to(photo, painting, monkeypa
 
 
 @pytest.mark.parametrize("settings", [{"scales": {24: 2}}, {"precision": "bf16", "polish": 2}])
-def test_no_two_engines_are_in_memory_at_once(photo, painting, monkeypatch, settings):
+def test_no_two_engines_are_in_memory_at_once_where_none_are_kept(
+    photo, painting, monkeypatch, settings
+):
     engines = []
 
     def build(*arguments, **named):
@@ -213,7 +215,7 @@ def test_no_two_engines_are_in_memory_at_once(photo, painting, monkeypatch, sett
         return problem
 
     monkeypatch.setattr(api, "build_problem", build)
-    style_transfer(photo, painting, Settings(**QUICK, engine="fused", **settings))
+    style_transfer(photo, painting, Settings(**QUICK, engine="fused", **settings), reuse=False)
     assert len(engines) == 2
 
 

@@ -10,17 +10,15 @@ from stylebench import Interrupted, Keep, Settings, style_transfer
 from stylebench.engines.tiled import Tiled
 from stylebench.model import tiles as model_tiles
 from stylebench.model.tiles import Tiling
-from stylebench.transfer import memory, tiles
+from stylebench.transfer import plan
 from stylebench.transfer.checkpoint import Checkpoint
-from stylebench.transfer.inputs import load_inputs
-from stylebench.transfer.memory import Memory, check_fits
+from stylebench.transfer.inputs import Sizes, load_inputs
+from stylebench.transfer.memory import Memory
 from stylebench.transfer.problem import build_problem
-from stylebench.transfer.tiles import choose_tile
 
 from .problems import SHALLOW
 
 GIB = 2**30
-CPU = torch.device("cpu")
 FUSED = Settings(device="cpu", precision="fp32", engine="fused", history=10)
 LARGE = (4500, 6000)
 QUICK = Settings(
@@ -34,21 +32,31 @@ def set_free(monkeypatch):
     """Call it with the GiB that shall be free."""
 
     def set_free(gib):
-        for module in (memory, tiles):
-            monkeypatch.setattr(module, "memory_of", lambda device: Memory(int(gib * GIB), 2**40))
+        monkeypatch.setattr(plan, "memory_of", lambda device: Memory(int(gib * GIB), 2**40))
 
     return set_free
+
+
+def planned(settings, size=LARGE):
+    height, width = size
+    settings = replace(settings, size=width, scales=None)
+
+    def sizes_at(side):
+        scaled = round(side * height / width), side
+        return Sizes(scaled, [scaled])
+
+    return plan.make_plan(settings, sizes_at)
 
 
 @pytest.mark.parametrize("engine", ["fused", "eager"])
 def test_tiles_are_as_high_as_fits_and_none_where_maps_fit(set_free, engine):
     settings = replace(FUSED, engine=engine)
     set_free(1000)
-    assert choose_tile(settings, LARGE, CPU) is None
+    assert planned(settings).settings.tile == "auto"
     heights = []
-    for gib in (32, 24, 16, 1):
+    for gib in (31, 24, 17.5, 1):
         set_free(gib)
-        tiling = choose_tile(settings, LARGE, CPU)
+        tiling = planned(settings).phases[0].choices.tiling
         assert tiling.width is None
         heights.append(tiling.height)
     assert heights == sorted(heights, reverse=True)
@@ -57,27 +65,33 @@ def test_tiles_are_as_high_as_fits_and_none_where_maps_fit(set_free, engine):
 
 def test_a_size_that_users_have_is_not_cut_on_their_machines(set_free):
     set_free(6)
-    assert choose_tile(replace(FUSED, history=20), (768, 1024), CPU) is None
+    assert planned(replace(FUSED, history=20), (768, 1024)).phases[0].choices.tiling is None
 
 
 def test_the_choice_of_a_user_stands(set_free):
     set_free(1)
-    assert choose_tile(replace(FUSED, tile="none"), LARGE, CPU) is None
+    assert planned(replace(FUSED, tile="none")).phases[0].choices.tiling is None
     set_free(1000)
-    assert choose_tile(replace(FUSED, tile=2048), LARGE, CPU) == Tiling(2048, 2048)
-    assert choose_tile(replace(FUSED, tile="rows:96"), LARGE, CPU) == Tiling(96)
+    assert planned(replace(FUSED, tile=2048)).phases[0].choices.tiling == Tiling(2048, 2048)
+    assert planned(replace(FUSED, tile="rows:96")).phases[0].choices.tiling == Tiling(96)
 
 
 def test_a_device_whose_memory_is_unknown_has_no_tiles(monkeypatch):
-    monkeypatch.setattr(tiles, "memory_of", lambda device: None)
-    assert choose_tile(FUSED, LARGE, CPU) is None
+    monkeypatch.setattr(plan, "memory_of", lambda device: None)
+    assert planned(FUSED).phases[0].choices.tiling is None
+
+
+def test_tiles_come_before_a_history_in_bf16(set_free):
+    set_free(18)
+    assert planned(FUSED).settings.history_dtype is None
+    assert planned(replace(FUSED, tile="none")).phases[0].footprint.total > 18 * GIB
 
 
 def test_what_only_tiles_can_do_is_not_refused(set_free):
-    set_free(12)
-    check_fits(FUSED, LARGE, [LARGE])
-    with pytest.raises(ValueError, match="6000 x 4500 px with 10 pairs of L-BFGS need at least"):
-        check_fits(replace(FUSED, tile="none"), LARGE, [LARGE])
+    set_free(18)
+    planned(FUSED).check()
+    with pytest.raises(ValueError, match="6000 x 4500 px with 10 pairs of L-BFGS need"):
+        planned(replace(FUSED, tile="none", history_dtype="fp32")).check()
 
 
 @pytest.mark.parametrize("tile", ["all", "rows:", "rows:0", "rows:x", 0, -1, 1.5, True])
@@ -117,11 +131,12 @@ def test_the_engine_of_a_problem_is_cut_as_it_says(photo, painting):
     assert "tile" not in problem.description
 
 
+@pytest.mark.filterwarnings("ignore:memory may run out")  # a run of this size is all libraries
 def test_a_run_that_goes_on_keeps_its_tiles_whatever_is_free(
     photo, painting, tmp_path, monkeypatch, set_free
 ):
     monkeypatch.setattr(model_tiles, "_FEWEST", 4)
-    monkeypatch.setattr(tiles, "_LOWEST", 8)
+    monkeypatch.setattr(plan, "_LOWEST_TILE", 8)
     path = tmp_path / "run.safetensors"
     set_free(0.1)
     whole = style_transfer(photo, painting, QUICK)

@@ -1,0 +1,275 @@
+"""``stylebench batch``: many files in one style, each saved as it is done."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+
+from PIL import Image
+from rich.progress import BarColumn, Progress, TextColumn
+
+from stylebench import signals
+from stylebench.cli.errors import explain, tell
+from stylebench.cli.parsing import with_options
+from stylebench.console import PlainConsole, stderr_console
+from stylebench.files.paths import FileError, exists, expand, same_file, special_kind
+from stylebench.files.writing import check_folder
+from stylebench.image.decode import FORMATS
+from stylebench.image.save import check_output
+from stylebench.transfer.batch import stylize_batch
+from stylebench.transfer.observers import Step
+from stylebench.transfer.settings import Settings
+
+_RANKS = {"RANK": "0", "WORLD_SIZE": "1"}  # as torchrun sets them -> of a process alone
+FAILED = 1  # the exit code where a picture could not be made
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to be made.
+
+    Attributes:
+        content: its file.
+        output: where it goes.
+    """
+
+    content: Path
+    output: Path
+
+
+@dataclass
+class _Tally:
+    """What came of the pictures so far.
+
+    Attributes:
+        total: pictures, those that are skipped aside.
+        skipped: those that were there.
+        outcomes: one a picture: ``done``, ``stuck`` or ``failed``.
+        began: when the first of them began, seconds.
+    """
+
+    total: int
+    skipped: int
+    outcomes: list[str] = field(default_factory=list)
+    began: float = field(default_factory=perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return perf_counter() - self.began
+
+    def seconds_to_go(self, share: float = 0.0) -> float:
+        """At the pace so far, after so much of the picture in work."""
+        done = len(self.outcomes) + share
+        return (self.total - done) * self.seconds / done if done else 0.0
+
+    def lines(self, unreached: int) -> Iterator[str]:
+        """The summary, a line each."""
+        counts = Counter(self.outcomes)
+        rows = {
+            "done": counts["done"] + counts["stuck"],
+            "of them hardly changed": counts["stuck"],
+            "skipped, there already": self.skipped,
+            "failed": counts["failed"],
+            "not begun": unreached,
+        }
+        yield from (f"{name:<24}{count:>6}" for name, count in rows.items() if count)
+        made = rows["done"]
+        if made:
+            rate = 60 * made / self.seconds
+            yield f"{'pictures a minute':<24}{rate:>6.1f}"
+
+
+def batch_files(
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    folder: Path,
+    settings: Settings,
+    *,
+    suffix: str = ".png",
+    skip_existing: bool = False,
+    warm_start: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Run ``stylize_batch`` for the command line: the exit code is 1 where a picture failed.
+
+    Args:
+        contents: files, and folders of them.
+        styles: image files.
+        folder: of the outputs, made where it is missing.
+        settings: of every run.
+        suffix: of the outputs.
+        skip_existing: leave out contents whose output is there.
+        warm_start: as for ``stylize_batch``.
+        quiet: print nothing but errors.
+
+    Raises:
+        ValueError: a folder, an output or a style that cannot be, before the first run.
+    """
+    console = stderr_console(quiet=quiet)
+    folder = check_folder(folder)
+    jobs = _jobs(contents, folder, suffix)
+    _check_outputs(jobs, [*(job.content for job in jobs), *map(expand, styles)])
+    rank, ranks = _rank()
+    if warm_start and ranks > 1:
+        raise ValueError(
+            f"--warm-start begins a picture from the one before it, which one of {ranks} processes "
+            "does not have: run one process, or drop it"
+        )
+    jobs, settings = jobs[rank::ranks], _on_own_gpu(settings, ranks)
+    due = [job for job in jobs if not (skip_existing and exists(job.output))]
+    tally = _Tally(len(due), len(jobs) - len(due))
+    try:
+        _make(due, styles, settings, warm_start, tally, console)
+    finally:
+        for line in tally.lines(unreached=len(due) - len(tally.outcomes)):
+            console.print(line)
+    if "failed" in tally.outcomes:
+        sys.exit(FAILED)
+
+
+def _make(
+    jobs: Sequence[Job],
+    styles: Sequence[Path],
+    settings: Settings,
+    warm_start: bool,
+    tally: _Tally,
+    console: PlainConsole,
+) -> None:
+    def failed(content: object, error: Exception) -> None:
+        reason = explain(error) or f"{type(error).__name__}: {error}"
+        reason = with_options(reason, vars(settings))
+        name = str(content)
+        tell(f"error: {reason}" if name in reason else f"error: {name}: {reason}")
+
+    with _progress(console, tally, jobs) as on_step:
+        results = stylize_batch(
+            [job.content for job in jobs], styles, settings,
+            callback=on_step, warm_start=warm_start, on_error=failed,
+        )  # fmt: skip
+        for job in jobs:
+            began = perf_counter()
+            result = next(results)
+            if result is None:
+                tally.outcomes.append("failed")
+                continue
+            signals.hold()
+            try:
+                job.output.parent.mkdir(parents=True, exist_ok=True)
+                result.save(job.output)
+            except (OSError, ValueError) as error:
+                failed(job.output, error)
+                tally.outcomes.append("failed")
+            else:
+                tally.outcomes.append("stuck" if result.stuck else "done")
+                seconds = perf_counter() - began
+                to_go = _clock(tally.seconds_to_go())
+                console.print(
+                    f"{len(tally.outcomes)}/{tally.total} {job.output}: loss "
+                    f"{result.parameters['loss']:.4g}, {seconds:.1f} s, {to_go} to go"
+                )
+            signals.go_on()
+
+
+@contextmanager
+def _progress(
+    console: PlainConsole, tally: _Tally, jobs: Sequence[Job]
+) -> Iterator[Callable[[Step], None]]:
+    """Yield the callback of every step: a bar over the pictures on a terminal."""
+    if console.quiet or not console.is_terminal:
+        yield lambda _: signals.check()
+        return
+    columns = (
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:.2f}/{task.total} pictures", markup=False),
+        TextColumn("{task.fields[name]}", markup=False),
+        TextColumn("{task.fields[eta]}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=tally.total, name="", eta="")
+
+        def on_step(step: Step) -> None:
+            signals.check()
+            done = len(tally.outcomes)
+            bar.update(
+                task,
+                completed=done + step.share,
+                name=jobs[done].content.name,
+                eta=f"{_clock(tally.seconds_to_go(step.share))} to go",
+            )
+
+        yield on_step
+
+
+def _clock(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))
+
+
+def _jobs(contents: Sequence[Path], folder: Path, suffix: str) -> list[Job]:
+    """A job a picture, those of a folder in the order of their names and numbers."""
+    files: list[Path] = []
+    for content in map(expand, contents):
+        files += _pictures_in(content) if special_kind(content) == "a folder" else [content]
+    return [Job(file, folder / f"{file.stem}{suffix}") for file in files]
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    Image.init()
+    known = {suffix for suffix, name in Image.EXTENSION.items() if name in FORMATS}
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in known]
+    if not pictures:
+        raise FileError(f"{folder}: has no pictures, expected files as .png or .jpg in it")
+    return sorted(pictures, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """``frame9`` before ``frame10``."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _check_outputs(jobs: Sequence[Job], inputs: Sequence[Path]) -> None:
+    """Refuse outputs that are inputs or each other, or that no file can be written as."""
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        if exists(job.output.parent):
+            check_output(job.output)
+        if job.output in taken:
+            raise FileError(
+                f"{taken[job.output]} and {job.content} would both be {job.output}: rename one, or "
+                "give them to two calls"
+            )
+        taken[job.output] = job.content
+        if exists(job.output) and any(same_file(job.output, path) for path in inputs):
+            raise FileError(f"{job.output}: is an input, and would be replaced; take another -o")
+
+
+def _rank() -> tuple[int, int]:
+    """The number of this process among those that torchrun started, and how many they are."""
+    try:
+        rank, ranks = (int(os.environ.get(name, default)) for name, default in _RANKS.items())
+    except ValueError:
+        rank, ranks = -1, -1
+    if not 0 <= rank < ranks:
+        found = " and ".join(f"{name}={os.environ.get(name)!r}" for name in _RANKS)
+        raise ValueError(f"{found}: expected a rank from 0 and below WORLD_SIZE, as torchrun sets")
+    return rank, ranks
+
+
+def _on_own_gpu(settings: Settings, ranks: int) -> Settings:
+    """The settings with a GPU for each process of a machine, where there is a choice."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK", "")
+    if ranks == 1 or settings.device is not None or not local.isdecimal():
+        return settings
+    if not torch.cuda.is_available():
+        return settings
+    return replace(settings, device=f"cuda:{int(local) % torch.cuda.device_count()}")

@@ -1,0 +1,67 @@
+"""What a run is before anything of it is computed: its pictures, its phases, its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from stylebench.engines.heap import malloc_trim
+from stylebench.image.load import ImageSource
+from stylebench.transfer.inputs import Inputs, Styles, fit_pictures, load_pictures
+from stylebench.transfer.plan import Plan, make_plan
+from stylebench.transfer.reuse import ENGINE_CACHE, clear_cache
+from stylebench.transfer.scales import with_scales
+from stylebench.transfer.settings import Settings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run whose weights are still to be read.
+
+    Attributes:
+        inputs: its pictures.
+        plan: of its memory, with the settings as it takes them.
+    """
+
+    inputs: Inputs
+    plan: Plan
+
+
+def prepare(
+    content: ImageSource,
+    style: Styles,
+    settings: Settings,
+    *,
+    may_choose: bool = True,
+    reuse: bool = False,
+) -> Prepared:
+    """Read the pictures of a run and plan its memory; see ``planned``.
+
+    Raises:
+        ValueError: as ``load_pictures``.
+    """
+    inputs = load_pictures(content, style, settings)
+    return Prepared(inputs, planned(inputs, settings, may_choose=may_choose, reuse=reuse))
+
+
+def planned(
+    inputs: Inputs, settings: Settings, *, may_choose: bool = True, reuse: bool = False
+) -> Plan:
+    """The plan of a run of ``inputs``; its settings have the scales in numbers.
+
+    Engines that are kept from earlier runs are given up where the run does not fit beside them.
+
+    Args:
+        inputs: its pictures.
+        settings: as they were asked for.
+        may_choose: as for ``make_plan``.
+        reuse: the run may leave its engines to later ones.
+    """
+    settings = with_scales(settings.sized(inputs.content.size), inputs)
+    sizes_at = partial(fit_pictures, inputs, settings)
+    plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse)
+    if len(ENGINE_CACHE) and (not plan.fits or plan.instead_of or plan.reuse != reuse):
+        clear_cache()
+        malloc_trim()
+        plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse)
+    return plan
