@@ -12,7 +12,8 @@ from stylebench.bench.workloads.parity_gate import ParityGate
 from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import ENGINES
 from stylebench.image.examples import example
-from stylebench.transfer.inputs import Inputs, load_inputs
+from stylebench.transfer.inputs import Inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
 

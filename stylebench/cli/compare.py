@@ -19,7 +19,7 @@ from stylebench.image.save import save_picture, to_pil
 from stylebench.parity.comparison import without_nan
 from stylebench.parity.harness import Baseline, Comparison, baseline, compare
 from stylebench.transfer.device import resolve_precision
-from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.settings import Settings
 
 _ASPECT = (640, 480)  # of the examples

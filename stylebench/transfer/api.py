@@ -19,7 +19,7 @@ from stylebench.model.vgg import Pooling, Weights
 from stylebench.transfer.checkpoint import Checkpoint, CheckpointConfig, CheckpointError
 from stylebench.transfer.device import choose_learning_rate, resolve_precision
 from stylebench.transfer.fields import HISTORY_DTYPES
-from stylebench.transfer.hashing import input_hashes
+from stylebench.transfer.input_hashes import input_hashes
 from stylebench.transfer.inputs import Styles
 from stylebench.transfer.observers import Callback, Observers
 from stylebench.transfer.prepare import prepare

@@ -113,7 +113,7 @@ class Checkpoint:
         best_loss: the lowest loss of this phase.
         best_iteration: the evaluation that found it.
         identity: the settings that have to be the same when the run goes on; see ``identity_of``.
-        inputs: hashes of what has to be the same too; see ``hashing.input_hashes``.
+        inputs: hashes of what has to be the same too; see ``input_hashes``.
         convolutions: the algorithms that were measured to be the fastest, machine -> layer -> name:
             measured anew, others might be, whose bits differ.
     """

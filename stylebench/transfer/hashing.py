@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-from stylebench.image.load import Picture
-
-if TYPE_CHECKING:
-    from stylebench.transfer.inputs import Inputs
 
 
 def hash_of(tensors: Mapping[str, Tensor], text: str = "") -> str:
@@ -23,32 +17,3 @@ def hash_of(tensors: Mapping[str, Tensor], text: str = "") -> str:
         values = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(values.view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def input_hashes(inputs: Inputs) -> dict[str, str]:
-    """``content``, ``style 1`` and so on, ``init`` -> the hash of its pixels as they were loaded.
-
-    Weights that no file's hash tells are among them as well. Nothing here depends on the engine,
-    its precision or its device.
-    """
-    pictures = {"content": inputs.content}
-    pictures |= {f"style {number}": style for number, style in enumerate(inputs.styles, start=1)}
-    if inputs.init is not None:
-        pictures["init"] = inputs.init
-    hashes = {name: _of_picture(picture) for name, picture in pictures.items()}
-    if inputs.weights is not None and inputs.weights.sha256 is None:
-        layers = inputs.weights.layers
-        kinds = ("weight", "bias")
-        hashes["weights"] = hash_of(
-            {
-                f"{name} {kind}": t
-                for name in layers
-                for kind, t in zip(kinds, layers[name], strict=True)
-            }
-        )
-    return hashes
-
-
-def _of_picture(picture: Picture) -> str:
-    alpha = {} if picture.alpha is None else {"alpha": picture.alpha}
-    return hash_of({"rgb": picture.rgb, **alpha})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,7 +18,6 @@ from stylebench.model.presets import Preset
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.device import resolve_precision
-from stylebench.transfer.plan import make_plan
 from stylebench.transfer.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,23 +79,6 @@ class Sizes:
 
     content: tuple[int, int]
     styles: list[tuple[int, int]]
-
-
-def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inputs:
-    """Read the pictures and the weights of a run, as ``load_pictures``.
-
-    Raises:
-        TooLarge: the run cannot fit in memory.
-        WeightsError: weights that cannot be had.
-        ValueError: likewise.
-    """
-    inputs = load_pictures(content, style, settings)
-    settings = settings.sized(inputs.content.size)
-    sizes_at = partial(fit_pictures, inputs, settings)
-    make_plan(settings, sizes_at, may_choose=False).check()
-    inputs.weights = load_weights(settings.weights)
-    inputs.source = None
-    return inputs
 
 
 def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> Inputs:

@@ -7,6 +7,7 @@ from functools import partial
 
 from stylebench.engines.heap import malloc_trim
 from stylebench.image.load import ImageSource
+from stylebench.model.weights import load_weights
 from stylebench.transfer.inputs import Inputs, Styles, fit_pictures, load_pictures
 from stylebench.transfer.plan import Plan, make_plan
 from stylebench.transfer.reuse import ENGINE_CACHE, clear_cache
@@ -65,3 +66,20 @@ def planned(
         malloc_trim()
         plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse)
     return plan
+
+
+def load_inputs(content: ImageSource, style: Styles, settings: Settings) -> Inputs:
+    """Read the pictures and the weights of a run, as ``load_pictures``.
+
+    Raises:
+        TooLarge: the run cannot fit in memory.
+        WeightsError: weights that cannot be had.
+        ValueError: likewise.
+    """
+    inputs = load_pictures(content, style, settings)
+    settings = settings.sized(inputs.content.size)
+    sizes_at = partial(fit_pictures, inputs, settings)
+    make_plan(settings, sizes_at, may_choose=False).check()
+    inputs.weights = load_weights(settings.weights)
+    inputs.source = None
+    return inputs

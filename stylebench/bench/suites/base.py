@@ -21,7 +21,8 @@ from stylebench.image.load import ImageSource, fit, load_image
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.device import choose_device
-from stylebench.transfer.inputs import Inputs, load_inputs
+from stylebench.transfer.inputs import Inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.settings import HISTORY, Settings
 
 Parameters = Mapping[str, Value]

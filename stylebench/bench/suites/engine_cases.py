@@ -19,7 +19,7 @@ from stylebench.bench.workloads.lower_bound import iteration_flops, iteration_lo
 from stylebench.bench.workloads.parity_gate import ORACLE, ParityGate, finite, oracle_fits, passed
 from stylebench.bench.workloads.timed_run import QUICK_PAIRS, TimedRun
 from stylebench.engines import Engine
-from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.settings import HISTORY, Settings
 

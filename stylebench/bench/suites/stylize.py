@@ -26,7 +26,7 @@ from stylebench.image.load import load_image
 from stylebench.image.save import read_parameters, save_picture, to_pil
 from stylebench.parity.errors import perturbed
 from stylebench.parity.harness import LOSS_EXCESS, ROUNDED, allowance
-from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.run import run
 from stylebench.transfer.settings import Settings

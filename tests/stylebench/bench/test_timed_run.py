@@ -9,7 +9,7 @@ from stylebench.bench.workloads.parity_gate import ParityGate, oracle_fits
 from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.engines import LossTerms
 from stylebench.model.precision import with_fp64
-from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
 from stylebench.transfer.stepper import WARMUP_STEPS

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from stylebench.image.synthetic import landscape, painting
 from stylebench.transfer.api import style_transfer
-from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
 

@@ -23,7 +23,7 @@ from stylebench.parity.harness import (
     compare,
     gain_of_an_iteration,
 )
-from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.settings import Settings
 
 NOISE = 0.7  # of a gradient's values

@@ -1,6 +1,6 @@
 """Problems built straight from pictures and settings, and settings of a small network."""
 
-from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import build_problem
 
 #: Settings of losses in a network that ends at relu3_1: 23 times smaller than the preset's.

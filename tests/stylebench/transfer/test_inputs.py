@@ -11,7 +11,8 @@ from PIL import Image
 from stylebench import Diverged, ImageError, Settings, style_transfer
 from stylebench.model.weights import random_weights
 from stylebench.transfer import inputs as loading
-from stylebench.transfer.inputs import fit_pictures, load_inputs
+from stylebench.transfer.inputs import fit_pictures
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import build_problem
 
 QUICK = {"weights": "random", "device": "cpu", "size": 48, "iterations": 4, "engine": "fused"}

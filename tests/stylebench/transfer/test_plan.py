@@ -10,7 +10,7 @@ import torch
 from stylebench.image.load import fit
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.tiles import Tiling
-from stylebench.transfer import api, inputs, memory, plan
+from stylebench.transfer import api, inputs, memory, plan, prepare
 from stylebench.transfer.footprint import Choices, footprint
 from stylebench.transfer.inputs import Sizes
 from stylebench.transfer.memory import Memory, held, memory_of
@@ -229,9 +229,10 @@ def test_a_containers_limit_is_the_memory_there_is(monkeypatch, tmp_path):
 def test_a_run_that_cannot_fit_is_refused_before_weights_are_read(
     photo, painting, monkeypatch, choices
 ):
-    monkeypatch.setattr(inputs, "load_weights", lambda source: pytest.fail("weights were read"))
+    for module in (inputs, prepare):
+        monkeypatch.setattr(module, "load_weights", lambda source: pytest.fail("weights were read"))
     settings = Settings(**CPU | choices)
-    for read in (inputs.load_inputs, api.style_transfer):
+    for read in (prepare.load_inputs, api.style_transfer):
         with pytest.raises(ValueError, match=r" free of "):
             read(photo, painting, settings)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stylebench.transfer.api import style_transfer
-from stylebench.transfer.inputs import load_inputs
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.scales import with_scales
 from stylebench.transfer.settings import Settings
 

@@ -12,8 +12,9 @@ from stylebench.model import tiles as model_tiles
 from stylebench.model.tiles import Tiling
 from stylebench.transfer import plan
 from stylebench.transfer.checkpoint import Checkpoint
-from stylebench.transfer.inputs import Sizes, load_inputs
+from stylebench.transfer.inputs import Sizes
 from stylebench.transfer.memory import Memory
+from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import build_problem
 
 from .problems import SHALLOW
