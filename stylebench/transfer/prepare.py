@@ -61,7 +61,8 @@ def planned(
     settings = with_scales(settings.sized(inputs.content.size), inputs)
     sizes_at = partial(fit_pictures, inputs, settings)
     plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse)
-    if len(ENGINE_CACHE) and (not plan.fits or plan.instead_of or plan.reuse != reuse):
+    is_as_asked = plan.fits and plan.settings is settings and plan.reuse == reuse
+    if len(ENGINE_CACHE) and not is_as_asked:
         clear_cache()
         malloc_trim()
         plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse)

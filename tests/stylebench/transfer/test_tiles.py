@@ -8,14 +8,16 @@ import torch
 
 from stylebench import Interrupted, Keep, Settings, style_transfer
 from stylebench.engines.tiled import Tiled
+from stylebench.image.load import Picture
 from stylebench.model import tiles as model_tiles
 from stylebench.model.tiles import Tiling
-from stylebench.transfer import plan
+from stylebench.transfer import plan, prepare
 from stylebench.transfer.checkpoint import Checkpoint
-from stylebench.transfer.inputs import Sizes
+from stylebench.transfer.inputs import Inputs, Sizes
 from stylebench.transfer.memory import Memory
 from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import build_problem
+from stylebench.transfer.reuse import BoundEngine, EngineCache
 
 from .problems import SHALLOW
 
@@ -93,6 +95,21 @@ def test_what_only_tiles_can_do_is_not_refused(set_free):
     planned(FUSED).check()
     with pytest.raises(ValueError, match="6000 x 4500 px with 10 pairs of L-BFGS need"):
         planned(replace(FUSED, tile="none", history_dtype="fp32")).check()
+
+
+def test_engines_of_earlier_runs_are_given_up_before_a_picture_is_cut(monkeypatch):
+    cache = EngineCache()
+    cache.put("key", BoundEngine(None, None, {}, 0))
+    monkeypatch.setattr(prepare, "ENGINE_CACHE", cache)
+    monkeypatch.setattr(prepare, "clear_cache", cache.clear)
+    monkeypatch.setattr(
+        plan, "memory_of", lambda device: Memory((20 if len(cache) else 1000) * GIB, 2**40)
+    )
+    picture = Picture("a picture", torch.zeros(1).expand(3, *LARGE))
+    settings = replace(FUSED, size=LARGE[1], scales=None)
+    found = prepare.planned(Inputs(picture, [picture], None), settings)
+    assert found.phases[0].choices.tiling is None
+    assert len(cache) == 0
 
 
 @pytest.mark.parametrize("tile", ["all", "rows:", "rows:0", "rows:x", 0, -1, 1.5, True])
