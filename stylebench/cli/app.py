@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -32,6 +32,9 @@ from stylebench.cli.parsing import (
 from stylebench.files.paths import exists, expand
 from stylebench.files.writing import check_folder, check_writable
 
+if TYPE_CHECKING:
+    from stylebench.transfer.settings import Settings
+
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
 # --help and a mistyped option answer at once.
 
@@ -46,6 +49,17 @@ _BATCH_EXIT_CODES = (
     "Exit codes: 0 done; 1 a picture failed, and a line names it; 2 an error before the first; "
     "130, 143, 129 interrupted: what is done is kept."
 )
+
+
+#: Setting -> how its option is read.
+_PARSERS: Mapping[str, Callable[[Any], Any]] = {
+    "content_layers": partial(parse_layers, "--content-layers"),
+    "style_layers": partial(parse_layers, "--style-layers"),
+    "size": parse_size,
+    "scales": parse_scales,
+    "tile": parse_tile,
+    "style_weights": partial(parse_numbers, "--style-weights"),
+}
 
 
 class _Commands(TyperGroup):
@@ -180,19 +194,10 @@ def stylize(
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
         from stylebench.image.decode import longest_side
-        from stylebench.transfer.settings import INITS, Settings
+        from stylebench.transfer.settings import INITS
         from stylebench.transfer.values import whole
 
-    warnings.showwarning = _no_warning if quiet else partial(_warn, settings=vars(Settings()))
-    choices = {name: value for name, value in locals().items() if name in vars(Settings())}
-    choices["content_layers"] = parse_layers("--content-layers", content_layers)
-    choices["style_layers"] = parse_layers("--style-layers", style_layers)
-    choices["size"] = parse_size(size)
-    choices["scales"] = parse_scales(scales)
-    choices["tile"] = parse_tile(tile)
-    choices["style_weights"] = parse_numbers("--style-weights", style_weights)
-    with naming_options(vars(Settings())):
-        settings = Settings(**choices)
+    settings = _settings(locals())
     whole("--preview-every", preview_every, least=0)
     whole("--checkpoint-every", checkpoint_every)
     output = expand(output)
@@ -259,15 +264,9 @@ def batch(
     """Repaint many images in one style, each saved as it is done; shared under torchrun."""
     with signals.importing():
         from stylebench.cli.batch import batch_files
-        from stylebench.transfer.settings import Settings
 
-    warnings.showwarning = _no_warning if quiet else partial(_warn, settings=vars(Settings()))
-    choices = {name: value for name, value in locals().items() if name in vars(Settings())}
-    choices["size"] = parse_size(size)
-    choices["scales"] = parse_scales(scales)
-    choices["style_weights"] = parse_numbers("--style-weights", style_weights)
-    with naming_options(vars(Settings())):
-        settings = Settings(**choices)
+    settings = _settings(locals())
+    with naming_options(vars(settings)):
         batch_files(
             contents, style, output, settings, suffix=suffix, skip_existing=skip_existing,
             warm_start=warm_start, quiet=quiet,
@@ -404,6 +403,23 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+def _settings(arguments: Mapping[str, Any]) -> Settings:
+    """The settings among a command's ``arguments``; warnings are told from here on, as it asks.
+
+    Raises:
+        ValueError: an option that cannot be, by its name.
+    """
+    from stylebench.transfer.settings import Settings
+
+    names = vars(Settings())
+    quiet = arguments["quiet"]
+    warnings.showwarning = _no_warning if quiet else partial(_warn, settings=names)
+    choices = {name: value for name, value in arguments.items() if name in names}
+    choices |= {name: parse(choices[name]) for name, parse in _PARSERS.items() if name in choices}
+    with naming_options(names):
+        return Settings(**choices)
 
 
 def _warn(message: Warning | str, *_: object, settings: Collection[str] = (), **__: object) -> None:

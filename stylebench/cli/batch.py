@@ -47,7 +47,7 @@ class Job:
 
 @dataclass
 class _Tally:
-    """What came of the pictures so far.
+    """The outcomes of the pictures so far.
 
     Attributes:
         total: pictures, those that are skipped aside.

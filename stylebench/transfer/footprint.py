@@ -236,7 +236,7 @@ def _captured(choices: Choices, size: Size) -> int:
 
 
 def _fused_maps(choices: Choices, size: Size, taps: Collection[str]) -> int:
-    """What ``Stage`` keeps: maps that are no pooling's or have a tap; of a pooling, its code."""
+    """The maps that ``Stage`` keeps: no pooling's, or with a tap; of a pooling, its code."""
     itemsize, order = choices.precision.dtype.itemsize, list(LAYERS)
     elements = _elements(choices.layers, size)
     total = 0

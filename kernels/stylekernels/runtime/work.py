@@ -18,7 +18,7 @@ _NAMES: dict[torch.dtype, Arithmetic] = {
 
 @dataclass(frozen=True)
 class Work:
-    """What a kernel has to do at least.
+    """The least that a kernel has to do.
 
     Attributes:
         reads: operands, each read from memory once; a view stands for a part of one.

@@ -1,4 +1,4 @@
-"""Where the image enters the fused engine's network, and where its gradient leaves it."""
+"""The edge of the fused engine's network: the image enters, and its gradient leaves."""
 
 from __future__ import annotations
 

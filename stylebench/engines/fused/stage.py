@@ -201,7 +201,7 @@ class Stage:
     @property
     def is_tapped(self) -> bool:
         """Whether a loss is taken anywhere in it."""
-        return any((self.conv_tap, self.relu_tap, self.pool_tap))
+        return any(tap is not None for tap in (self.conv_tap, self.relu_tap, self.pool_tap))
 
     def losses(self) -> dict[str, Tensor]:
         """Loss by term name, of all taps, after ``forward``; maps are only read."""
@@ -228,11 +228,6 @@ class Stage:
         """Forget all maps, and the memory that is kept for those of the next iteration."""
         for tiled in (self._z, self._x, self._y, self._code):
             tiled.free()
-
-    @property
-    def taps(self) -> tuple[Tap | None, ...]:
-        """The taps at the convolution, after ReLU and after the pooling."""
-        return self.conv_tap, self.relu_tap, self.pool_tap
 
     @property
     def _keeps_activation(self) -> bool:

@@ -37,7 +37,7 @@ class Block(Protocol):
         """The factors that ``features`` have yet to be multiplied by; see ``Tap``."""
 
     def code(self) -> Tensor | None:
-        """What ``recall`` takes, uint8 [1, N, H // 2, W // 2], after ``forward``."""
+        """The code that ``recall`` takes, uint8 [1, N, H // 2, W // 2], after ``forward``."""
 
     def recall(self, x: Tensor, code: Tensor | None) -> None:
         """Be as after ``forward(x, differentiable=True)``.

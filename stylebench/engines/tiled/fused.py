@@ -80,7 +80,7 @@ class FusedBlock:
         """As ``Block.recall``."""
         self._attach_plain()
         *before, last = self._stages
-        if code is None or any(last.taps):
+        if code is None or last.is_tapped:
             self._run(self._stages, self._enter(x))
         else:
             last.recall(self._run(before, self._enter(x)), code)
