@@ -33,6 +33,15 @@ def test_split_factors_are_among_what_is_tuned():
     assert min(splits) < START.split < max(splits)
 
 
+def test_the_image_gradient_is_tuned_at_the_first_layer_alone():
+    assert [kind.kernel for kind in tune.tuned(64)] == [*KERNELS, "dgrad"]
+    assert [kind.kernel for kind in tune.tuned(128)] == KERNELS
+    start = config.DgradConfig.default(torch.float16, 64, 512**2, H200)
+    tried = list(tune.neighbors(start, H200, 64))
+    assert {other.block_w for other in tried} == {32, 64, 128}
+    assert len({other.rows for other in tried}) > 3
+
+
 def test_numbers_of_programs_that_keep_s_are_among_what_is_tuned():
     start = BackwardConfig.default(torch.float16, 128, 256 * 256, H200)
     tried = {other.programs for other in tune.neighbors(start, H200, 128)}
@@ -104,6 +113,11 @@ def test_a_shape_is_measured_only_where_it_is_right(monkeypatch, device):
     shape.s.zero_()  # as a wrong candidate may leave it
     shape.allowed.clear()
     assert shape.backward(config.BackwardConfig.default(torch.float32, 16, 64, gpu)) == 1.0
+    few = config.DgradConfig.default(torch.float32, 16, 64, gpu)
+    assert shape.dgrad(few) == 1.0
+    assert shape.allowed["dgrad"] < 1e-5
+    shape.exact_image_gradient = shape.exact_image_gradient * 1.001
+    assert shape.dgrad(replace(few, rows=3)) == math.inf
     assert shape.allowed["backward"] < 1e-5
 
 
@@ -160,6 +174,10 @@ class Layer:
         self.act("backward")
         return float(blocks.num_warps)
 
+    def dgrad(self, blocks):
+        self.act("dgrad")
+        return float(blocks.num_warps)
+
     def act(self, what):
         self.calls.append((self.channels, self.size, what))
 
@@ -208,12 +226,13 @@ def tuner(monkeypatch, tmp_path):
 
 LAYERS = [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]
 KERNELS = ["gram", "finish", "backward"]
+ROWS = [(c, s * s, kernel) for c, s in LAYERS for kernel in KERNELS] + [(64, 1024, "dgrad")]
 
 
 def test_what_is_tuned_is_not_tuned_again_by_the_same_versions(tuner, monkeypatch):
     code, rows = tuner()
     assert code == 0
-    assert len(rows) == len(LAYERS) * len(KERNELS)
+    assert len(rows) == len(ROWS)
     assert {row["num_warps"] for row in rows} == {2}
     Layer.calls.clear()
     assert tuner() == (0, rows)
@@ -223,7 +242,7 @@ def test_what_is_tuned_is_not_tuned_again_by_the_same_versions(tuner, monkeypatc
     assert len({(channels, size) for channels, size, _ in Layer.calls}) == len(LAYERS)
 
 
-@pytest.mark.parametrize("kept", range(4))
+@pytest.mark.parametrize("kept", range(5))
 def test_a_run_that_is_cut_short_keeps_every_kernel_and_goes_on_from_there(
     tuner, monkeypatch, kept
 ):
@@ -237,13 +256,13 @@ def test_a_run_that_is_cut_short_keeps_every_kernel_and_goes_on_from_there(
         with pytest.raises(KeyboardInterrupt):
             tuner()
     before = tuner.rows()
-    assert sorted(row["kernel"] for row in before) == sorted([*KERNELS, "gram"][:kept])
+    assert sorted(row["kernel"] for row in before) == sorted([*KERNELS, "dgrad", "gram"][:kept])
     Layer.calls.clear()
     code, rows = tuner()
     assert code == 0
-    assert len(rows) == len(LAYERS) * len(KERNELS)
+    assert len(rows) == len(ROWS)
     assert all(row in rows for row in before)
-    assert ((64, 32, "make") in Layer.calls) is (kept < 3)
+    assert ((64, 32, "make") in Layer.calls) is (kept < 4)
     assert ((64, 32, "forward") in Layer.calls) is (kept < 2)
 
 
@@ -259,7 +278,7 @@ def test_one_kernels_fault_is_not_the_others(tuner, monkeypatch, capsys, fault):
     found = {(row["channels"], row["positions"], row["kernel"]) for row in rows}
     missing = {(256, 64, kernel) for kernel in KERNELS}
     missing |= {(128, 256, "gram"), (128, 256, "finish"), (64, 1024, "backward")}
-    assert found == {(c, s * s, kernel) for c, s in LAYERS for kernel in KERNELS} - missing
+    assert found == set(ROWS) - missing
     assert capsys.readouterr().err.count(str(fault)) == 4
 
 
@@ -269,7 +288,7 @@ def test_a_candidate_whose_compiler_dies_is_not_measured(tuner, monkeypatch, cap
     code, rows = tuner()
     assert code == 0
     warps = {row["kernel"]: row["num_warps"] for row in rows}
-    assert warps == {"gram": 2, "finish": 4, "backward": 4}
+    assert warps == {"gram": 2, "finish": 4, "backward": 4, "dgrad": 4}
     assert capsys.readouterr().err.count("left out: its compiler died") >= len(LAYERS)
 
 
@@ -285,6 +304,10 @@ def test_candidates_are_compiled_as_they_will_be_launched(monkeypatch):
     back = config.BackwardConfig.default(torch.float16, 64, 32**2, H200)
     tune.compile_candidate(tune.Candidate(layer, H200, "backward", (replace(back, block_m=32),)))
     assert [launch.constants["BLOCK_M"] for launch in compiled[::2]] == [START.block_m, 32]
+    few = config.DgradConfig.default(torch.float32, 64, 32**2, H200)
+    layer = (torch.float32, 64, 32)
+    tune.compile_candidate(tune.Candidate(layer, H200, "dgrad", (replace(few, rows=8),)))
+    assert compiled[-1].constants.items() >= {"ROWS": 8, "PRECISION": "ieee"}.items()
     assert all(value.is_meta for value in compiled[0].arguments.values() if is_tensor(value))
 
 
