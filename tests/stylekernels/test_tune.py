@@ -3,6 +3,7 @@ import math
 import os
 import runpy
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import ClassVar
 
@@ -212,16 +213,58 @@ def tuner(monkeypatch, tmp_path):
     monkeypatch.setattr(Layer, "calls", [])
     path = tmp_path / "nvidia_h200.json"
 
+    def code():
+        return tune.main(["--size", "32", "--dtype", "float16", "--output", str(tmp_path)])
+
     def run():
-        options = ["--size", "32", "--dtype", "float16", "--output", str(tmp_path)]
-        code = tune.main(options)
-        return code, rows()
+        return code(), rows()
 
     def rows():
         return json.loads(path.read_text())["rows"] if path.exists() else []
 
-    run.rows = rows
+    run.rows, run.code = rows, code
     return run
+
+
+def test_a_file_that_is_no_table_of_configurations_is_one_line(tuner, tmp_path, capsys):
+    (tmp_path / "nvidia_h200.json").write_text("{")
+    assert tuner.code() == 2
+    line = capsys.readouterr().err
+    assert line.startswith("stylekernels.tune: error: nvidia_h200.json is not")
+    assert line.count("\n") == 1
+    assert (tmp_path / "nvidia_h200.json").read_text() == "{"
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_rows_before(tuner, monkeypatch, capsys):
+    def full(path, gpu, row, write=tune.write):
+        if len(tuner.rows()) == 2:
+            raise OSError(28, "No space left on device")
+        write(path, gpu, row)
+
+    monkeypatch.setattr(tune, "write", full)
+    assert tuner.code() == 2
+    assert "stylekernels.tune: error: [Errno 28] No space left" in capsys.readouterr().err
+    assert len(tuner.rows()) == 2
+
+
+@pytest.mark.parametrize("wrong", [["--jobs", "0"], ["--size", "8"], ["--size", "-1"]])
+def test_numbers_that_cannot_be_are_refused(wrong, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tune.main(wrong)
+    assert "--jobs must be at least 1, and --size at least 16" in capsys.readouterr().err
+
+
+def test_tuners_at_once_lose_no_row(tmp_path):
+    """Each reads the file, adds its row and writes it; without turns rows of others are lost."""
+    path = tmp_path / config.file_name(H200.name)
+
+    def add(number):
+        tune.write(path, H200, config.as_row(START, torch.bfloat16, 64, number + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    rows = json.loads(path.read_text())["rows"]
+    assert sorted(row["positions"] for row in rows) == list(range(1, 41))
 
 
 LAYERS = [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]

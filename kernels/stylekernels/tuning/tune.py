@@ -20,6 +20,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -48,6 +49,7 @@ from stylekernels.tuning.shapes import VGG
 
 K = TypeVar("K", bound=Config)
 Row = dict[str, Any]
+_SMALLEST = max(factor for _, factor in VGG)
 _AT_TAPS: tuple[type[Config], ...] = (GramConfig, FinishConfig, BackwardConfig)
 CHOICES: dict[str, tuple[int, ...]] = {
     "block_m": (16, 32, 64, 128),
@@ -346,24 +348,51 @@ def known_rows(path: Path, dtype: str, channels: int, positions: int) -> dict[st
 def write(path: Path, gpu: Gpu, row: Row) -> None:
     """Put `row` into the file of a GPU, in place of the one of its size, atomically."""
     keys = ("kernel", "dtype", "channels", "positions")
-    rows = [*_rows(path), row | _versions()]
-    merged = {tuple(row[key] for key in keys): row for row in rows}
-    content = {"gpu": asdict(gpu), "rows": [merged[key] for key in sorted(merged)]}
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    os.replace(draft, path)  # noqa: PTH105  replace, not rename: atomic on every system
+    with _turn(path.parent):
+        rows = [*_rows(path), row | _versions()]
+        merged = {tuple(row[key] for key in keys): row for row in rows}
+        content = {"gpu": asdict(gpu), "rows": [merged[key] for key in sorted(merged)]}
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        os.replace(draft, path)  # noqa: PTH105  replace, not rename: atomic on every system
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Have other tuners of the same files wait: each would write without the others' last rows."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command."""
+    """Run the command; return 1 if a kernel could not be tuned, 2 with one line after an error."""
     parser = argparse.ArgumentParser(prog="python -m stylekernels.tune", description=__doc__)
     parser.add_argument("--size", type=int, action="append", help="pixels square; 512 and 2048")
     parser.add_argument("--dtype", action="append", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--jobs", type=int, default=_jobs(), help="compilers side by side")
     parser.add_argument("--output", type=Path, help="a folder; the installed package's by default")
     options = parser.parse_args(arguments)
+    if options.jobs < 1 or min(options.size or [_SMALLEST]) < _SMALLEST:
+        parser.error(f"--jobs must be at least 1, and --size at least {_SMALLEST}")
     if not torch.cuda.is_available():
         parser.error("there is no GPU here to measure on")
+    try:
+        return _tune(options)
+    except (OSError, ValueError) as fault:  # a full disk, a file that is none of configurations
+        sys.stderr.write(f"stylekernels.tune: error: {' '.join(str(fault).split())}\n")
+        return 2
+
+
+def _tune(options: argparse.Namespace) -> int:
     device = torch.device("cuda", torch.cuda.current_device())
     gpu = gpu_of(device)
     folder = options.output or Path(str(files("stylekernels") / "configs"))

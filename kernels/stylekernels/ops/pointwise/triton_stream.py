@@ -81,7 +81,7 @@ def content_bwd_kernel(
     CHANNEL_SCALE: tl.constexpr,
     RELU: tl.constexpr,
 ):
-    """Write incoming + factor * v (v x - target), with RELU 0 where x is; may be over `incoming`."""
+    """Write incoming + factor * v (v x - target), perhaps masked; `output` may be `incoming`."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     own = tl.load(x + at, inside, other=0.0).to(tl.float32)
