@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from stat import S_ISREG
 
 import torch
 
@@ -229,13 +230,14 @@ class _Growth:
 
 
 def _files(work: Path) -> dict[Path, tuple[int, int]]:
-    """File -> time and size, of all that stages leave but their logs."""
+    """File -> time and size, of all that stages leave but their logs; a folder alone is nothing."""
     found = {}
     for folder in (HEADLINE, RECORDS, "configs"):
         for path in (work / folder).rglob("[!.]*"):
             with suppress(OSError):  # it was replaced meanwhile
                 status = path.stat()
-                found[path] = (status.st_mtime_ns, status.st_size)
+                if S_ISREG(status.st_mode):
+                    found[path] = (status.st_mtime_ns, status.st_size)
     return found
 
 

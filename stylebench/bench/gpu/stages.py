@@ -72,8 +72,8 @@ def _gpu() -> str | None:
 
 
 def _meaning(code: int | None) -> StageResult:
-    """A stage that had to be stopped is worth another try: nothing says that it fails."""
-    if code is None:
+    """A stage that was stopped, by whomever, is worth another try: nothing says that it fails."""
+    if code is None or -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         return "unfinished"
     return "done" if code == 0 else "failed"
 

@@ -276,6 +276,37 @@ def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch
     assert "written down" in (tmp_path / "logs" / "try.log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("number", "verdict"),
+    [("SIGKILL", "unfinished"), ("SIGTERM", "unfinished"), ("SIGSEGV", "failed")],
+)
+def test_a_stage_that_leaves_no_more_than_folders_is_given_up(tmp_path, monkeypatch, capsys):
+    """As a suite does that is stopped before its first case: it makes its machine's folder."""
+    text = (
+        "import pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1], 'machine')\n"
+        "folder.mkdir(parents=True, exist_ok=True)\n"
+        "(folder / '.partial').write_text('')\n"
+        "(folder / '.partial').unlink()\n"
+    )
+    folders = Stage(
+        "folders", 30, lambda work, _: ["-c", text, str(work / "records")], lambda *_: "unfinished"
+    )
+    monkeypatch.setattr(loan, "stages", lambda *_: [folders])
+    for _ in range(loan._TRIES):
+        assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
+        assert "folders ..." in capsys.readouterr().out
+    assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
+    assert "folders ..." not in capsys.readouterr().out
+
+
+def test_a_stage_that_others_killed_is_tried_again(tmp_path, number, verdict):
+    """As one that took too much memory is; but not one that dies of itself."""
+    text = f"import os, signal; signal.signal(signal.{number}, 0) if {number!r} != 'SIGKILL' else 0"
+    killed = script(f"{text}; os.kill(os.getpid(), signal.{number})")
+    assert run_stage(killed, tmp_path, left=60.0) == verdict
+
+
 def test_a_stage_that_was_stopped_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "_MERCY", 1.0)
     slow = Stage("slow", 2.0, lambda *_: ["-c", "import time; time.sleep(30)"])
