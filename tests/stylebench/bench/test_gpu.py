@@ -276,10 +276,6 @@ def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch
     assert "written down" in (tmp_path / "logs" / "try.log").read_text()
 
 
-@pytest.mark.parametrize(
-    ("number", "verdict"),
-    [("SIGKILL", "unfinished"), ("SIGTERM", "unfinished"), ("SIGSEGV", "failed")],
-)
 def test_a_stage_that_leaves_no_more_than_folders_is_given_up(tmp_path, monkeypatch, capsys):
     """As a suite does that is stopped before its first case: it makes its machine's folder."""
     text = (
@@ -300,6 +296,10 @@ def test_a_stage_that_leaves_no_more_than_folders_is_given_up(tmp_path, monkeypa
     assert "folders ..." not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("number", "verdict"),
+    [("SIGKILL", "unfinished"), ("SIGTERM", "unfinished"), ("SIGSEGV", "failed")],
+)
 def test_a_stage_that_others_killed_is_tried_again(tmp_path, number, verdict):
     """As one that took too much memory is; but not one that dies of itself."""
     text = f"import os, signal; signal.signal(signal.{number}, 0) if {number!r} != 'SIGKILL' else 0"
