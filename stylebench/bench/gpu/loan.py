@@ -4,8 +4,8 @@
     PYTHONPATH=.:kernels python -m stylebench.bench.gpu --output OUT2 --resume OUT/records.tar.gz
 
 Measures the headline, then all suites, tunes, and tests, within ``--minutes``. OUT gets three
-files: records.tar.gz with records, pictures, tuned configurations, logs and the state; summary.txt;
-state.json. They are written anew whenever a stage has written something, so a call that is killed
+files: records.tar.gz with records, pictures, tuned configurations, chosen convolutions, logs and the
+state; summary.txt; state.json. They are written anew whenever a stage has written something, so a call that is killed
 has lost no more than the case it was at.
 
 The next call skips finished stages and cases. Once the sources or the GPU are others, it begins new
@@ -34,6 +34,7 @@ import torch
 
 from stylebench import signals
 from stylebench.bench.gpu.stages import (
+    CACHE,
     HEADLINE,
     RECORDS,
     Stage,
@@ -232,7 +233,7 @@ class _Growth:
 def _files(work: Path) -> dict[Path, tuple[int, int]]:
     """File -> time and size, of all that stages leave but their logs; a folder alone is nothing."""
     found = {}
-    for folder in (HEADLINE, RECORDS, "configs"):
+    for folder in (HEADLINE, RECORDS, CACHE, "configs"):
         for path in (work / folder).rglob("[!.]*"):
             with suppress(OSError):  # it was replaced meanwhile
                 status = path.stat()

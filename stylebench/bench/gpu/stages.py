@@ -30,6 +30,9 @@ _KERNELS = PACKAGES[1:]
 _MERCY = 20.0  # s that a stage gets to write its results down, after it is told to stop
 _TICK = 1.0  # s between looks at what a stage has written
 RECORDS, HEADLINE = "records", "headline"  # folders of records
+#: Folder of the convolutions that were chosen: a search that was cut short goes on on the next
+#: machine of its kind.
+CACHE = "cache"
 #: The order in which suites are worth having, and the most seconds that each may take a call.
 _SUITES = {
     "iteration": 240, "parity": 120, "sizes": 120, "time-to-loss": 120, "stylize": 120,
@@ -218,7 +221,8 @@ def run_stage(
             [sys.executable, *stage.command(work, limit)],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=lines, stderr=subprocess.STDOUT,
             env={
-                **os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
+                "STYLEBENCH_CACHE": str(work / CACHE), **os.environ,
+                "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
                 OWN_FOLDER: str(_configs(work)),  # what was tuned is what is measured
             },
             preexec_fn=_hear_interrupts,

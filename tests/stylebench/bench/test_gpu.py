@@ -276,6 +276,24 @@ def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch
     assert "written down" in (tmp_path / "logs" / "try.log").read_text()
 
 
+def test_a_search_for_convolutions_goes_on_in_the_next_call(tmp_path, monkeypatch):
+    """On a machine of its own, where nothing is but the archive."""
+    text = (
+        "from stylekernels.native.folder import cache_folder, keep, read_kept\n"
+        "file = cache_folder() / 'convolutions.json'\n"
+        "keep(file, (read_kept(file) or b'') + b'layer ')"
+    )
+    searches = Stage("searches", 30, lambda *_: ["-c", text], lambda *_: "unfinished")
+    monkeypatch.delenv("STYLEBENCH_CACHE", raising=False)
+    monkeypatch.setattr(loan, "stages", lambda *_: [searches])
+    monkeypatch.setattr(loan, "_TRIES", 1)  # and it is not given up meanwhile
+    for count in (1, 2, 3):
+        assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
+        with tarfile.open(tmp_path / "records.tar.gz") as archive:
+            kept = archive.extractfile("cache/convolutions.json").read()
+        assert kept == b"layer " * count
+
+
 def test_a_stage_that_leaves_no_more_than_folders_is_given_up(tmp_path, monkeypatch, capsys):
     """As a suite does that is stopped before its first case: it makes its machine's folder."""
     text = (
