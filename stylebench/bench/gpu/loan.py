@@ -4,9 +4,9 @@
     PYTHONPATH=.:kernels python -m stylebench.bench.gpu --output OUT2 --resume OUT/records.tar.gz
 
 Measures the headline, then all suites, tunes, and tests, within ``--minutes``. OUT gets three
-files: records.tar.gz with records, pictures, tuned configurations, chosen convolutions, logs and the
-state; summary.txt; state.json. They are written anew whenever a stage has written something, so a call that is killed
-has lost no more than the case it was at.
+files: records.tar.gz with records, pictures, tuned configurations, chosen convolutions, logs and
+the state; summary.txt; state.json. They are written anew whenever a stage has written something, so
+a call that is killed has lost no more than the case it was at.
 
 The next call skips finished stages and cases. Once the sources or the GPU are others, it begins new
 records, keeps the old, and runs every stage again, the failed ones too.

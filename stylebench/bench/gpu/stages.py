@@ -19,7 +19,7 @@ from stylebench.bench.machine.provenance import PACKAGES
 from stylebench.bench.records.record import Record
 from stylebench.bench.records.store import read_or_none
 from stylebench.bench.suites import SUITES
-from stylebench.bench.suites.child_process import child_process, end_group
+from stylebench.bench.suites.child_process import child_process, end_group, end_with_parent
 from stylekernels.native.sources import sources_hash
 from stylekernels.runtime.config import OWN_FOLDER
 
@@ -225,7 +225,7 @@ def run_stage(
                 "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
                 OWN_FOLDER: str(_configs(work)),  # what was tuned is what is measured
             },
-            preexec_fn=_hear_interrupts,
+            preexec_fn=_prepare,
         ) as process:  # fmt: skip
             code = _finish(process, limit, tick)
         lines.write(f"\nexit code {code}\n")
@@ -238,8 +238,12 @@ def _callers_paths() -> list[str]:
     return [str(Path(path).absolute()) for path in paths if path]
 
 
-def _hear_interrupts() -> None:
-    """Undo a shell's &, whose processes and their children ignore Ctrl-C."""
+def _prepare() -> None:
+    """Undo a shell's &, whose processes and their children ignore Ctrl-C; outlive no killed call.
+
+    It would go on, beside what the next call measures.
+    """
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import tarfile
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -488,6 +489,42 @@ def call_killed_after(seconds, out):
         os.kill(call.pid, signal.SIGKILL)
         call.join()
     return call.exitcode == 0
+
+
+WAITS_FOR_ITS_END = """
+import pathlib, signal, sys, time
+began, ended = map(pathlib.Path, sys.argv[1:])
+def end(*_):
+    ended.touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+began.touch()
+time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_stage_does_not_outlive_a_call_that_is_killed(tmp_path):
+    """It would go on beside what the next call on the same machine measures."""
+    began, ended = tmp_path / "began", tmp_path / "ended"
+    waits = Stage("waits", 60, lambda *_: ["-c", WAITS_FOR_ITS_END, str(began), str(ended)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside torch's threads
+        call = multiprocessing.get_context("fork").Process(
+            target=run_stage, args=(waits, tmp_path, 60.0)
+        )
+        call.start()
+    wait_for(began)
+    os.kill(call.pid, signal.SIGKILL)
+    call.join()
+    wait_for(ended)
+
+
+def wait_for(file, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < end, f"{file.name}: not within {seconds} s"
+        time.sleep(0.02)
 
 
 def test_files_of_tests_run_beside_each_other_and_warnings_are_no_errors(tmp_path, capsys):
