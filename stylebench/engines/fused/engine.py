@@ -18,7 +18,7 @@ from stylebench.engines.base import LossTerms, Targets
 from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.convolution import Convolution
-from stylebench.engines.fused.guided import GuidedTap, guides_of, region_losses, style_grams
+from stylebench.engines.fused.guided import GuidedTap, region_losses, style_grams
 from stylebench.engines.fused.image import HALF, ImageEdge
 from stylebench.engines.fused.side import SideStream
 from stylebench.engines.fused.stage import InputGradient, Stage
@@ -78,7 +78,7 @@ class Fused:
         self._edge = ImageEdge(precision, self.rescaling, first.padded_inputs if first else 0)
         malloc_trim()  # the converted weights, before larger blocks are allocated behind them
         self.targets = self._capture(content, styles, regions or [whole_picture(style_weights)])
-        self._guides = {layer: guides_of(T) for layer, T in self.targets.guidance.items()}
+        self._regions = region_losses(self.targets, self._rescaled_objective.style)
         malloc_trim()  # the maps between the taps
         self._attach(self._tap)
         self._reserve(content)
@@ -185,14 +185,10 @@ class Fused:
         if k is None and c is None:
             return None
         content = None if c is None else (self.targets.content[layer], c)
-        if k is None:
-            return Tap(None, content, self._channel_scale[layer])
-        A = self.targets.style[layer]
-        if layer in self._guides:
-            positions = self.targets.guidance[layer][0, 0].numel()
-            regions = region_losses(self._guides[layer], A, k, positions)
-            return GuidedTap(None, content, self._channel_scale[layer], regions=regions)
-        return Tap((A, k), content, self._channel_scale[layer])
+        v = self._channel_scale[layer]
+        if layer in self._regions:
+            return GuidedTap(None, content, v, regions=self._regions[layer])
+        return Tap(None if k is None else (self.targets.style[layer], k), content, v)
 
     def _reserve(self, image: Tensor) -> None:
         """Allocate the memory that the maps of ``image`` are put together in."""

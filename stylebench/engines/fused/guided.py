@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 import stylekernels as sk
+from stylebench.engines.base import Targets
 from stylebench.engines.fused.tap import Tap, gram
 from stylebench.engines.fused.tiling import row_tiles
+from stylebench.model.objective import LayerWeights
 from stylebench.model.regions import Region
 from stylekernels.ops.style.cpu import loss_of_gram_
 from stylekernels.runtime.layout import accumulator
@@ -71,7 +73,6 @@ class Guide:
         x = self.box(x)
         memory = torch.empty_like(x, memory_format=torch.channels_last)
         return torch.mul(x, self.T, out=memory)
-
 
     def gram(self, x: Tensor, channel_scale: Tensor | None) -> Tensor:
         """The guided Gram matrix [1, N, N] of features [1, N, H, W], summed over tiles."""
@@ -166,27 +167,23 @@ class GuidedTap(Tap):
         return replace(self, regions=parts)
 
 
-def region_losses(
-    guides: Sequence[Guide | None], A: Tensor, weight: float, positions: int
-) -> list[RegionLoss]:
-    """The losses of the regions that have a position at a layer.
+def region_losses(targets: Targets, style: LayerWeights) -> dict[str, list[RegionLoss]]:
+    """Layer -> the losses of the regions that have a position there; empty without masks.
 
     Args:
-        guides: one a region, of the content image.
-        A: one Gram matrix a region [R, N, N].
-        weight: k_l.
-        positions: M of the layer.
+        targets: with the regions' Gram matrices and guidance.
+        style: layer -> k_l.
     """
-    return [
-        RegionLoss(guide, target[None], weight * guide.mass / positions)
-        for guide, target in zip(guides, A, strict=True)
-        if guide
-    ]
-
-
-def guides_of(T: Tensor) -> list[Guide | None]:
-    """The guides of regions, of their maps [R, 1, H, W]."""
-    return [Guide.of(one[None]) for one in T]
+    losses = {}
+    for layer, T in targets.guidance.items():
+        k_of_position = style[layer] / T[0].numel()
+        guides = [Guide.of(one[None]) for one in T]
+        losses[layer] = [
+            RegionLoss(guide, A[None], k_of_position * guide.mass)
+            for guide, A in zip(guides, targets.style[layer], strict=True)
+            if guide
+        ]
+    return losses
 
 
 def style_grams(
