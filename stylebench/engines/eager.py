@@ -54,7 +54,9 @@ class Eager:
     ) -> None:
         self.objective = objective
         self.precision = precision
-        self.rescaling = rescale_in_place(network, objective, content, styles, precision)
+        self.rescaling = rescale_in_place(
+            network, objective, content, styles, precision, regions=regions
+        )
         self._rescaled_objective = self.rescaling.objective(objective)
         self._channel_scale = {
             layer: self.rescaling.channel_scale(layer, content) for layer in objective.taps

@@ -15,7 +15,7 @@ pulled as it would be without masks, 4 k / M (G_r - A_r) F, however large its re
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as nnf
@@ -37,6 +37,12 @@ class Region:
     content: Tensor | None
     styles: Sequence[Tensor | None]
     style_weights: Sequence[float]
+
+    def to(self, like: Tensor) -> Region:
+        """The region in the dtype and on the device of ``like``."""
+        content = None if self.content is None else self.content.to(like)
+        styles = [None if mask is None else mask.to(like) for mask in self.styles]
+        return replace(self, content=content, styles=styles)
 
     def style_guidance(self, image: int, layer: str) -> Tensor | None:
         """T [1, 1, H', W'] of a style image, by its index; None for the whole of it."""

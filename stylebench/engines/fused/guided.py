@@ -200,7 +200,16 @@ def style_grams(
 
 
 def _overlap(start: int, length: int, window: slice) -> tuple[int, int, int]:
-    """The part of a box in a window along one side: its place there, and in the box (first, last)."""
+    """The part of a box in a window, along one side.
+
+    Args:
+        start: of the box.
+        length: of it.
+        window: in the same positions.
+
+    Returns:
+        The part's first position in the window; its first and the one after its last in the box.
+    """
     first = 0 if window.start is None else window.start
     stop = start + length if window.stop is None else window.stop
     begin, end = max(start, first), min(start + length, stop)

@@ -75,7 +75,9 @@ class Tiled(ABC):
         self.objective = objective
         self.precision = precision
         self.tiling = tiling
-        self.rescaling = rescale_in_place(network, objective, content, styles, precision, tiling)
+        self.rescaling = rescale_in_place(
+            network, objective, content, styles, precision, tiling, regions
+        )
         self._rescaled_objective = self.rescaling.objective(objective)
         self._blocks = self._build_blocks(network, content)
         self.targets = self._capture(content, styles, regions or [whole_picture(style_weights)])
