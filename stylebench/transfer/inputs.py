@@ -111,6 +111,8 @@ def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> In
     if settings.masks:
         boxes = [_opaque_box(original) for original in originals]
         masks = load_masks(settings.masks, photo, originals, boxes, style_weights)
+        if settings.style_weights is not None and len(paintings) > 1:
+            masks.check_blend()
     inputs = Inputs(photo, paintings, init, source=settings.weights, masks=masks)
     fit_pictures(inputs, settings, min(settings.schedule()))
     sizes = fit_pictures(inputs, settings, max(settings.schedule()))

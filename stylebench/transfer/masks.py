@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from stylebench.image.load import ImageError, ImageSource, Picture, fit, load_im
 from stylebench.model.regions import Region
 
 NONE, WHOLE = "none", "whole"  # in the place of a style's mask
-MaskPairs = Sequence[tuple[ImageSource, ImageSource | None]]
+MaskPairs: TypeAlias = "Sequence[tuple[ImageSource, ImageSource | None]]"
 Size = tuple[int, int]  # (height, width) in pixels
 Box = tuple[slice, slice]  # rows and columns
 
@@ -80,6 +81,20 @@ class Masks:
             parts = {image: self._rest(image, styles[image]) for image in self.background}
             regions.append(self._region(rest, parts, styles))
         return regions
+
+    def check_blend(self) -> None:
+        """Refuse blend weights that blend nothing, or leave the background no style.
+
+        Raises:
+            ValueError: there are.
+        """
+        if len(self.background) < 2:
+            raise ValueError(
+                "style_weights are given, and by the masks every part has one style image: drop "
+                "them"
+            )
+        if not sum(self.style_weights[image] for image in self.background):
+            raise ValueError("style_weights are 0 for all style images without a mask")
 
     def _region(
         self, content: Tensor, parts: Mapping[int, Tensor | None], styles: Sequence[Size]
