@@ -21,8 +21,8 @@ from stylebench.cli.bench import app as bench
 from stylebench.cli.errors import leave, tell
 from stylebench.cli.options import Command, option
 from stylebench.cli.parsing import (
-    naming_options,
     mask_files,
+    naming_options,
     parse_layers,
     parse_numbers,
     parse_scales,

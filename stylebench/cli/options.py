@@ -18,8 +18,8 @@ _PRESETS = "preset's"
 class Command(TyperCommand):
     """A command that takes nothing empty, and no address where it reads files.
 
-    It sees what was typed: of ``''`` a path is the current folder, of ``https://x`` ``https:/x``. An
-    option takes as many values as its metavar has words.
+    It sees what was typed: of ``''`` a path is the current folder, of ``https://x`` ``https:/x``.
+    An option takes as many values as its metavar has words.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
