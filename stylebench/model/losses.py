@@ -32,8 +32,8 @@ def guided_gram(F: Tensor, T: Tensor | None) -> Tensor:
     """
     if T is None:
         return gram(F)
-    M = F.shape[2] * F.shape[3]
-    return gram(T * F) * (M / mass(T).clamp_min(torch.finfo(T.dtype).tiny))
+    F = (T * F).flatten(2)  # [R, N, H, W] -> [R, N, M]
+    return F @ F.mT / mass(T).clamp_min(torch.finfo(T.dtype).tiny)
 
 
 def style_grams(F: Tensor, image: int, layer: str, regions: Sequence[Region]) -> Tensor:

@@ -151,7 +151,7 @@ def _bind(
     targets = preset.objective(*size), image, paintings, style_weights, precision
     parts = [region.to(image) for region in regions]
     engine: Engine = (
-        ENGINES[choices.engine](network, *targets, regions=parts)
+        ENGINES[choices.engine](network, *targets, parts)
         if choices.tiling is None
         else TILED[choices.engine](network, *targets, choices.tiling, parts)
     )
