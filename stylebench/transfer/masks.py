@@ -23,7 +23,7 @@ Size = tuple[int, int]  # (height, width) in pixels
 Box = tuple[slice, slice]  # rows and columns
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
-_BLACK = 1.5 / 255  # a JPEG's black may be a step brighter
+_BLACK = 1.5 / 255  # up to here: a JPEG's black may be a step brighter
 _COARSE = 256  # px, enough to tell whether masks leave anything
 _LEAST_OF_CONTENT = 1e-3  # of the picture; less is what a JPEG leaves between two masks
 _LEAST_OF_STYLE = 1e-2  # likewise; less is too little for a style
@@ -76,25 +76,23 @@ class Masks:
             for mask, pair in zip(shared, self.pairs, strict=True)
             if pair.image is not None
         ]
-        rest = (1 - covered).clamp(min=0)
+        rest = _blackened(1 - covered)
         if rest.mean() >= _LEAST_OF_CONTENT:
             parts = {image: self._rest(image, styles[image]) for image in self.background}
             regions.append(self._region(rest, parts, styles))
         return regions
 
     def check_blend(self) -> None:
-        """Refuse blend weights that blend nothing, or leave the background no style.
+        """Refuse blend weights where no part has several style images.
 
         Raises:
-            ValueError: there are.
+            ValueError: none has.
         """
         if len(self.background) < 2:
             raise ValueError(
                 "style_weights are given, and by the masks every part has one style image: drop "
                 "them"
             )
-        if not sum(self.style_weights[image] for image in self.background):
-            raise ValueError("style_weights are 0 for all style images without a mask")
 
     def _region(
         self, content: Tensor, parts: Mapping[int, Tensor | None], styles: Sequence[Size]
@@ -113,11 +111,11 @@ class Masks:
 
     def _rest(self, image: int, size: Size) -> Tensor | None:
         """What no mask has of a style image; None, the whole of it, where that is too little."""
-        rest = torch.ones(1, 1, *size)
-        for pair in self.pairs:
-            if pair.image == image:
-                rest = rest - (1 if pair.style is None else _resized(pair.style, size))
-        rest = rest.clamp(min=0)
+        taken = [pair.style for pair in self.pairs if pair.image == image]
+        if not taken or None in taken:
+            return None
+        masks = torch.cat([_resized(mask, size) for mask in taken if mask is not None])
+        rest = _blackened(1 - masks.sum(0, keepdim=True))
         return rest if rest.mean() >= _LEAST_OF_STYLE else None
 
 
@@ -154,7 +152,12 @@ def load_masks(
             mask = _load_mask(of_style, number, "style", styles[image], boxes[image])
         loaded.append(MaskPair(_load_mask(of_content, number, "content", content), mask, image))
     left = [image for image in range(len(styles)) if image not in images]
-    masks = Masks(loaded, left or list(range(len(styles))), style_weights)
+    background = left or list(range(len(styles)))
+    if not any(style_weights[image] for image in background) and len(background) > 1:
+        raise ValueError(
+            "style_weights are 0 for every style image without a mask: expected one above 0"
+        )
+    masks = Masks(loaded, background, style_weights)
     coarse = [fit(picture.size, _COARSE) for picture in (content, *styles)]
     regions = masks.regions(coarse[0], coarse[1:])
     _check_used(masks, regions, [styles[image].name for image in left])
@@ -214,15 +217,20 @@ def _load_mask(
     values = torch.einsum("chw,c->hw", loaded.rgb, loaded.rgb.new_tensor(_LUMINANCE))[None, None]
     if loaded.alpha is not None:
         values = values - (1 - loaded.alpha)  # the white that it was composited over
-    values = values.clamp(0, 1)
+    values = _blackened(values.clamp(max=1))
     if box is not None:
         values = _resized(values, picture.size)[:, :, *box]
-    if not bool((values > _BLACK).any()):
+    if not bool(values.any()):
         raise ImageError(
             f"{name}: is black, or transparent, all over the {role} {picture.name}; expected white "
             "where the region is"
         )
     return values
+
+
+def _blackened(mask: Tensor) -> Tensor:
+    """``mask`` with 0 where it is all but black: a region ends where its mask does."""
+    return torch.where(mask > _BLACK, mask, 0)
 
 
 def _same_aspect(mask: Size, picture: Size) -> bool:

@@ -83,7 +83,7 @@ def test_a_position_is_pulled_alike_however_large_its_region_is():
 @pytest.mark.parametrize("layer", LAYERS)
 def test_soft_edges_share_a_position(layer):
     """The squares of guidance add up to 1, and so the regions' Gram matrices to the whole's."""
-    mask, F = random(1, 1, 43, 50), None
+    mask = random(1, 1, 43, 50)
     T = guidance(torch.cat([mask, 1 - mask]), layer)
     torch.testing.assert_close(T.square().sum(0), torch.ones_like(T[0]), rtol=1e-14, atol=0)
     F = random(1, 5, *T.shape[2:], seed=3)
