@@ -18,6 +18,7 @@ from stylebench.engines.base import Targets
 from stylebench.engines.fused.tap import Tap, gram
 from stylebench.engines.fused.tiling import row_tiles
 from stylebench.model.objective import LayerWeights
+from stylebench.model.precision import in_fp64
 from stylebench.model.regions import Region
 from stylekernels.ops.style.cpu import loss_of_gram_
 from stylekernels.runtime.layout import accumulator
@@ -47,7 +48,7 @@ class Guide:
         if not rows:
             return None
         box = T[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].contiguous()
-        return cls(box, rows[0], columns[0], T.double().square().sum().item())
+        return cls(box, rows[0], columns[0], in_fp64(T).square().sum().item())
 
     def within(self, rows: slice, columns: slice = slice(None)) -> Guide | None:
         """The part in a window of the map; None where they have no position in common.
@@ -109,14 +110,8 @@ class RegionLoss:
             target, weight = self.target * share, self.weight / share**2
             loss, *slope = sk.style_loss_forward(self.guide.masked(x), target, weight, v)
             return loss, (slope[0], slope[1])
-        return self.loss_of_gram(self.guide.gram(x, v), x.dtype, v)
-
-    def loss_of_gram(
-        self, G: Tensor, dtype: torch.dtype, v: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Likewise, of the guided Gram matrix G_r [1, N, N] of features of ``dtype``."""
-        mass = self.guide.mass
-        loss, *slope = loss_of_gram_(G, self.target, self.weight, mass, dtype, v)
+        G, mass = self.guide.gram(x, v), self.guide.mass
+        loss, *slope = loss_of_gram_(G, self.target, self.weight, mass, x.dtype, v)
         return loss, (slope[0], slope[1])
 
     def add_gradient(self, gradient: Tensor, x: Tensor, v: Tensor | None) -> None:
