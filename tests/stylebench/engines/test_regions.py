@@ -11,10 +11,12 @@ import torch
 
 import stylekernels as sk
 from stylebench.engines import Compiled, Eager, Fused, Reference
+from stylebench.engines.fp16_calibration import GRADIENTS_BELOW, calibrate, gradient_ranges
 from stylebench.engines.fused.guided import Guide, GuidedTap
 from stylebench.model.losses import guided_gram
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.regions import Region
+from stylebench.model.vgg import VGG19
 
 from .problems import (
     SHALLOW,
@@ -245,6 +247,28 @@ def test_another_content_keeps_the_regions(weights, images, parts, kind):
     found, again = result_at(engine, image)
     assert torch.equal(found.values, expected.values)
     assert torch.equal(again, gradient)
+
+
+def test_the_range_of_fp16_is_chosen_by_the_regions(weights, images):
+    """A corner that is far brighter than the rest of the picture has a far steeper loss."""
+    content, style, *_ = images
+    content = content.clone()
+    content[..., :9, :9] *= 20
+    mask = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
+    mask[..., :9, :9] = 1
+    corner = [Region(mask, [None], [1.0])]
+    network = VGG19(weights, AVERAGE.deepest_layer, AVERAGE.pooling)
+    inputs = (network, AVERAGE.objective(*SIZE), content.float(), [style.float()])
+    parts = [region.to(inputs[2]) for region in corner]
+    chosen, unaware = calibrate(*inputs, regions=parts), calibrate(*inputs)
+
+    def steepest(rescaling):
+        network, objective, content, styles = inputs
+        ranges = gradient_ranges(network, objective, rescaling, [content], styles, parts)
+        return max(ranges.values())
+
+    assert steepest(chosen) < 2**GRADIENTS_BELOW
+    assert steepest(unaware) >= 2**GRADIENTS_BELOW
 
 
 def test_a_guide_is_cut_to_its_box_and_to_a_window():
