@@ -21,6 +21,7 @@ from stylebench.cli.bench import app as bench
 from stylebench.cli.errors import leave, tell
 from stylebench.cli.options import Command, option
 from stylebench.cli.parsing import (
+    mask_files,
     naming_options,
     parse_layers,
     parse_numbers,
@@ -153,6 +154,7 @@ def stylize(
     tolerance_grad: Annotated[float, option("L-BFGS stops below this gradient.")] = -1.0,
     tolerance_change: Annotated[float, option("L-BFGS stops below this change.")] = -1.0,
     init: options.Init = None,
+    masks: options.Masks = None,
     seed: options.Seed = 0,
     tile: Annotated[
         str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")
@@ -205,6 +207,7 @@ def stylize(
         "the content": [content],
         "a style": style,
         "the init": [] if init is None or init in INITS else [Path(init)],
+        "a mask": mask_files(settings.masks),
         "the weights": [Path(weights)],
     }
     previews = Previews(output, preview_every, overwrite)
@@ -250,6 +253,7 @@ def batch(
     history: options.History = None,
     history_dtype: options.HistoryDtype = None,
     init: options.Init = None,
+    masks: options.Masks = None,
     seed: options.Seed = 0,
     device: options.Device = None,
     suffix: Annotated[str, option("Of the pictures: .png, .jpg, .webp or .tiff.")] = ".png",

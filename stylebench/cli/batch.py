@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from stylebench import signals
 from stylebench.cli.errors import explain, tell
-from stylebench.cli.parsing import with_options
+from stylebench.cli.parsing import mask_files, with_options
 from stylebench.console import PlainConsole, stderr_console
 from stylebench.files.paths import FileError, exists, expand, same_file, special_kind
 from stylebench.files.writing import check_folder
@@ -116,7 +116,8 @@ def batch_files(
     console = stderr_console(quiet=quiet)
     folder = check_folder(folder)
     jobs = _jobs(contents, folder, suffix)
-    _check_outputs(jobs, [*(job.content for job in jobs), *map(expand, styles)])
+    read = [*(job.content for job in jobs), *styles, *mask_files(settings.masks)]
+    _check_outputs(jobs, list(map(expand, read)))
     rank, ranks = _rank()
     if warm_start and ranks > 1:
         raise ValueError(

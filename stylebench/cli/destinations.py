@@ -13,7 +13,7 @@ from stylebench.files.paths import FileError, exists, expand, same_file
 from stylebench.files.writing import check_folder, check_writable
 from stylebench.image.save import check_output
 
-PICTURES = ("the content", "a style", "the init")
+PICTURES = ("the content", "a style", "a mask", "the init")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from stylebench.transfer.device import choose_learning_rate, resolve_precision
 from stylebench.transfer.fields import HISTORY_DTYPES
 from stylebench.transfer.input_hashes import input_hashes
 from stylebench.transfer.inputs import Styles
+from stylebench.transfer.masks import MaskPairs
 from stylebench.transfer.observers import Callback, Observers
 from stylebench.transfer.prepare import prepare
 from stylebench.transfer.problem import Problem, build_problem
@@ -65,6 +66,7 @@ def stylize(
     tolerance_grad: float = -1.0,
     tolerance_change: float = -1.0,
     init: ImageSource | None = None,
+    masks: MaskPairs | None = None,
     seed: int = 0,
     tile: int | str = "auto",
     device: str | torch.device | None = None,

@@ -26,6 +26,7 @@ from stylebench.files.paths import FileError, expand
 from stylebench.files.reading import check_file
 from stylebench.files.writing import atomic_path
 from stylebench.transfer.hashing import hash_of
+from stylebench.transfer.masks import NONE, WHOLE
 from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import INITS
 from stylebench.transfer.values import whole
@@ -210,6 +211,9 @@ def identity_of(problem: Problem) -> dict[str, Any]:
     init = chosen.get("init")
     if not (isinstance(init, str) and init in INITS):
         chosen["init"] = "a picture"  # which is among the inputs
+    masks = chosen.pop("masks", None)
+    if masks:  # whose pictures are, too
+        chosen["masks"] = [style if style in (NONE, WHOLE) else "a mask" for _, style in masks]
     identity: dict[str, Any] = json.loads(json.dumps(chosen, default=str))
     return identity
 

@@ -14,6 +14,7 @@ from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset, preset
 from stylebench.model.vgg import Pooling, Weights
 from stylebench.transfer.fields import CHECKS, CONTENT_SIZE, INITS, Layers, Scales, source_name
+from stylebench.transfer.masks import MaskPairs
 from stylebench.transfer.values import flag
 
 __all__ = ["HISTORY", "INITS", "Layers", "Scales", "Settings"]
@@ -68,6 +69,11 @@ class Settings:
         tolerance_change: L-BFGS stops at a change of the image or the loss below this.
         init: ``content``, ``noise`` (white, as the paper), ``style``, or a picture: all that the
             content may be.
+        masks: pairs of gray pictures, a mask of the content and one of a style image: the white of
+            the one is painted in the manner of the other's. ``whole`` stands for all of a style
+            image; None or ``none`` for a part that keeps the content. With several style images the
+            pairs are of them in order. What is left of the content takes what is left of the style.
+            ``stylebench.model.regions``.
         seed: of the noise.
         tile: ``none``: feature maps are computed whole; a number: in square tiles of so many px a
             side, which need less memory and give the whole picture's loss and gradient;
@@ -107,6 +113,7 @@ class Settings:
     tolerance_grad: float = -1.0
     tolerance_change: float = -1.0
     init: ImageSource | None = None
+    masks: MaskPairs | None = None
     seed: int = 0
     tile: int | str = "auto"
     device: str | torch.device | None = None
