@@ -118,6 +118,7 @@ def stylize(
     ] = None,
     style_weights: options.StyleWeights = None,
     style_scale: options.StyleScale = 1.0,
+    color: options.Color = "style",
     content_layers: Annotated[
         str | None, option("As relu4_2 or conv2_2=1,relu4_2=0.5.", by_preset=True)
     ] = None,
@@ -238,6 +239,7 @@ def batch(
     ] = None,
     style_weights: options.StyleWeights = None,
     style_scale: options.StyleScale = 1.0,
+    color: options.Color = "style",
     content_weight: options.ContentWeight = None,
     style_weight: options.StyleWeight = None,
     tv_weight: options.TvWeight = None,

@@ -51,6 +51,7 @@ StyleWeights = Annotated[
     str | None, option("Blend of the style images, as 2,1.", show_default="equal")
 ]
 StyleScale = Annotated[float, option("Size of the style images, relative.")]
+Color = Annotated[str, option("style, content-luminance, match or match-cholesky.")]
 ContentWeight = Annotated[float | None, option("Content loss.", by_preset=True)]
 StyleWeight = Annotated[float | None, option("Style loss.", by_preset=True)]
 TvWeight = Annotated[float | None, option("Total variation.", by_preset=True)]

@@ -45,6 +45,7 @@ def stylize(
     iterations: int | None = None,
     style_weights: Sequence[float] | None = None,
     style_scale: float = 1.0,
+    color: str = "style",
     content_layers: Layers | None = None,
     style_layers: Layers | None = None,
     content_weight: float | None = None,

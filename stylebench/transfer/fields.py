@@ -18,6 +18,7 @@ from stylebench.model.presets import PRESETS
 from stylebench.model.tiles import BANDS
 from stylebench.model.vgg import Pooling, Weights, check_layer
 from stylebench.model.weights import SOURCES
+from stylebench.transfer.color import COLORS
 from stylebench.transfer.values import (
     check_distinct,
     choice,
@@ -180,6 +181,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "iterations": whole,
     "style_weights": _style_weights,
     "style_scale": positive,
+    "color": _one_of(*COLORS),
     "content_layers": _layers,
     "style_layers": _layers,
     "content_weight": weight,

@@ -13,6 +13,7 @@ def input_hashes(inputs: Inputs) -> dict[str, str]:
     Weights that no file's hash tells are among them as well. Nothing here depends on the engine,
     its precision or its device.
     """
+    inputs = inputs.loaded or inputs
     pictures = {"content": inputs.content}
     pictures |= {f"style {number}": style for number, style in enumerate(inputs.styles, start=1)}
     if inputs.init is not None:

@@ -17,6 +17,7 @@ from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
+from stylebench.transfer.color import in_color
 from stylebench.transfer.device import resolve_precision
 from stylebench.transfer.settings import Settings
 
@@ -41,6 +42,7 @@ class Inputs:
         weights: VGG-19's; None before they are read, and once they were taken.
         source: where weights are read from that are None.
         engines: kept from other runs, if this one may take them.
+        loaded: as they were loaded, where ``Settings.color`` has changed the pictures.
     """
 
     content: Picture
@@ -49,6 +51,7 @@ class Inputs:
     weights: Weights | None = None
     source: str | Path | Weights | None = None
     engines: EngineCache | None = None
+    loaded: Inputs | None = None
 
     def read_weights(self) -> Weights:
         """The weights, read when they are first needed.
@@ -108,7 +111,7 @@ def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> In
     sizes = fit_pictures(inputs, settings, max(settings.schedule()))
     _tell_of_bounded(inputs, sizes, settings)
     _check_factors(settings, sizes.content)
-    return inputs
+    return in_color(inputs, settings.color)
 
 
 def fit_pictures(inputs: Inputs, settings: Settings, longest: int) -> Sizes:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from stylebench.engines import ENGINES, Engine
 from stylebench.engines.tiled import TILED
+from stylebench.image.color import with_luminance
 from stylebench.image.load import resize
 from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.model.normalize import normalized
 from stylebench.model.presets import Preset
 from stylebench.model.vgg import VGG19, Preprocessing
+from stylebench.transfer.color import chrominance_source
 from stylebench.transfer.device import choose_history
 from stylebench.transfer.footprint import Choices, footprint
 from stylebench.transfer.inputs import Inputs, fit_pictures
@@ -38,6 +40,7 @@ class Problem:
         preset: the preset with the run's overrides.
         parameters: every choice as it was resolved, ready for JSON.
         metadata: the content's, which the result keeps.
+        colors: RGB [3, H, W], whose chrominance the picture gets, or None.
         give_back: lets later runs have the engine, once this one needs it no longer; or None.
     """
 
@@ -48,6 +51,7 @@ class Problem:
     preset: Preset
     parameters: Mapping[str, Any]
     metadata: Metadata = NO_METADATA
+    colors: Tensor | None = None
     give_back: Callable[[], None] | None = None
 
     @property
@@ -63,7 +67,8 @@ class Problem:
 
     def rgb(self, image: Tensor) -> Tensor:
         """Preprocessed [1, 3, H, W] -> [3, H, W] fp32 in [0, 1] on the CPU."""
-        return self.preprocessing.invert(image.detach())[0].clamp(0, 1).float().cpu()
+        rgb = self.preprocessing.invert(image.detach())[0].clamp(0, 1).float().cpu()
+        return rgb if self.colors is None else with_luminance(self.colors, rgb)
 
 
 def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> Problem:
@@ -110,6 +115,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "device": str(choices.device),
     }
     alpha, preset = inputs.content.alpha, choices.preset
+    colors = chrominance_source(inputs, settings.color)
     return Problem(
         engine=bound.engine,
         image=_starting_image(preset.init, settings.seed, sizes.content, inputs, preprocess),
@@ -118,6 +124,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         preset=preset,
         parameters={**vars(settings), **vars(preset), **resolved},
         metadata=inputs.content.metadata,
+        colors=None if colors is None else resize(colors, sizes.content),
         give_back=give_back,
     )
 

@@ -33,6 +33,9 @@ class Settings:
         style_weights: one blend weight a style image; equal by default. They are normalized.
         style_scale: size of the style images relative to what the preset says. An image that
             keeps its aspect gets at most four times the content's area, times the scale's square.
+        color: ``style``: the style's; ``content-luminance``: the content's, only luminance is
+            transferred; ``match``: the style images are given the mean and the covariance of the
+            content's colors first, by symmetric roots, or ``match-cholesky``, by Cholesky's.
         content_layers: layer names, or layer -> weight; ``conv4_2`` is before ReLU,
             ``relu4_2`` after.
         style_layers: likewise.
@@ -88,6 +91,7 @@ class Settings:
     iterations: int | None = None
     style_weights: Sequence[float] | None = None
     style_scale: float = 1.0
+    color: str = "style"
     content_layers: Layers | None = None
     style_layers: Layers | None = None
     content_weight: float | None = None
