@@ -195,7 +195,7 @@ def stylize(
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
         from stylebench.image.decode import longest_side
-        from stylebench.transfer.settings import INITS
+        from stylebench.transfer.init import is_named
         from stylebench.transfer.values import whole
 
     settings = _settings(locals())
@@ -205,7 +205,7 @@ def stylize(
     inputs = {
         "the content": [content],
         "a style": style,
-        "the init": [] if init is None or init in INITS else [Path(init)],
+        "the init": [] if init is None or is_named(init) else [Path(init)],
         "the weights": [Path(weights)],
     }
     previews = Previews(output, preview_every, overwrite)

@@ -68,7 +68,12 @@ History = Annotated[
 HistoryDtype = Annotated[
     str | None, option("fp32, or bf16 for half the memory.", show_default="fp32, where that fits")
 ]
-Init = Annotated[str | None, option("content, noise, style or an image file.", by_preset=True)]
+Init = Annotated[
+    str | None,
+    option(
+        "content, noise, style, gray, mean, content+noise:0.2 or an image file.", by_preset=True
+    ),
+]
 Seed = Annotated[int, option("Of the noise.")]
 Device = Annotated[
     str | None, option("cpu, cuda, cuda:1 or mps.", show_default="the best there is")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from stylebench.engines import ENGINES, Engine
@@ -21,11 +20,10 @@ from stylebench.model.vgg import VGG19, Preprocessing
 from stylebench.transfer.color import chrominance_source
 from stylebench.transfer.device import choose_history
 from stylebench.transfer.footprint import Choices, footprint
+from stylebench.transfer.init import starting_image
 from stylebench.transfer.inputs import Inputs, fit_pictures
 from stylebench.transfer.reuse import BoundEngine, engine_key
 from stylebench.transfer.settings import Settings
-
-_NOISE_DEVIATION = 0.25  # of the image's range [0, 1]
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class Problem:
         preset: the preset with the run's overrides.
         parameters: every choice as it was resolved, ready for JSON.
         metadata: the content's, which the result keeps.
+        noiseless: [1, 3, H, W], ``image`` without the noise mixed into it; None: nothing was.
         colors: RGB [3, H, W], whose chrominance the picture gets, or None.
         give_back: lets later runs have the engine, once this one needs it no longer; or None.
     """
@@ -51,6 +50,7 @@ class Problem:
     preset: Preset
     parameters: Mapping[str, Any]
     metadata: Metadata = NO_METADATA
+    noiseless: Tensor | None = None
     colors: Tensor | None = None
     give_back: Callable[[], None] | None = None
 
@@ -64,6 +64,11 @@ class Problem:
             f"{chosen['precision']} on {chosen['device']}, weights {chosen['weights']}, "
             f"preset {chosen['preset']}, {chosen['optimizer']}{tiles}"
         )
+
+    @property
+    def start(self) -> Tensor:
+        """The picture [1, 3, H, W] that the run's change is told from, from size to size."""
+        return self.image if self.noiseless is None else self.noiseless
 
     def rgb(self, image: Tensor) -> Tensor:
         """Preprocessed [1, 3, H, W] -> [3, H, W] fp32 in [0, 1] on the CPU."""
@@ -115,15 +120,17 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "device": str(choices.device),
     }
     alpha, preset = inputs.content.alpha, choices.preset
+    start = starting_image(preset.init, settings.seed, sizes.content, inputs, style_weights)
     colors = chrominance_source(inputs, settings.color)
     return Problem(
         engine=bound.engine,
-        image=_starting_image(preset.init, settings.seed, sizes.content, inputs, preprocess),
+        image=preprocess(start.rgb),
         preprocessing=bound.preprocessing,
         alpha=None if alpha is None else resize(alpha, sizes.content),
         preset=preset,
         parameters={**vars(settings), **vars(preset), **resolved},
         metadata=inputs.content.metadata,
+        noiseless=None if start.noiseless is start.rgb else preprocess(start.noiseless),
         colors=None if colors is None else resize(colors, sizes.content),
         give_back=give_back,
     )
@@ -175,20 +182,3 @@ class _Preprocess:
         return self.preprocessing.apply(
             rgb[None].to(self.choices.device, self.choices.precision.wide)
         )
-
-
-def _starting_image(
-    init: str, seed: int, size: tuple[int, int], inputs: Inputs, preprocess: _Preprocess
-) -> Tensor:
-    """The image [1, 3, H, W] that ``Preset.init`` names, preprocessed."""
-    if init == "noise":
-        return preprocess(_noise(size, seed))
-    named = {"content": inputs.content, "style": inputs.styles[0]}
-    picture = inputs.init or named[init]
-    return preprocess(resize(picture.rgb, size))
-
-
-def _noise(size: tuple[int, int], seed: int) -> Tensor:
-    """White noise around mid grey, [3, H, W] RGB; from the CPU, so that no device changes it."""
-    generator = torch.Generator().manual_seed(seed)
-    return 0.5 + _NOISE_DEVIATION * torch.randn(3, *size, generator=generator)

@@ -122,7 +122,8 @@ def warm_start(image: Tensor, start: Tensor, target: Problem) -> Problem:
     """``target``, starting from what a smaller image became.
 
     The small image's change, upsampled, is added to the large starting image, which keeps its own
-    detail. Noise has no detail worth keeping: the small image itself is upsampled there.
+    detail. Noise has no detail worth keeping: the small image itself is upsampled there, and noise
+    that was mixed in is left out.
 
     Args:
         image: the smaller one, preprocessed [1, 3, h, w].
@@ -131,7 +132,7 @@ def warm_start(image: Tensor, start: Tensor, target: Problem) -> Problem:
     """
     if target.preset.init == "noise":
         return replace(target, image=_upsampled(image, target.image))
-    return replace(target, image=target.image + _upsampled(image - start, target.image))
+    return replace(target, image=target.start + _upsampled(image - start, target.image))
 
 
 def _upsampled(image: Tensor, like: Tensor) -> Tensor:

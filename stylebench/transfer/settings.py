@@ -13,7 +13,8 @@ from stylebench.image.load import ImageSource
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset, preset
 from stylebench.model.vgg import Pooling, Weights
-from stylebench.transfer.fields import CHECKS, CONTENT_SIZE, INITS, Layers, Scales, source_name
+from stylebench.transfer.fields import CHECKS, CONTENT_SIZE, Layers, Scales, source_name
+from stylebench.transfer.init import INITS, is_named
 from stylebench.transfer.values import flag
 
 __all__ = ["HISTORY", "INITS", "Layers", "Scales", "Settings"]
@@ -69,8 +70,9 @@ class Settings:
         learning_rate: 1 for L-BFGS; 0.02 for Adam, in units of the [0, 1] range of the image.
         tolerance_grad: L-BFGS stops at a largest gradient component below this; negative: never.
         tolerance_change: L-BFGS stops at a change of the image or the loss below this.
-        init: ``content``, ``noise`` (white, as the paper), ``style``, or a picture: all that the
-            content may be.
+        init: ``content``, ``noise`` (white, as the paper), ``style``, ``gray``, ``mean`` (the style
+            images' mean color), ``content+noise:SHARE`` with the noise's share of the mixture, 0 to
+            1, or a picture: all that the content may be.
         seed: of the noise.
         tile: ``none``: feature maps are computed whole; a number: in square tiles of so many px a
             side, which need less memory and give the whole picture's loss and gradient;
@@ -171,7 +173,7 @@ class Settings:
     @property
     def starts_from_file(self) -> bool:
         """Whether ``init`` is a picture, of a file or not."""
-        return self.init is not None and not (isinstance(self.init, str) and self.init in INITS)
+        return self.init is not None and not is_named(self.init)
 
     def _accept_former_names(self, normalise: bool | None) -> None:
         if normalise is not None:
