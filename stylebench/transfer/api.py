@@ -54,6 +54,7 @@ def stylize(
     pooling: Pooling | None = None,
     normalize: bool | None = None,
     normalise: bool | None = None,
+    seamless: bool = False,
     weights: str | Path | Weights = "auto",
     engine: str = "auto",
     precision: str = "auto",

@@ -191,6 +191,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "tv_weight": weight,
     "pooling": _one_of(*get_args(Pooling)),
     "normalize": flag,
+    "seamless": flag,
     "weights": _weights,
     "engine": _one_of("auto", *ENGINES),
     "precision": _one_of("auto", *PRECISIONS),

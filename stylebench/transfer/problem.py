@@ -16,6 +16,7 @@ from stylebench.image.load import resize
 from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.model.normalize import normalized
 from stylebench.model.presets import Preset
+from stylebench.model.tiles import UNCUT
 from stylebench.model.vgg import VGG19, Preprocessing
 from stylebench.transfer.color import chrominance_source
 from stylebench.transfer.device import choose_history
@@ -158,10 +159,13 @@ def _bind(
     network = network.to(choices.device, precision.wide)
     del weights  # the network has those that it needs, and engines convert them
     targets = preset.objective(*size), image, paintings, style_weights, precision
+    tiling = choices.tiling
+    if preset.seamless and choices.engine == "fused":  # whose windows alone wrap around
+        tiling = tiling or UNCUT
     engine: Engine = (
         ENGINES[choices.engine](network, *targets)
-        if choices.tiling is None
-        else TILED[choices.engine](network, *targets, choices.tiling)
+        if tiling is None
+        else TILED[choices.engine](network, *targets, tiling)
     )
     held = footprint(choices, (size[0], size[1]), [], last).engine
     return BoundEngine(engine, preprocess.preprocessing, identity, held)

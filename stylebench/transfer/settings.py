@@ -45,6 +45,8 @@ class Settings:
         tv_weight: factor of the total variation.
         pooling: ``average`` or ``max``.
         normalize: rescale the network to mean activation 1 on the given images, as the paper did.
+        seamless: opposite borders of the picture meet, so that it tiles without a seam; its sides
+            are multiples of 16 px then, of 2 to the power of the poolings above all losses.
         weights: ``auto``, ``original``, ``gatys``, ``imagenet``, ``random``, ``random:SEED`` or a
             file; see ``load_weights``.
         engine: ``reference``, ``eager`` (plain PyTorch at any precision; once ``plain``),
@@ -101,6 +103,7 @@ class Settings:
     tv_weight: float | None = None
     pooling: Pooling | None = None
     normalize: bool | None = None
+    seamless: bool = False
     weights: str | Path | Weights = "auto"
     engine: str = "auto"
     precision: str = "auto"

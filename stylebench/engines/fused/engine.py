@@ -41,6 +41,9 @@ class Fused:
         style_weights: one weight per style image, adding up to 1.
         precision: of features and weights; fp64 is for tests.
 
+    Raises:
+        ValueError: the objective is seamless: see ``stylebench.engines.tiled``.
+
     Attributes:
         targets: captured by the same network at the same precision, and held in fp32 or more.
             Targets of a more precise network would pull the image towards features that this one
@@ -60,6 +63,8 @@ class Fused:
         style_weights: Sequence[float],
         precision: Precision = PRECISIONS["fp32"],
     ) -> None:
+        if objective.seamless:
+            raise ValueError("a seamless image is computed in windows: take TILED['fused'], UNCUT")
         self.objective = objective
         self.precision = precision
         self.side = SideStream(content.device)

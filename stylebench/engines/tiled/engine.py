@@ -27,6 +27,7 @@ from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.tap import Tap
 from stylebench.engines.heap import malloc_trim
+from stylebench.engines.seam import add_gradient_of_seam_, tv_of_seam
 from stylebench.engines.tiled.block import Block
 from stylebench.engines.tiled.overwriting import Overwriting
 from stylebench.engines.tiled.sums import LayerSums
@@ -57,6 +58,7 @@ class Tiled(ABC):
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
+    _wraps = False  # the picture in work
 
     def __init__(
         self,
@@ -103,6 +105,9 @@ class Tiled(ABC):
                 kind = self.objective.tv_kind
                 losses["tv"] = sk.tv_loss(image, self._rescaled_objective.tv, kind)
                 sk.tv_loss_backward_(gradient, image, self.objective.tv, kind)
+                if self.objective.seamless:
+                    losses["tv"] += tv_of_seam(image, self._rescaled_objective.tv, kind)
+                    add_gradient_of_seam_(gradient, image, self.objective.tv, kind)
         values = torch.stack([losses[name] for name in self.objective.terms])
         # oneDNN's ReLU turns NaN into 0: the loss of an image with NaN would be finite.
         values = self.rescaling.unscale(values) + 0 * image.sum()
@@ -175,12 +180,13 @@ class Tiled(ABC):
 
     def _run_whole(self, block: Block, x: Tensor, tile: Tile, visit: Visit, keep: bool) -> Tensor:
         """The output of a block that is not cut, and keeps its maps for the second pass."""
-        output = block.forward(x, differentiable=keep)
+        output = block.forward(tile.window(x), differentiable=keep)
         for layer, F in block.features():
             visit(layer, F, tile)
         if not keep:
             block.release()
-        return output
+        pools = block.layers[-1].startswith("pool")
+        return put_own(None, output, tile, pooled=True) if tile.wraps and pools else output
 
     def _run_tiles(
         self, block: Block, x: Tensor, tiles: Sequence[Tile], visit: Visit
@@ -201,7 +207,8 @@ class Tiled(ABC):
         return output, codes
 
     def _tiles(self, block: Block, x: Tensor) -> list[Tile]:
-        return self.tiling.tiles(block.layers, *x.shape[2:])
+        height, width = x.shape[2:]
+        return self.tiling.tiles(block.layers, height, width, self._wraps)
 
     def _new_sums(self) -> dict[str, LayerSums]:
         """Sums of nothing, for every tap."""
@@ -233,6 +240,7 @@ class Tiled(ABC):
             for style, weight in zip(styles, style_weights, strict=True):
                 for layer, G in self._grams(style).items():
                     A[layer] = A.get(layer, 0) + weight * G
+            self._wraps = self.objective.seamless  # from here on; style images end at their borders
             return Targets(self._content_features(content), A)
 
     def _grams(self, image: Tensor) -> dict[str, Tensor]:
