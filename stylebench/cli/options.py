@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that the command line can answer at once.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -78,3 +79,36 @@ Seed = Annotated[int, option("Of the noise.")]
 Device = Annotated[
     str | None, option("cpu, cuda, cuda:1 or mps.", show_default="the best there is")
 ]
+StyleLayers = Annotated[
+    str | None, option("As relu1_1,relu2_1=0.5; conv: before ReLU.", by_preset=True)
+]
+Seamless = Annotated[
+    bool, option("Opposite borders meet: the picture tiles without a seam.", "--seamless")
+]
+Tile = Annotated[str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")]
+BitDepth = Annotated[int, option("8, or 16 for .png and .tiff.")]
+Losses = Annotated[
+    Path | None, option("Write the loss history to this CSV file.", show_default=False)
+]
+PreviewEvery = Annotated[
+    int, option("Write OUT-00050.png and so on every so many iterations; 0: never.", min=0)
+]
+Checkpoint = Annotated[
+    Path | None, option("Write this file on the way, for --resume.", show_default=False)
+]
+CheckpointEvery = Annotated[int, option("Iterations between two of them.", min=1)]
+Resume = Annotated[
+    Path | None,
+    option("Go on from a checkpoint of the same run, with no bit different.", show_default=False),
+]
+Overwrite = Annotated[
+    bool,
+    option(
+        "Let -o replace an input picture, and checkpoints and previews those of other runs.",
+        "--overwrite",
+    ),
+]
+DryRun = Annotated[
+    bool, option("Print the sizes, the choices and the memory, and do nothing.", "--dry-run")
+]
+Quiet = Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")]

@@ -163,10 +163,15 @@ class Tiling:
 
     def _of_block(self, layers: list[str]) -> tuple[int | None, int | None, int]:
         """The sides of a tile at most, and its halo."""
-        halo = 2 * sum(name.startswith("conv") for name in layers)
+        halo = halo_of(layers)
         shrink = 1.0 if self.width is None else sqrt(64 / LAYERS[layers[0]][1])
         tallest, widest = (side and int(side * shrink) for side in (self.height, self.width))
         return tallest, widest, halo
+
+
+def halo_of(layers: Iterable[str]) -> int:
+    """The positions that a gradient of a block reads beyond a tile's own, on either side."""
+    return 2 * sum(name.startswith("conv") for name in layers)
 
 
 #: A single tile, whatever the size.

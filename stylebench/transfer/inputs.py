@@ -19,6 +19,7 @@ from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.color import in_color
 from stylebench.transfer.device import resolve_precision
+from stylebench.transfer.seamless import check_closes
 from stylebench.transfer.settings import Settings
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> In
     inputs = Inputs(photo, paintings, init, source=settings.weights)
     fit_pictures(inputs, settings, min(settings.schedule()))
     sizes = fit_pictures(inputs, settings, max(settings.schedule()))
+    for longest in settings.schedule() if settings.seamless else ():
+        closed = fit_pictures(inputs, settings, longest).content
+        check_closes(closed, settings.resolved_preset())
     _tell_of_bounded(inputs, sizes, settings)
     _check_factors(settings, sizes.content)
     return in_color(inputs, settings.color)
