@@ -56,8 +56,14 @@ def test_a_dry_run_of_a_texture_does_nothing(folder, call):
             ["texture", "painting.png", "--size", "32x"],
             "--size is '32x': expected a whole number of px, or width x height as 512x320",
         ),
-        (["texture", "painting.png", "--size", "0"], "--size is '0': expected a whole number of px"),
-        (["texture", "painting.png", "--size", "32x0", "-n", "1"], "--size is '32x0': expected a whole number"),
+        (
+            ["texture", "painting.png", "--size", "0"],
+            "--size is '0': expected a whole number of px",
+        ),
+        (
+            ["texture", "painting.png", "--size", "32x0", "-n", "1"],
+            "--size is '32x0': expected a whole number",
+        ),
         (
             ["texture", "painting.png", "--seamless", "--size", "100"],
             "multiples of 16 px, as 96 x 96 or 112 x 112",
