@@ -216,7 +216,7 @@ def texture(
     style_layers: options.StyleLayers = None,
     style_weight: options.StyleWeight = None,
     tv_weight: options.TvWeight = None,
-    pooling: options.Pooling = None,
+    pooling: Annotated[str | None, option("average or max.", show_default="average")] = None,
     weights: options.Weights = "auto",
     engine: options.Engine = "auto",
     precision: options.Precision = "auto",

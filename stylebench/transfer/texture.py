@@ -26,6 +26,7 @@ from stylebench.transfer.settings import Layers, Scales, Settings
 from stylebench.transfer.values import listed, shown, whole, wrong
 
 PRESET, SIZE = "gatys-pytorch", 512
+_POOLING: Pooling = "average"  # as the paper; max pooling leaves some of the noise that it began as
 
 TextureSize = int | Sequence[int]
 
@@ -85,6 +86,7 @@ def texture(
         seamless: the texture tiles: its opposite borders meet.
         style_scale: size of the style images, relative to their own or, where they are larger than
             the texture, to its longest side.
+        pooling: ``average``, the paper's, where it is not given, whatever the preset.
         init: a picture to begin with instead of noise.
         callback: as for ``stylize``.
 
@@ -111,7 +113,7 @@ def texture_run(style: Styles, size: TextureSize, settings: Settings) -> Texture
     Args:
         style: as for ``texture``.
         size: likewise.
-        settings: of the rest; their own size is not used.
+        settings: of the rest; their own size is not used, and ``pooling`` is average by default.
 
     Raises:
         ValueError: a setting that a texture does not have, or a size that it cannot have.
@@ -125,6 +127,7 @@ def texture_run(style: Styles, size: TextureSize, settings: Settings) -> Texture
         settings,
         size=longest,
         content_layers={},
+        pooling=settings.pooling or _POOLING,
         init=settings.init or "noise",
         style_scale=settings.style_scale * min(1.0, own / longest),
     )

@@ -72,6 +72,12 @@ def test_a_style_keeps_its_size_but_where_it_is_larger_than_the_texture(painting
     ].sizes.styles == [(80, 80)]
 
 
+def test_a_texture_averages_in_its_poolings_but_where_it_is_told_not_to(painting):
+    assert texture_run(painting, 32, QUICK).settings.resolved_preset().pooling == "average"
+    told = texture_run(painting, 32, replace(QUICK, pooling="max")).settings
+    assert told.resolved_preset().pooling == "max"
+
+
 def test_no_transparent_style_makes_a_transparent_texture(painting):
     cut = painting.convert("RGBA")
     cut.putalpha(Image.fromarray(np.tri(40, 40, dtype=np.uint8) * 255))
