@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stylebench.transfer.result import Diverged, Interrupted, Result, result_of
     from stylebench.transfer.reuse import clear_cache
     from stylebench.transfer.settings import Settings
+    from stylebench.transfer.texture import texture
     from stylebench.version import __version__
 
 # Names are fetched when first used, so that the command line answers without loading torch.
@@ -46,6 +47,7 @@ _HOMES = {
     "style_transfer": "transfer.api",
     "stylize": "transfer.api",
     "stylize_batch": "transfer.batch",
+    "texture": "transfer.texture",
 }
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "style_transfer",
     "stylize",
     "stylize_batch",
+    "texture",
 ]
 
 

@@ -26,6 +26,7 @@ from stylebench.cli.parsing import (
     parse_layers,
     parse_numbers,
     parse_scales,
+    parse_sides,
     parse_size,
     parse_tile,
     with_options,
@@ -119,12 +120,11 @@ def stylize(
     ] = None,
     style_weights: options.StyleWeights = None,
     style_scale: options.StyleScale = 1.0,
+    color: options.Color = "style",
     content_layers: Annotated[
         str | None, option("As relu4_2 or conv2_2=1,relu4_2=0.5.", by_preset=True)
     ] = None,
-    style_layers: Annotated[
-        str | None, option("As relu1_1,relu2_1=0.5; conv: before ReLU.", by_preset=True)
-    ] = None,
+    style_layers: options.StyleLayers = None,
     content_weight: options.ContentWeight = None,
     style_weight: options.StyleWeight = None,
     tv_weight: options.TvWeight = None,
@@ -138,6 +138,7 @@ def stylize(
             by_preset=True,
         ),
     ] = None,
+    seamless: options.Seamless = False,
     weights: options.Weights = "auto",
     engine: options.Engine = "auto",
     precision: options.Precision = "auto",
@@ -156,38 +157,17 @@ def stylize(
     init: options.Init = None,
     masks: options.Masks = None,
     seed: options.Seed = 0,
-    tile: Annotated[
-        str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")
-    ] = "auto",
+    tile: options.Tile = "auto",
     device: options.Device = None,
-    bit_depth: Annotated[int, option("8, or 16 for .png and .tiff.")] = 8,
-    losses: Annotated[
-        Path | None, option("Write the loss history to this CSV file.", show_default=False)
-    ] = None,
-    preview_every: Annotated[
-        int, option("Write OUT-00050.png and so on every so many iterations; 0: never.", min=0)
-    ] = 0,
-    checkpoint: Annotated[
-        Path | None, option("Write this file on the way, for --resume.", show_default=False)
-    ] = None,
-    checkpoint_every: Annotated[int, option("Iterations between two of them.", min=1)] = 50,
-    resume: Annotated[
-        Path | None,
-        option(
-            "Go on from a checkpoint of the same run, with no bit different.", show_default=False
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        option(
-            "Let -o replace an input picture, and checkpoints and previews those of other runs.",
-            "--overwrite",
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool, option("Print the sizes, the choices and the memory, and do nothing.", "--dry-run")
-    ] = False,
-    quiet: Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")] = False,
+    bit_depth: options.BitDepth = 8,
+    losses: options.Losses = None,
+    preview_every: options.PreviewEvery = 0,
+    checkpoint: options.Checkpoint = None,
+    checkpoint_every: options.CheckpointEvery = 50,
+    resume: options.Resume = None,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
     with signals.importing():
@@ -196,7 +176,7 @@ def stylize(
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
         from stylebench.image.decode import longest_side
-        from stylebench.transfer.settings import INITS
+        from stylebench.transfer.init import is_named
         from stylebench.transfer.values import whole
 
     settings = _settings(locals())
@@ -206,7 +186,7 @@ def stylize(
     inputs = {
         "the content": [content],
         "a style": style,
-        "the init": [] if init is None or init in INITS else [Path(init)],
+        "the init": [] if init is None or is_named(init) else [Path(init)],
         "a mask": mask_files(settings.masks),
         "the weights": [Path(weights)],
     }
@@ -220,6 +200,68 @@ def stylize(
             typer.echo(dry_table(content, style, settings))
             return
         stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
+
+
+@app.command(cls=Command, epilog=_EXIT_CODES)
+def texture(
+    style: StyleImages,
+    output: Output = Path("out.png"),
+    size: Annotated[
+        str, option("Side of the square, px, or width x height as 512x320.", "--size", "-s")
+    ] = "512",
+    seamless: options.Seamless = False,
+    preset: options.Preset = "gatys-pytorch",
+    iterations: Annotated[
+        int | None, option("Function evaluations.", "--iterations", "-n", by_preset=True)
+    ] = None,
+    style_weights: options.StyleWeights = None,
+    style_scale: options.StyleScale = 1.0,
+    style_layers: options.StyleLayers = None,
+    style_weight: options.StyleWeight = None,
+    tv_weight: options.TvWeight = None,
+    pooling: Annotated[str | None, option("average or max.", show_default="average")] = None,
+    weights: options.Weights = "auto",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "auto",
+    scales: options.Scales = "auto",
+    optimizer: options.Optimizer = "auto",
+    history: options.History = None,
+    history_dtype: options.HistoryDtype = None,
+    seed: options.Seed = 0,
+    tile: options.Tile = "auto",
+    device: options.Device = None,
+    bit_depth: options.BitDepth = 8,
+    losses: options.Losses = None,
+    preview_every: options.PreviewEvery = 0,
+    checkpoint: options.Checkpoint = None,
+    checkpoint_every: options.CheckpointEvery = 50,
+    resume: options.Resume = None,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Paint a texture that looks like STYLE everywhere, from noise."""
+    with signals.importing():
+        from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.plan import dry_table
+        from stylebench.cli.previews import Previews
+        from stylebench.cli.stylize import stylize_files
+        from stylebench.transfer.texture import texture_run
+
+    sides = parse_sides(size)
+    settings = _settings({**locals(), "size": str(max(sides))})
+    inputs = {"a style": style, "the weights": [Path(weights)]}
+    output = expand(output)
+    previews = Previews(output, preview_every, overwrite)
+    wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
+    with naming_options(["bit_depth"]):
+        to = check_destinations(wanted, inputs, resume, max(sides), overwrite)
+    with naming_options(vars(settings)):
+        run = texture_run(style, sides, settings)
+        if dry_run:
+            typer.echo(dry_table(run.canvas, run.styles, run.settings))
+            return
+        stylize_files(run.canvas, run.styles, run.settings, to, checkpoint_every, resume, quiet)
 
 
 @app.command(cls=Command, epilog=_BATCH_EXIT_CODES)
@@ -241,10 +283,12 @@ def batch(
     ] = None,
     style_weights: options.StyleWeights = None,
     style_scale: options.StyleScale = 1.0,
+    color: options.Color = "style",
     content_weight: options.ContentWeight = None,
     style_weight: options.StyleWeight = None,
     tv_weight: options.TvWeight = None,
     pooling: options.Pooling = None,
+    seamless: options.Seamless = False,
     weights: options.Weights = "auto",
     engine: options.Engine = "auto",
     precision: options.Precision = "auto",

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that the command line can answer at once.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -65,6 +66,7 @@ StyleWeights = Annotated[
     str | None, option("Blend of the style images, as 2,1.", show_default="equal")
 ]
 StyleScale = Annotated[float, option("Size of the style images, relative.")]
+Color = Annotated[str, option("style, content-luminance, match or match-cholesky.")]
 ContentWeight = Annotated[float | None, option("Content loss.", by_preset=True)]
 StyleWeight = Annotated[float | None, option("Style loss.", by_preset=True)]
 TvWeight = Annotated[float | None, option("Total variation.", by_preset=True)]
@@ -81,7 +83,6 @@ History = Annotated[
 HistoryDtype = Annotated[
     str | None, option("fp32, or bf16 for half the memory.", show_default="fp32, where that fits")
 ]
-Init = Annotated[str | None, option("content, noise, style or an image file.", by_preset=True)]
 Masks = Annotated[
     list[Any] | None,
     option(
@@ -92,7 +93,46 @@ Masks = Annotated[
         show_default=False,
     ),
 ]
+Init = Annotated[
+    str | None,
+    option(
+        "content, noise, style, gray, mean, content+noise:0.2 or an image file.", by_preset=True
+    ),
+]
 Seed = Annotated[int, option("Of the noise.")]
 Device = Annotated[
     str | None, option("cpu, cuda, cuda:1 or mps.", show_default="the best there is")
 ]
+StyleLayers = Annotated[
+    str | None, option("As relu1_1,relu2_1=0.5; conv: before ReLU.", by_preset=True)
+]
+Seamless = Annotated[
+    bool, option("Opposite borders meet: the picture tiles without a seam.", "--seamless")
+]
+Tile = Annotated[str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")]
+BitDepth = Annotated[int, option("8, or 16 for .png and .tiff.")]
+Losses = Annotated[
+    Path | None, option("Write the loss history to this CSV file.", show_default=False)
+]
+PreviewEvery = Annotated[
+    int, option("Write OUT-00050.png and so on every so many iterations; 0: never.", min=0)
+]
+Checkpoint = Annotated[
+    Path | None, option("Write this file on the way, for --resume.", show_default=False)
+]
+CheckpointEvery = Annotated[int, option("Iterations between two of them.", min=1)]
+Resume = Annotated[
+    Path | None,
+    option("Go on from a checkpoint of the same run, with no bit different.", show_default=False),
+]
+Overwrite = Annotated[
+    bool,
+    option(
+        "Let -o replace an input picture, and checkpoints and previews those of other runs.",
+        "--overwrite",
+    ),
+]
+DryRun = Annotated[
+    bool, option("Print the sizes, the choices and the memory, and do nothing.", "--dry-run")
+]
+Quiet = Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")]

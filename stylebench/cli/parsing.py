@@ -119,6 +119,20 @@ def parse_size(text: str | None) -> int | str | None:
         raise ValueError(f"--size is {text!r}: expected a whole number of px, or content") from None
 
 
+def parse_sides(text: str) -> tuple[int, int]:
+    """``512`` or ``512x320`` -> width and height in px.
+
+    Raises:
+        ValueError: neither.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,8})(?:x([1-9]\d{0,8}))?", text, re.ASCII)
+    if match is None:
+        raise ValueError(
+            f"--size is {text!r}: expected a whole number of px, or width x height as 512x320"
+        )
+    return int(match[1]), int(match[2] or match[1])
+
+
 def parse_tile(text: str) -> int | str:
     """``2048`` -> px; anything else as it is, for ``Settings`` to judge."""
     return int(text) if text.isdecimal() and len(text) < 20 else text

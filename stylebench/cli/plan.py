@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import torch
 
-from stylebench.image.load import Picture
-from stylebench.transfer.inputs import Inputs
+from stylebench.image.load import ImageSource, Picture
+from stylebench.transfer.inputs import Inputs, Styles
 from stylebench.transfer.memory import readable
 from stylebench.transfer.plan import Plan, PlannedPhase
 from stylebench.transfer.prepare import planned, prepare
@@ -28,7 +25,7 @@ def plan_table(plan: Plan) -> str:
     return "\n".join([*lines, f"peak {readable(plan.peak)}: {told}", _verdict(plan)])
 
 
-def dry_table(content: Path, styles: Sequence[Path], settings: Settings) -> str:
+def dry_table(content: ImageSource, styles: Styles, settings: Settings) -> str:
     """The table of a run that is not made.
 
     Raises:

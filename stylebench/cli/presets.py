@@ -30,7 +30,7 @@ def _row(name: str, preset: Preset) -> tuple[str, ...]:
     per = " / (N M)" if preset.content_exponent else ""
     return (
         name,
-        f"{content:g}{per} at {_layers(preset.content_layers)}",
+        f"{content:g}{per} at {_layers(preset.content_layers)}" if preset.content_layers else "-",
         f"{style:g} / N^{preset.style_exponent} at {_layers(preset.style_layers)}",
         f"{preset.tv_weight:g} {preset.tv_kind.upper()}" if preset.tv_weight else "-",
         preset.pooling + (", normalized" if preset.normalize else ""),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from stylebench import signals
@@ -15,14 +14,16 @@ from stylebench.cli.saving import write_or_rescue
 from stylebench.cli.watched import watched
 from stylebench.console import stderr_console
 from stylebench.files.paths import exists, same_file
+from stylebench.image.load import ImageSource
 from stylebench.transfer.checkpoint import CheckpointConfig
+from stylebench.transfer.inputs import Styles
 from stylebench.transfer.result import Diverged, Result, result_of
 from stylebench.transfer.settings import Settings
 
 
 def stylize_files(
-    content: Path,
-    styles: Sequence[Path],
+    content: ImageSource,
+    styles: Styles,
     settings: Settings,
     to: Destinations,
     checkpoint_every: int = 50,
@@ -34,7 +35,7 @@ def stylize_files(
     Whatever ends the run, the best image so far is saved. The exit codes are those of ``errors``.
 
     Args:
-        content: an image file.
+        content: as for ``style_transfer``.
         styles: likewise.
         settings: of the run.
         to: checked.

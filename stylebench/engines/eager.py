@@ -78,7 +78,8 @@ class Eager:
     def retarget(self, content: Tensor) -> None:
         """As ``Engine.retarget``."""
         with arithmetic(self.precision):
-            for layer, F in self._features(content, list(self.objective.content)).items():
+            P = self._features(content, list(self.objective.content), self.objective.seamless)
+            for layer, F in P.items():
                 self.targets.content[layer].copy_(F)
 
     def _formulation(self) -> Callable[[Tensor], Tensor]:
@@ -86,14 +87,16 @@ class Eager:
         return self._loss_terms
 
     def _loss_terms(self, x: Tensor) -> Tensor:
-        features = self._features(x, self.objective.taps)
+        features = self._features(x, self.objective.taps, self.objective.seamless)
         P, A, T = self.targets.content, self.targets.style, self.targets.guidance
         return loss_terms(x, features, self._rescaled_objective, P, A, T)
 
-    def _features(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def _features(
+        self, x: Tensor, layers: Sequence[str], seamless: bool = False
+    ) -> dict[str, Tensor]:
         x = self.rescaling.scale_input(x)
         x = x.to(self.precision.dtype, memory_format=torch.channels_last)
-        features = self.network(x, layers)
+        features = self.network(x, layers, seamless)
         return {
             layer: equalized(F.to(self.precision.wide), self._channel_scale[layer])
             for layer, F in features.items()
@@ -104,7 +107,7 @@ class Eager:
         self, content: Tensor, styles: Sequence[Tensor], regions: Sequence[Region]
     ) -> Targets:
         with arithmetic(self.precision):
-            P = self._features(content, list(self.objective.content))
+            P = self._features(content, list(self.objective.content), self.objective.seamless)
             A: dict[str, Tensor] = {}
             for image, style in enumerate(styles):
                 for layer, F in self._features(style, list(self.objective.style)).items():

@@ -65,7 +65,7 @@ class Reference:
         A weighted mean of targets gives the weighted mean of the losses, up to a constant.
         """
         with arithmetic(self.precision):
-            P = self.network(content, self.objective.content)
+            P = self.network(content, self.objective.content, self.objective.seamless)
             A: dict[str, Tensor] = {}
             for image, style in enumerate(styles):
                 for layer, F in self.network(style, self.objective.style).items():
@@ -76,14 +76,15 @@ class Reference:
     def retarget(self, content: Tensor) -> None:
         """As ``Engine.retarget``."""
         with arithmetic(self.precision):
-            for layer, F in self.network(content, self.objective.content).items():
+            P = self.network(content, self.objective.content, self.objective.seamless)
+            for layer, F in P.items():
                 self.targets.content[layer].copy_(F)
 
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
         """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W]."""
         x = image.detach().requires_grad_()
         with arithmetic(self.precision):
-            features = self.network(x, self.objective.taps)
+            features = self.network(x, self.objective.taps, self.objective.seamless)
             P, A, T = self.targets.content, self.targets.style, self.targets.guidance
             terms = loss_terms(x, features, self.objective, P, A, T)
             (gradient,) = torch.autograd.grad(terms.sum(), x)

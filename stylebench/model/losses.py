@@ -75,10 +75,15 @@ def guided_style_loss(F: Tensor, A: Tensor, weight: float, T: Tensor) -> Tensor:
     return weight * (m * (guided_gram(F, T) - A).square()).sum()
 
 
-def tv_loss(x: Tensor, weight: float, kind: TotalVariation) -> Tensor:
-    """Total variation of an image [B, 3, H, W]: weight * sum(|dx| + |dy|), or of their squares."""
+def tv_loss(x: Tensor, weight: float, kind: TotalVariation, seamless: bool = False) -> Tensor:
+    """Total variation of an image [B, 3, H, W]: weight * sum(|dx| + |dy|), or of their squares.
+
+    A seamless image has a step from its last row to its first, too, and so have its columns.
+    """
     dx = x[..., :, 1:] - x[..., :, :-1]
     dy = x[..., 1:, :] - x[..., :-1, :]
+    if seamless:
+        dx, dy = x.roll(-1, dims=-1) - x, x.roll(-1, dims=-2) - x
     if kind == "l1":
         return weight * (dx.abs().sum() + dy.abs().sum())
     return weight * (dx.square().sum() + dy.square().sum())
@@ -109,5 +114,5 @@ def loss_terms(
         else:
             terms.append(style_loss(F[layer], A[layer], k))
     if objective.tv:
-        terms.append(tv_loss(x, objective.tv, objective.tv_kind))
+        terms.append(tv_loss(x, objective.tv, objective.tv_kind, objective.seamless))
     return torch.stack(terms)

@@ -28,12 +28,15 @@ class Objective:
         style: layer -> k_l, the factor of sum((G - A)^2), with G = F F^T / M.
         tv: factor of the total variation of the preprocessed image.
         tv_kind: ``l1`` = sum of |dx| + |dy|, ``l2`` = sum of dx^2 + dy^2.
+        seamless: opposite borders of the image meet: its convolutions pad circularly, and its
+            total variation wraps around. Style images end at their borders all the same.
     """
 
     content: LayerWeights
     style: LayerWeights
     tv: float = 0.0
     tv_kind: TotalVariation = "l1"
+    seamless: bool = False
 
     @property
     def taps(self) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ class Preset:
         style_fit: size of the style images before ``style_scale``: ``content`` resizes them to
             the content's height and width, ``longest`` keeps their aspect at the same longest side.
         normalize: whether the network is rescaled so that every filter's mean activation is 1.
+        seamless: whether the image wraps around; see ``Objective``.
         init: the image to start from: ``content``, ``noise`` or ``style``.
         size: longest side in pixels.
         iterations: function evaluations.
@@ -69,6 +70,7 @@ class Preset:
     pooling: Pooling = "max"
     style_fit: StyleFit = "longest"
     normalize: bool = False
+    seamless: bool = False
     init: str = "content"
     size: int = 512
     iterations: int = 500
@@ -123,7 +125,7 @@ class Preset:
         for layer, weight in self.style_layers.items():
             scale = self.style_factor * share / shapes[layer][0] ** self.style_exponent
             style[layer] = self.style_weight * weight * scale
-        return Objective(content, style, self.tv_weight, self.tv_kind)
+        return Objective(content, style, self.tv_weight, self.tv_kind, self.seamless)
 
     def weight_behind(self, term: str) -> str:
         """Name and value of the weight that a loss term is far too large, or too small, by.
@@ -195,6 +197,20 @@ PRESETS: Mapping[str, Preset] = {
         tv_weight=1.0,
         size=400,
         iterations=1000,
+    ),
+    "deep-textures": Preset(
+        source="arXiv 1505.07376, leongatys/DeepTextures",
+        content_weight=1.0,
+        style_weight=1e9,
+        content_layers={},
+        style_layers=dict.fromkeys(("relu1_1", "pool1", "pool2", "pool3", "pool4"), 1.0),
+        style_factor=1 / 4,
+        style_exponent=2,
+        pooling="average",
+        normalize=True,
+        init="noise",
+        size=256,
+        iterations=2000,
     ),
     "pystiche": Preset(
         source="pystiche's example",

@@ -8,7 +8,8 @@ network. In positions of the block's input, with n convolutions in the block:
 - 2 n for gradients: a gradient reaches n positions far, and the activations there n further.
 
 Zeros pad a map at its true border alone. At a cut edge a convolution pads as well, and what is
-wrong by that stays in the halo.
+wrong by that stays in the halo. A map that wraps around has no border: every tile has a halo on all
+sides, at the edge from the opposite one.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Span:
     Attributes:
         start: the first that the tile is for.
         stop: the one after the last.
-        first: the first that it reads.
-        last: the one after the last.
+        first: the first that it reads; below 0 they are the side's last, where the map wraps.
+        last: the one after the last; beyond the side's end they are its first, likewise.
         length: of the side.
     """
 
@@ -46,12 +47,24 @@ class Span:
     last: int
     length: int
 
+    @property
+    def wraps(self) -> bool:
+        """Whether it reads across the map's edge."""
+        return self.first < 0 or self.last > self.length
+
+    def reads(self, other: Span) -> bool:
+        """Whether positions that ``other`` is for are among those that it reads."""
+        shifts = (-self.length, 0, self.length) if self.wraps else (0,)
+        return self.last - self.first >= self.length or any(
+            other.start + shift < self.last and self.first < other.stop + shift for shift in shifts
+        )
+
     def place(self, pooled: bool) -> slice:
         """The tile's positions in the whole map, or in that after a pooling."""
         return slice(self.start // 2, self.stop // 2) if pooled else slice(self.start, self.stop)
 
     def window(self, pooled: bool) -> slice:
-        """What it reads, likewise."""
+        """What it reads, likewise; of a map that wraps, from below 0 to beyond the end."""
         return slice(self.first // 2, self.last // 2) if pooled else slice(self.first, self.last)
 
     def own(self, pooled: bool) -> slice:
@@ -67,6 +80,11 @@ class Tile:
     rows: Span
     columns: Span
 
+    @property
+    def wraps(self) -> bool:
+        """Whether it reads across an edge of the map."""
+        return self.rows.wraps or self.columns.wraps
+
     def size(self, pooled: bool = False) -> tuple[int, int]:
         """(H, W) of the whole map."""
         height, width = self.rows.length, self.columns.length
@@ -77,8 +95,10 @@ class Tile:
         return x[:, :, self.rows.place(pooled), self.columns.place(pooled)]
 
     def window(self, x: Tensor, pooled: bool = False) -> Tensor:
-        """What the tile reads of a whole map [1, N, H, W], a view."""
-        return x[:, :, self.rows.window(pooled), self.columns.window(pooled)]
+        """What the tile reads of a whole map [1, N, H, W], a view; a copy where it wraps."""
+        if not self.wraps:
+            return x[:, :, self.rows.window(pooled), self.columns.window(pooled)]
+        return _around(_around(x, 2, self.rows.window(pooled)), 3, self.columns.window(pooled))
 
     def own(self, x: Tensor, pooled: bool = False) -> Tensor:
         """The tile's positions of a window [1, N, H', W'], a view."""
@@ -114,19 +134,22 @@ class Tiling:
         """The name that ``of`` takes."""
         return f"{BANDS}{self.height}" if self.width is None else self.height
 
-    def tiles(self, layers: Iterable[str], height: int, width: int) -> list[Tile]:
+    def tiles(
+        self, layers: Iterable[str], height: int, width: int, wraps: bool = False
+    ) -> list[Tile]:
         """The tiles of a block's input, row by row.
 
         Args:
             layers: names of the block's layers.
             height: H of its input.
             width: W of it.
+            wraps: opposite borders of the input meet.
         """
         tallest, widest, halo = self._of_block(list(layers))
         return [
             Tile(rows, columns)
-            for rows in spans(height, tallest, halo)
-            for columns in spans(width, widest, halo)
+            for rows in spans(height, tallest, halo, wraps)
+            for columns in spans(width, widest, halo, wraps)
         ]
 
     def window(self, layers: Iterable[str], height: int, width: int) -> tuple[int, int] | None:
@@ -140,13 +163,22 @@ class Tiling:
 
     def _of_block(self, layers: list[str]) -> tuple[int | None, int | None, int]:
         """The sides of a tile at most, and its halo."""
-        halo = 2 * sum(name.startswith("conv") for name in layers)
+        halo = halo_of(layers)
         shrink = 1.0 if self.width is None else sqrt(64 / LAYERS[layers[0]][1])
         tallest, widest = (side and int(side * shrink) for side in (self.height, self.width))
         return tallest, widest, halo
 
 
-def spans(length: int, size: int | None, halo: int) -> list[Span]:
+def halo_of(layers: Iterable[str]) -> int:
+    """The positions that a gradient of a block reads beyond a tile's own, on either side."""
+    return 2 * sum(name.startswith("conv") for name in layers)
+
+
+#: A single tile, whatever the size.
+UNCUT = Tiling(2**31)
+
+
+def spans(length: int, size: int | None, halo: int, wraps: bool = False) -> list[Span]:
     """Cut a side of a map into tiles of nearly one size, which read windows of nearly one size.
 
     Windows of few different shapes are compiled and set up for but once.
@@ -155,19 +187,24 @@ def spans(length: int, size: int | None, halo: int) -> list[Span]:
         length: of the side, in positions.
         size: of a tile at most, rounded to the alignment; None: the side is not cut.
         halo: positions that a tile reads beyond its own, as far as there are any.
+        wraps: there always are: the side has no end.
     """
     window = _window(length, size, halo)
+    reach = _aligned(halo) if wraps else 0
     if window == length:
-        return [Span(0, length, 0, length, length)]
+        return [Span(0, length, -reach, length + reach, length)]
     halo = _aligned(halo)
     squares, count = _cut(length, size)
     starts = [ALIGNMENT * (squares * index // count) for index in range(count)]
     stops = [*starts[1:], length]
+    if wraps:
+        sides = zip(starts, stops, strict=True)
+        return [Span(start, stop, start - halo, stop + halo, length) for start, stop in sides]
     latest = max(0, (length - window) // ALIGNMENT * ALIGNMENT)
     firsts = [min(max(0, start - halo), latest) for start in starts]
     lasts = [length if first == latest else first + window for first in firsts]
-    sides = zip(starts, stops, firsts, lasts, strict=True)
-    return [Span(*side, length=length) for side in sides]
+    places = zip(starts, stops, firsts, lasts, strict=True)
+    return [Span(*place, length=length) for place in places]
 
 
 def _window(length: int, size: int | None, halo: int) -> int:
@@ -240,6 +277,17 @@ def tiled_features(
         if output is None:
             return
         image = output
+
+
+def _around(x: Tensor, dim: int, positions: slice) -> Tensor:
+    """Positions of x along ``dim``, counted on from 0 and from the end, of any number."""
+    first, length, parts = positions.start, x.shape[dim], []
+    while first < positions.stop:
+        start = first % length
+        count = min(positions.stop - first, length - start)
+        parts.append(x.narrow(dim, start, count))
+        first += count
+    return torch.cat(parts, dim)
 
 
 def _aligned(positions: int) -> int:

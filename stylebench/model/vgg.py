@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeGuard, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Pooling = Literal["average", "max"]
@@ -170,12 +171,13 @@ class VGG19(nn.Module):
                 break
         self.requires_grad_(requires_grad=False)
 
-    def forward(self, x: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, taps: Iterable[str], seamless: bool = False) -> dict[str, Tensor]:
         """Features at the layers named in ``taps``.
 
         Args:
             x: preprocessed image [B, 3, H, W] in the network's dtype.
             taps: layer names, all within the built depth.
+            seamless: convolutions pad with the opposite border, and not with zeros.
 
         Returns:
             Layer name -> features [B, N, H', W'], in the network's order.
@@ -197,10 +199,15 @@ class VGG19(nn.Module):
             )
         features = {}
         for name, layer in self.layers.items():
-            x = layer(x)
+            x = circular(layer, x) if seamless and isinstance(layer, nn.Conv2d) else layer(x)
             if name in wanted:
                 features[name] = x
         return features
+
+
+def circular(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 3 x 3 convolution of x [B, N, H, W] whose opposite borders meet: [B, N', H, W]."""
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), convolution.weight, convolution.bias)
 
 
 def _convolution(inputs: int, outputs: int, weight: Tensor, bias: Tensor) -> nn.Conv2d:

@@ -26,9 +26,9 @@ from stylebench.files.paths import FileError, expand
 from stylebench.files.reading import check_file
 from stylebench.files.writing import atomic_path
 from stylebench.transfer.hashing import hash_of
+from stylebench.transfer.init import is_named
 from stylebench.transfer.masks import NONE, WHOLE
 from stylebench.transfer.problem import Problem
-from stylebench.transfer.settings import INITS
 from stylebench.transfer.values import whole
 
 _VERSION = 7
@@ -208,8 +208,7 @@ class Checkpoint:
 def identity_of(problem: Problem) -> dict[str, Any]:
     """Settings, ready for JSON, by which a run is known again."""
     chosen = {name: value for name, value in problem.parameters.items() if name not in _FREE}
-    init = chosen.get("init")
-    if not (isinstance(init, str) and init in INITS):
+    if not is_named(chosen.get("init")):
         chosen["init"] = "a picture"  # which is among the inputs
     masks = chosen.pop("masks", None)
     if masks:  # whose pictures are, too

@@ -18,6 +18,8 @@ from stylebench.model.presets import PRESETS
 from stylebench.model.tiles import BANDS
 from stylebench.model.vgg import Pooling, Weights, check_layer
 from stylebench.model.weights import SOURCES
+from stylebench.transfer.color import COLORS
+from stylebench.transfer.init import CHOICES, checked_name, is_named
 from stylebench.transfer.masks import NONE, WHOLE, style_of
 from stylebench.transfer.values import (
     check_distinct,
@@ -34,7 +36,6 @@ from stylebench.transfer.values import (
 
 OPTIMIZERS = ("auto", "lbfgs", "torch-lbfgs", "adam")
 HISTORY_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-INITS = ("content", "noise", "style")
 CONTENT_SIZE = "content"
 _SCALES = (
     "'auto', 'none', sizes as [64, 128] or size -> iterations as {64: 300, 128: 100}; on the "
@@ -130,16 +131,16 @@ def _tile(name: str, value: Any) -> int | str:
 
 
 def _source(name: str, value: Any) -> ImageSource:
-    """``init``: one of ``INITS``, a file that is there, or a picture as it is."""
+    """``init``: a name, a file that is there, or a picture as it is."""
     if isinstance(value, Image.Image | np.ndarray | torch.Tensor):
         return value
     if not isinstance(value, str | Path):
-        raise wrong(name, value, f"{', '.join(INITS)}, an image file, PIL image, array or tensor")
-    if str(value) in INITS or _exists(value):
+        raise wrong(name, value, f"{CHOICES}, an image file, PIL image, array or tensor")
+    if isinstance(value, str) and is_named(value):
+        return checked_name(value)
+    if _exists(value):
         return value
-    raise ValueError(
-        f"unknown {name} {shown(str(value))}: expected {', '.join(INITS)} or an image file"
-    )
+    raise ValueError(f"unknown {name} {shown(str(value))}: expected {CHOICES} or an image file")
 
 
 def _masks(name: str, value: Any) -> list[tuple[ImageSource, ImageSource | None]]:
@@ -184,6 +185,8 @@ def _exists(path: str | Path) -> bool:
 
 def source_name(source: Any) -> str:
     """A picture's file, or its kind, for messages and records."""
+    if isinstance(source, Path) and is_named(str(source)):
+        return f"./{source}"
     if isinstance(source, str | Path):
         return str(source)
     kinds = {Image.Image: "PIL image", torch.Tensor: "tensor"}
@@ -214,6 +217,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "iterations": whole,
     "style_weights": _style_weights,
     "style_scale": positive,
+    "color": _one_of(*COLORS),
     "content_layers": _layers,
     "style_layers": _layers,
     "content_weight": weight,
@@ -221,6 +225,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "tv_weight": weight,
     "pooling": _one_of(*get_args(Pooling)),
     "normalize": flag,
+    "seamless": flag,
     "weights": _weights,
     "engine": _one_of("auto", *ENGINES),
     "precision": _one_of("auto", *PRECISIONS),

@@ -13,7 +13,7 @@ import torch
 
 from stylebench.model.precision import PRECISIONS, Precision
 from stylebench.model.presets import Preset
-from stylebench.model.tiles import Tiling, blocks
+from stylebench.model.tiles import UNCUT, Tiling, blocks, halo_of
 from stylebench.model.vgg import LAYERS, feature_shapes
 from stylebench.transfer.device import (
     choose_device,
@@ -225,10 +225,11 @@ def _libraries(choices: Choices) -> int:
 
 def _iterated(choices: Choices, size: Size) -> int:
     """The maps of an iteration."""
-    if choices.tiling is not None:
-        return _tiled_maps(choices, size, choices.tiling, choices.preset.taps)
+    seamless, taps = choices.preset.seamless, choices.preset.taps
+    if choices.tiling is not None or (seamless and choices.engine == "fused"):
+        return _tiled_maps(choices, size, choices.tiling or UNCUT, taps, seamless)
     if choices.engine == "fused":
-        return _fused_maps(choices, size, choices.preset.taps)
+        return _fused_maps(choices, size, taps)
     return _autograd_maps(choices, size)
 
 
@@ -286,15 +287,20 @@ def _autograd_maps(choices: Choices, size: Size) -> int:
     gradients = wide * (sum(taps) + 2 * max(taps, default=0))
     masked = _elements(choices.preset.style_layers, size).values()
     of_regions = wide * choices.regions * (sum(masked) + max(masked, default=0))
-    return itemsize * relus + (itemsize + of_windows) * pools + widened + gradients + of_regions
+    # A seamless image's convolutions keep their input with the opposite border around it.
+    padded = itemsize * (relus + pools) if choices.preset.seamless else 0
+    maps = itemsize * relus + (itemsize + of_windows) * pools
+    return maps + widened + gradients + of_regions + padded
 
 
-def _tiled_maps(choices: Choices, size: Size, tiling: Tiling, taps: Collection[str]) -> int:
+def _tiled_maps(
+    choices: Choices, size: Size, tiling: Tiling, taps: Collection[str], seamless: bool = False
+) -> int:
     """The maps of an iteration in tiles.
 
     Every block's output is whole, and the largest one's gradient, which is half as large and takes
     its place. A block's other maps are whole too if it is not cut; of the blocks that are, the tile
-    of one at a time is in memory.
+    of one at a time is in memory. A seamless image's whole maps have a halo around them.
     """
     (height, width), itemsize = size, choices.precision.dtype.itemsize
     whole = window = largest = 0
@@ -312,7 +318,8 @@ def _tiled_maps(choices: Choices, size: Size, tiling: Tiling, taps: Collection[s
         inner = (kept + 1) * channels * itemsize
         read = tiling.window(layers, height, width)
         if read is None:
-            whole += inner * height * width
+            around = 2 * halo_of(layers) if seamless else 0
+            whole += inner * (height + around) * (width + around)
         else:
             window = max(window, inner * read[0] * read[1])
         height, width = height // 2, width // 2

@@ -13,6 +13,7 @@ def input_hashes(inputs: Inputs) -> dict[str, str]:
     Masks are ``mask 1`` and ``mask 1 of a style``. Weights that no file's hash tells are among them
     as well. Nothing here depends on the engine, its precision or its device.
     """
+    inputs = inputs.loaded or inputs
     pictures = {"content": inputs.content}
     pictures |= {f"style {number}": style for number, style in enumerate(inputs.styles, start=1)}
     if inputs.init is not None:

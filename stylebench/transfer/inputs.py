@@ -17,8 +17,10 @@ from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
+from stylebench.transfer.color import in_color
 from stylebench.transfer.device import resolve_precision
 from stylebench.transfer.masks import Box, Masks, load_masks
+from stylebench.transfer.seamless import check_closes
 from stylebench.transfer.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Inputs:
         source: where weights are read from that are None.
         engines: kept from other runs, if this one may take them.
         masks: which part of the content takes which style, or None.
+        loaded: as they were loaded, where ``Settings.color`` has changed the pictures.
     """
 
     content: Picture
@@ -52,6 +55,7 @@ class Inputs:
     source: str | Path | Weights | None = None
     engines: EngineCache | None = None
     masks: Masks | None = None
+    loaded: Inputs | None = None
 
     def read_weights(self) -> Weights:
         """The weights, read when they are first needed.
@@ -116,9 +120,12 @@ def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> In
     inputs = Inputs(photo, paintings, init, source=settings.weights, masks=masks)
     fit_pictures(inputs, settings, min(settings.schedule()))
     sizes = fit_pictures(inputs, settings, max(settings.schedule()))
+    for longest in settings.schedule() if settings.seamless else ():
+        closed = fit_pictures(inputs, settings, longest).content
+        check_closes(closed, settings.resolved_preset())
     _tell_of_bounded(inputs, sizes, settings)
     _check_factors(settings, sizes.content)
-    return inputs
+    return in_color(inputs, settings.color)
 
 
 def fit_pictures(inputs: Inputs, settings: Settings, longest: int) -> Sizes:

@@ -7,25 +7,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from stylebench.engines import ENGINES, Engine
 from stylebench.engines.tiled import TILED
+from stylebench.image.color import with_luminance
 from stylebench.image.load import resize
 from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.model.normalize import normalized
 from stylebench.model.presets import Preset
 from stylebench.model.regions import Region
+from stylebench.model.tiles import UNCUT
 from stylebench.model.vgg import VGG19, Preprocessing
+from stylebench.transfer.color import chrominance_source
 from stylebench.transfer.device import choose_history
 from stylebench.transfer.fields import mask_names
 from stylebench.transfer.footprint import Choices, footprint
+from stylebench.transfer.init import starting_image
 from stylebench.transfer.inputs import Inputs, fit_pictures
 from stylebench.transfer.reuse import BoundEngine, engine_key
 from stylebench.transfer.settings import Settings
-
-_NOISE_DEVIATION = 0.25  # of the image's range [0, 1]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Problem:
         preset: the preset with the run's overrides.
         parameters: every choice as it was resolved, ready for JSON.
         metadata: the content's, which the result keeps.
+        noiseless: [1, 3, H, W], ``image`` without the noise mixed into it; None: nothing was.
+        colors: RGB [3, H, W], whose chrominance the picture gets, or None.
         give_back: lets later runs have the engine, once this one needs it no longer; or None.
     """
 
@@ -50,6 +53,8 @@ class Problem:
     preset: Preset
     parameters: Mapping[str, Any]
     metadata: Metadata = NO_METADATA
+    noiseless: Tensor | None = None
+    colors: Tensor | None = None
     give_back: Callable[[], None] | None = None
 
     @property
@@ -63,9 +68,15 @@ class Problem:
             f"preset {chosen['preset']}, {chosen['optimizer']}{tiles}"
         )
 
+    @property
+    def start(self) -> Tensor:
+        """The picture [1, 3, H, W] that the run's change is told from, from size to size."""
+        return self.image if self.noiseless is None else self.noiseless
+
     def rgb(self, image: Tensor) -> Tensor:
         """Preprocessed [1, 3, H, W] -> [3, H, W] fp32 in [0, 1] on the CPU."""
-        return self.preprocessing.invert(image.detach())[0].clamp(0, 1).float().cpu()
+        rgb = self.preprocessing.invert(image.detach())[0].clamp(0, 1).float().cpu()
+        return rgb if self.colors is None else with_luminance(self.colors, rgb)
 
 
 def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> Problem:
@@ -114,14 +125,18 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "device": str(choices.device),
     }
     alpha, preset = inputs.content.alpha, choices.preset
+    start = starting_image(preset.init, settings.seed, sizes.content, inputs, style_weights)
+    colors = chrominance_source(inputs, settings.color)
     return Problem(
         engine=bound.engine,
-        image=_starting_image(preset.init, settings.seed, sizes.content, inputs, preprocess),
+        image=preprocess(start.rgb),
         preprocessing=bound.preprocessing,
         alpha=None if alpha is None else resize(alpha, sizes.content),
         preset=preset,
         parameters={**vars(settings), **vars(preset), **resolved},
         metadata=inputs.content.metadata,
+        noiseless=None if start.noiseless is start.rgb else preprocess(start.noiseless),
+        colors=None if colors is None else resize(colors, sizes.content),
         give_back=give_back,
     )
 
@@ -150,10 +165,13 @@ def _bind(
     del weights  # the network has those that it needs, and engines convert them
     targets = preset.objective(*size), image, paintings, style_weights, precision
     parts = [region.to(image) for region in regions]
+    tiling = choices.tiling
+    if preset.seamless and choices.engine == "fused":  # whose windows alone wrap around
+        tiling = tiling or UNCUT
     engine: Engine = (
         ENGINES[choices.engine](network, *targets, parts)
-        if choices.tiling is None
-        else TILED[choices.engine](network, *targets, choices.tiling, parts)
+        if tiling is None
+        else TILED[choices.engine](network, *targets, tiling, parts)
     )
     held = footprint(choices, (size[0], size[1]), [], last).engine
     return BoundEngine(engine, preprocess.preprocessing, identity, held)
@@ -174,20 +192,3 @@ class _Preprocess:
         return self.preprocessing.apply(
             rgb[None].to(self.choices.device, self.choices.precision.wide)
         )
-
-
-def _starting_image(
-    init: str, seed: int, size: tuple[int, int], inputs: Inputs, preprocess: _Preprocess
-) -> Tensor:
-    """The image [1, 3, H, W] that ``Preset.init`` names, preprocessed."""
-    if init == "noise":
-        return preprocess(_noise(size, seed))
-    named = {"content": inputs.content, "style": inputs.styles[0]}
-    picture = inputs.init or named[init]
-    return preprocess(resize(picture.rgb, size))
-
-
-def _noise(size: tuple[int, int], seed: int) -> Tensor:
-    """White noise around mid grey, [3, H, W] RGB; from the CPU, so that no device changes it."""
-    generator = torch.Generator().manual_seed(seed)
-    return 0.5 + _NOISE_DEVIATION * torch.randn(3, *size, generator=generator)

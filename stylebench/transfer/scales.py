@@ -12,6 +12,7 @@ from math import ceil
 
 from stylebench.image.load import ImageError
 from stylebench.transfer.inputs import Inputs, fit_pictures
+from stylebench.transfer.seamless import closes
 from stylebench.transfer.settings import Settings
 
 FROM_SIZE = 192  # px, the longest side that scales are worth it for
@@ -55,9 +56,15 @@ def _smaller_sizes(settings: Settings, inputs: Inputs, size: int) -> list[int]:
 
 
 def _fits(settings: Settings, inputs: Inputs, side: int) -> bool:
-    """Whether every picture has enough pixels where the result's longest side is ``side``."""
+    """Whether every picture has enough pixels where the result's longest side is ``side``.
+
+    A seamless one has to close around its edges as well.
+    """
     try:
         sizes = fit_pictures(inputs, settings, side)
     except ImageError:
+        return False
+    preset = settings.resolved_preset()
+    if preset.seamless and not closes(sizes.content, preset):
         return False
     return min(sizes.content) >= _SHORTER

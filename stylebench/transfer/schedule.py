@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import gcd
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ _POLISH = 0.5  # of the iterations
 _POLISH_AFTER_SCALES = 0.3  # a run that began smaller ends with loss to spare
 _SHORT = 50  # iterations in which bf16's noise does not show yet
 _FP32_COST = 5.0  # iterations in bf16 that one in fp32 takes the time of
+_BICUBIC = 3  # positions that the filter reaches
 _SMALLEST_COST = 64**2  # px^2, that every iteration takes the time of beside its own; measured
 
 
@@ -122,19 +124,42 @@ def warm_start(image: Tensor, start: Tensor, target: Problem) -> Problem:
     """``target``, starting from what a smaller image became.
 
     The small image's change, upsampled, is added to the large starting image, which keeps its own
-    detail. Noise has no detail worth keeping: the small image itself is upsampled there.
+    detail. Noise has no detail worth keeping: the small image itself is upsampled there, and noise
+    that was mixed in is left out.
 
     Args:
         image: the smaller one, preprocessed [1, 3, h, w].
         start: [1, 3, h, w], that it began as.
         target: the larger problem.
     """
+    seamless = target.preset.seamless
     if target.preset.init == "noise":
-        return replace(target, image=_upsampled(image, target.image))
-    return replace(target, image=target.image + _upsampled(image - start, target.image))
+        return replace(target, image=_upsampled(image, target.image, seamless))
+    change = _upsampled(image - start, target.image, seamless)
+    return replace(target, image=target.start + change)
 
 
-def _upsampled(image: Tensor, like: Tensor) -> Tensor:
-    """Preprocessed [1, 3, h, w] in the size and dtype of ``like``; not clamped."""
-    size = like.shape[-2:]
-    return F.interpolate(image, size=size, mode="bicubic", align_corners=False).to(like)
+def _upsampled(image: Tensor, like: Tensor, seamless: bool) -> Tensor:
+    """Preprocessed [1, 3, h, w] in the size and dtype of ``like``; not clamped.
+
+    A seamless one is surrounded by itself before, and cut out of that again.
+    """
+    if not seamless:
+        return F.interpolate(image, like.shape[-2:], mode="bicubic", align_corners=False).to(like)
+    sides = zip(image.shape[-2:], like.shape[-2:], strict=True)
+    (top, large_top), (left, large_left) = (_margin(small, large) for small, large in sides)
+    height, width = like.shape[-2:]
+    image = F.pad(image, (left, left, top, top), mode="circular")
+    size = height + 2 * large_top, width + 2 * large_left
+    large = F.interpolate(image, size, mode="bicubic", align_corners=False).to(like)
+    return large.narrow(2, large_top, height).narrow(3, large_left, width).contiguous()
+
+
+def _margin(small: int, large: int) -> tuple[int, int]:
+    """Positions around a side, and what they become, that a bicubic filter does not reach beyond.
+
+    Both are whole numbers, so that the grid of the larger side stays where it is.
+    """
+    common = gcd(small, large)
+    times = min(common, -(-_BICUBIC * common // small))
+    return times * small // common, times * large // common

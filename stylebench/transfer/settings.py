@@ -13,7 +13,8 @@ from stylebench.image.load import ImageSource
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset, preset
 from stylebench.model.vgg import Pooling, Weights
-from stylebench.transfer.fields import CHECKS, CONTENT_SIZE, INITS, Layers, Scales, source_name
+from stylebench.transfer.fields import CHECKS, CONTENT_SIZE, Layers, Scales, source_name
+from stylebench.transfer.init import INITS, is_named
 from stylebench.transfer.masks import MaskPairs
 from stylebench.transfer.values import flag
 
@@ -34,6 +35,9 @@ class Settings:
         style_weights: one blend weight a style image; equal by default. They are normalized.
         style_scale: size of the style images relative to what the preset says. An image that
             keeps its aspect gets at most four times the content's area, times the scale's square.
+        color: ``style``: the style's; ``content-luminance``: the content's, only luminance is
+            transferred; ``match``: the style images are given the mean and the covariance of the
+            content's colors first, by symmetric roots, or ``match-cholesky``, by Cholesky's.
         content_layers: layer names, or layer -> weight; ``conv4_2`` is before ReLU,
             ``relu4_2`` after.
         style_layers: likewise.
@@ -42,6 +46,8 @@ class Settings:
         tv_weight: factor of the total variation.
         pooling: ``average`` or ``max``.
         normalize: rescale the network to mean activation 1 on the given images, as the paper did.
+        seamless: opposite borders of the picture meet, so that it tiles without a seam; its sides
+            are multiples of 16 px then, of 2 to the power of the poolings above all losses.
         weights: ``auto``, ``original``, ``gatys``, ``imagenet``, ``random``, ``random:SEED`` or a
             file; see ``load_weights``.
         engine: ``reference``, ``eager`` (plain PyTorch at any precision; once ``plain``),
@@ -67,8 +73,9 @@ class Settings:
         learning_rate: 1 for L-BFGS; 0.02 for Adam, in units of the [0, 1] range of the image.
         tolerance_grad: L-BFGS stops at a largest gradient component below this; negative: never.
         tolerance_change: L-BFGS stops at a change of the image or the loss below this.
-        init: ``content``, ``noise`` (white, as the paper), ``style``, or a picture: all that the
-            content may be.
+        init: ``content``, ``noise`` (white, as the paper), ``style``, ``gray``, ``mean`` (the style
+            images' mean color), ``content+noise:SHARE`` with the noise's share of the mixture, 0 to
+            1, or a picture: all that the content may be.
         masks: pairs of gray pictures, a mask of the content and one of a style image: the white of
             the one is painted in the manner of the other's. ``whole`` stands for all of a style
             image; None or ``none`` for a part that keeps the content. With several style images the
@@ -94,6 +101,7 @@ class Settings:
     iterations: int | None = None
     style_weights: Sequence[float] | None = None
     style_scale: float = 1.0
+    color: str = "style"
     content_layers: Layers | None = None
     style_layers: Layers | None = None
     content_weight: float | None = None
@@ -101,6 +109,7 @@ class Settings:
     tv_weight: float | None = None
     pooling: Pooling | None = None
     normalize: bool | None = None
+    seamless: bool = False
     weights: str | Path | Weights = "auto"
     engine: str = "auto"
     precision: str = "auto"
@@ -174,7 +183,7 @@ class Settings:
     @property
     def starts_from_file(self) -> bool:
         """Whether ``init`` is a picture, of a file or not."""
-        return self.init is not None and not (isinstance(self.init, str) and self.init in INITS)
+        return self.init is not None and not is_named(self.init)
 
     def _accept_former_names(self, normalise: bool | None) -> None:
         if normalise is not None:
@@ -201,6 +210,11 @@ class Settings:
             raise ValueError(
                 f"polish is {self.polish}, and precision {precision.name!r} is polished by nothing "
                 "finer: drop it, or choose precision bf16, fp16 or auto"
+            )
+        if self.masks and self.seamless:
+            raise ValueError(
+                "seamless is True, and masks are given: a region ends at a border, which a seamless "
+                "picture does not have; drop one of the two"
             )
 
 

@@ -56,7 +56,7 @@ class RunState:
         image = problem.image.clone()
         optimizer = make_optimizer(phase.settings, problem, image)
         trace = Trace(image.clone())
-        return cls(image, optimizer, problem.image, trace, phase, inputs=inputs or {})
+        return cls(image, optimizer, problem.start, trace, phase, inputs=inputs or {})
 
     def enter(self, phase: Phase, problem: Problem) -> Problem:
         """Go on to the next phase.
@@ -69,7 +69,7 @@ class RunState:
         if phase.polishes:
             self.reset_best()
         else:
-            plain = problem.image
+            plain = problem.start
             problem = warm_start(self.trace.best, self.start, problem)
             # Not the warm start: the next size would lose what sizes before this one have changed.
             self.start, self.image = plain, problem.image.clone()
@@ -135,7 +135,7 @@ class RunState:
                 f"the checkpoint has {len(checkpoint.rows)} iterations, more than this run comes "
                 "to in its phase: resume with as many iterations or more"
             )
-        problem = replace(problem, image=checkpoint.start.to(problem.image))
+        problem = replace(problem, image=checkpoint.start.to(problem.image), noiseless=None)
         state = cls.begin(phase, problem, inputs)
         state.image.copy_(checkpoint.image)
         try:

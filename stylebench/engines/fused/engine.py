@@ -44,6 +44,9 @@ class Fused:
         precision: of features and weights; fp64 is for tests.
         regions: parts of the picture with styles of their own; none: the whole has one style.
 
+    Raises:
+        ValueError: the objective is seamless: see ``stylebench.engines.tiled``.
+
     Attributes:
         targets: captured by the same network at the same precision, and held in fp32 or more.
             Targets of a more precise network would pull the image towards features that this one
@@ -64,6 +67,8 @@ class Fused:
         precision: Precision = PRECISIONS["fp32"],
         regions: Sequence[Region] = (),
     ) -> None:
+        if objective.seamless:
+            raise ValueError("a seamless image is computed in windows: take TILED['fused'], UNCUT")
         self.objective = objective
         self.precision = precision
         self.side = SideStream(content.device)

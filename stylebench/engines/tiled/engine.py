@@ -28,6 +28,7 @@ from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.guided import Guide, GuidedTap, region_losses
 from stylebench.engines.fused.tap import Tap
 from stylebench.engines.heap import malloc_trim
+from stylebench.engines.seam import add_gradient_of_seam_, tv_of_seam
 from stylebench.engines.tiled.block import Block
 from stylebench.engines.tiled.overwriting import Overwriting
 from stylebench.engines.tiled.sums import LayerSums
@@ -60,6 +61,7 @@ class Tiled(ABC):
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
+    _wraps = False  # the picture in work
 
     def __init__(
         self,
@@ -112,6 +114,9 @@ class Tiled(ABC):
                 kind = self.objective.tv_kind
                 losses["tv"] = sk.tv_loss(image, self._rescaled_objective.tv, kind)
                 sk.tv_loss_backward_(gradient, image, self.objective.tv, kind)
+                if self.objective.seamless:
+                    losses["tv"] += tv_of_seam(image, self._rescaled_objective.tv, kind)
+                    add_gradient_of_seam_(gradient, image, self.objective.tv, kind)
         values = torch.stack([losses[name] for name in self.objective.terms])
         # oneDNN's ReLU turns NaN into 0: the loss of an image with NaN would be finite.
         values = self.rescaling.unscale(values) + 0 * image.sum()
@@ -184,12 +189,13 @@ class Tiled(ABC):
 
     def _run_whole(self, block: Block, x: Tensor, tile: Tile, visit: Visit, keep: bool) -> Tensor:
         """The output of a block that is not cut, and keeps its maps for the second pass."""
-        output = block.forward(x, differentiable=keep)
+        output = block.forward(tile.window(x), differentiable=keep)
         for layer, F in block.features():
             visit(layer, F, tile)
         if not keep:
             block.release()
-        return output
+        pools = block.layers[-1].startswith("pool")
+        return put_own(None, output, tile, pooled=True) if tile.wraps and pools else output
 
     def _run_tiles(
         self, block: Block, x: Tensor, tiles: Sequence[Tile], visit: Visit
@@ -210,7 +216,8 @@ class Tiled(ABC):
         return output, codes
 
     def _tiles(self, block: Block, x: Tensor) -> list[Tile]:
-        return self.tiling.tiles(block.layers, *x.shape[2:])
+        height, width = x.shape[2:]
+        return self.tiling.tiles(block.layers, height, width, self._wraps)
 
     def _new_sums(self, guides: Mapping[str, Sequence[Guide | None]]) -> dict[str, LayerSums]:
         """Sums of nothing, for every tap; of a layer without guides one Gram matrix."""
@@ -251,6 +258,7 @@ class Tiled(ABC):
             for image, style in enumerate(styles):
                 for layer, G in self._style_grams(style, image, regions).items():
                     A[layer] = A.get(layer, 0) + G
+            self._wraps = self.objective.seamless  # from here on; style images end at their borders
             guidance = guidance_at(regions, self.objective.style)
             return Targets(self._content_features(content), A, guidance)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stylebench.model.tiles import Span, Tile
+from stylebench.model.tiles import Tile
 
 
 class Overwriting:
@@ -51,13 +51,8 @@ class Overwriting:
         own, last = self._tiles[index], index
         for later in range(index + 1, len(self._tiles)):
             window = self._tiles[later]
-            if window.rows.first >= own.rows.stop:  # tiles go row by row
+            if window.rows.first >= own.rows.stop and not own.wraps:  # tiles go row by row
                 break
-            if _overlap(own.rows, window.rows) and _overlap(own.columns, window.columns):
+            if window.rows.reads(own.rows) and window.columns.reads(own.columns):
                 last = later
         return last
-
-
-def _overlap(own: Span, window: Span) -> bool:
-    """Whether positions that one tile is for are among those that another reads."""
-    return own.start < window.last and window.first < own.stop

@@ -19,6 +19,8 @@ def shallow(preset):
 
     The network is 23 times smaller; kinds of layers, coefficients, pooling and tv are the same.
     """
+    if preset.deepest_layer == "pool4":
+        return replace(preset, style_layers=dict.fromkeys(("relu1_1", "pool1", "pool2"), 1.0))
     if preset.deepest_layer != "relu5_1":
         return preset
     style = dict.fromkeys(("relu1_1", "relu2_1", "relu3_1"), 1.0)
@@ -31,7 +33,7 @@ PRESET_CASES = [
     *(
         pytest.param(preset, id=f"{name} whole", marks=pytest.mark.slow)
         for name, preset in PRESETS.items()
-        if preset.deepest_layer == "relu5_1"
+        if preset.deepest_layer in ("relu5_1", "pool4")
     ),
 ]
 

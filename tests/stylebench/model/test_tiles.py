@@ -110,7 +110,9 @@ def reach(convolutions, halo, gradient):
 def test_the_halo_is_the_smallest_that_is_right_for_every_block(preset, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        tiles, "spans", lambda length, size, halo: asked.append(halo) or [Span(0, 1, 0, 1, 1)]
+        tiles,
+        "spans",
+        lambda length, size, halo, wraps: asked.append(halo) or [Span(0, 1, 0, 1, 1)],
     )
     names = list(LAYERS)
     for block in blocks(names[: names.index(PRESETS[preset].deepest_layer) + 1]):
