@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stylebench import signals
@@ -13,11 +13,14 @@ from stylebench.cli.errors import ELSEWHERE, STUCK, leave, tell
 from stylebench.cli.progress import summary
 from stylebench.cli.saving import write_or_rescue
 from stylebench.cli.watched import watched
-from stylebench.console import stderr_console
+from stylebench.console import PlainConsole, stderr_console
 from stylebench.files.paths import exists, same_file
 from stylebench.transfer.checkpoint import CheckpointConfig
 from stylebench.transfer.result import Diverged, Result, result_of
 from stylebench.transfer.settings import Settings
+from stylebench.watch.film import Film
+from stylebench.watch.page.feed import Feed, Stopped
+from stylebench.watch.step import Step
 
 
 def stylize_files(
@@ -28,6 +31,7 @@ def stylize_files(
     checkpoint_every: int = 50,
     resume: Path | None = None,
     quiet: bool = False,
+    page: Feed | None = None,
 ) -> None:
     """Run ``stylize`` for the command line.
 
@@ -41,6 +45,7 @@ def stylize_files(
         checkpoint_every: iterations between two checkpoints.
         resume: as for ``style_transfer``.
         quiet: print nothing but errors.
+        page: shows the run, and can stop it.
     """
     console = stderr_console(quiet=quiet)
     keep = CheckpointConfig(to.checkpoint, checkpoint_every) if to.checkpoint else None
@@ -51,8 +56,8 @@ def stylize_files(
             content,
             styles,
             settings,
-            to.previews.save,
-            sync_every=to.previews.every,
+            _told(to, page),
+            sync_every=to.sync_every,
             keep=keep,
             resume=resume,
             reuse=False,
@@ -61,14 +66,16 @@ def stylize_files(
         kept = result_of(error)
         if kept is None:
             raise
-        place, elsewhere = _save(kept, to)
-        console.print(f"{_ending(error)} is in {place}: {summary(kept)}")
+        place, elsewhere = _save(kept, to, console)
+        _end(f"{_ending(error)} is in {place}: {summary(kept)}", kept, console, page, error)
         if to.checkpoint and _is_own(to.checkpoint, version, resume):
             hint = f"the same with --resume {shlex.quote(str(to.checkpoint))}"
             console.print(f"to go on from the last checkpoint: {hint}")
+        if isinstance(error, Stopped):  # as it was asked to
+            sys.exit(ELSEWHERE if elsewhere else 0)
         leave(error, ELSEWHERE if elsewhere else None, vars(settings))
-    place, elsewhere = _save(result, to)
-    console.print(f"{place}: {summary(result)}")
+    place, elsewhere = _save(result, to, console)
+    _end(f"{place}: {summary(result)}", result, console, page)
     if elsewhere:
         sys.exit(ELSEWHERE)
     if signals.received():
@@ -77,8 +84,23 @@ def stylize_files(
         sys.exit(STUCK)
 
 
-def _save(result: Result, to: Destinations) -> tuple[Path, bool]:
-    """Save the picture and the losses; return the picture's place, and whether one is elsewhere."""
+def _told(to: Destinations, page: Feed | None) -> Callable[[Step], object]:
+    """The function that tells everyone of a step; the page last, since it may stop the run."""
+    everyone = [to.previews.save]
+    if to.film:
+        everyone.append(to.film.add)
+    if page:
+        everyone.append(page.show)
+
+    def tell_all(step: Step) -> None:
+        for one in everyone:
+            one(step)
+
+    return tell_all
+
+
+def _save(result: Result, to: Destinations, console: PlainConsole) -> tuple[Path, bool]:
+    """Save picture, losses and film; return the picture's place, and whether one is elsewhere."""
     try:
         place = write_or_rescue(
             lambda path: result.save(path, to.bit_depth), to.output, "the picture"
@@ -86,15 +108,41 @@ def _save(result: Result, to: Destinations) -> tuple[Path, bool]:
         losses = to.losses and write_or_rescue(
             result.save_losses, to.losses, "the loss history", ".csv"
         )
+        film = to.film and _save_film(to.film, result, console)
     except KeyboardInterrupt:
         tell(f"interrupted while {to.output} was saved: it is whole, the old file or the new one")
         sys.exit(signals.exit_code())
-    return place, (place, losses) != (to.output, to.losses)
+    written = {"-o": place, "--losses": losses, "--video": film}
+    return place, any(path and path != to.named[option] for option, path in written.items())
+
+
+def _save_film(film: Film, result: Result, console: PlainConsole) -> Path:
+    console.print(f"writing {film.path}")
+    return write_or_rescue(
+        lambda path: film.write(path, result.image, result.parameters),
+        film.path, "the film", film.path.suffix,
+    )  # fmt: skip
+
+
+def _end(
+    line: str,
+    result: Result,
+    console: PlainConsole,
+    page: Feed | None,
+    error: BaseException | None = None,
+) -> None:
+    """Say how the run ended, on the console and on the page."""
+    console.print(line)
+    if page:
+        how = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
+        page.end(how if error else "done", line, result.image)
 
 
 def _ending(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the best image so far"
+    if isinstance(error, Stopped):
+        return "stopped on the page; the best image so far"
     return "the last good image" if isinstance(error, Diverged) else "the best image so far"
 
 
