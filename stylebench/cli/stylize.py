@@ -18,7 +18,6 @@ from stylebench.files.paths import exists, same_file
 from stylebench.transfer.checkpoint import CheckpointConfig
 from stylebench.transfer.result import Diverged, Result, result_of
 from stylebench.transfer.settings import Settings
-from stylebench.watch.film import Film
 from stylebench.watch.page.feed import Feed, Stopped
 from stylebench.watch.step import Step
 
@@ -66,16 +65,23 @@ def stylize_files(
         kept = result_of(error)
         if kept is None:
             raise
-        place, elsewhere = _save(kept, to, console)
-        _end(f"{_ending(error)} is in {place}: {summary(kept)}", kept, console, page, error)
+        place, elsewhere = _save(kept, to)
+        console.print(f"{_ending(error)} is in {place}: {summary(kept)}")
         if to.checkpoint and _is_own(to.checkpoint, version, resume):
             hint = f"the same with --resume {shlex.quote(str(to.checkpoint))}"
             console.print(f"to go on from the last checkpoint: {hint}")
+        if page:
+            how = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
+            page.end(how, f"{_ending(error)} is in {place.absolute()}", kept.image)
+        elsewhere |= _save_film(kept, to, console)
         if isinstance(error, Stopped):  # as it was asked to
             sys.exit(ELSEWHERE if elsewhere else 0)
         leave(error, ELSEWHERE if elsewhere else None, vars(settings))
-    place, elsewhere = _save(result, to, console)
-    _end(f"{place}: {summary(result)}", result, console, page)
+    place, elsewhere = _save(result, to)
+    console.print(f"{place}: {summary(result)}")
+    if page:
+        page.end("done", f"done; the picture is in {place.absolute()}", result.image)
+    elsewhere |= _save_film(result, to, console)
     if elsewhere:
         sys.exit(ELSEWHERE)
     if signals.received():
@@ -99,8 +105,8 @@ def _told(to: Destinations, page: Feed | None) -> Callable[[Step], object]:
     return tell_all
 
 
-def _save(result: Result, to: Destinations, console: PlainConsole) -> tuple[Path, bool]:
-    """Save picture, losses and film; return the picture's place, and whether one is elsewhere."""
+def _save(result: Result, to: Destinations) -> tuple[Path, bool]:
+    """Save the picture and the losses; return the picture's place, and whether one is elsewhere."""
     try:
         place = write_or_rescue(
             lambda path: result.save(path, to.bit_depth), to.output, "the picture"
@@ -108,34 +114,29 @@ def _save(result: Result, to: Destinations, console: PlainConsole) -> tuple[Path
         losses = to.losses and write_or_rescue(
             result.save_losses, to.losses, "the loss history", ".csv"
         )
-        film = to.film and _save_film(to.film, result, console)
     except KeyboardInterrupt:
         tell(f"interrupted while {to.output} was saved: it is whole, the old file or the new one")
         sys.exit(signals.exit_code())
-    written = {"-o": place, "--losses": losses, "--video": film}
-    return place, any(path and path != to.named[option] for option, path in written.items())
+    return place, (place, losses) != (to.output, to.losses)
 
 
-def _save_film(film: Film, result: Result, console: PlainConsole) -> Path:
+def _save_film(result: Result, to: Destinations, console: PlainConsole) -> bool:
+    """Save the film, where there is one; return whether it is elsewhere."""
+    film = to.film
+    if film is None:
+        return False
     console.print(f"writing {film.path}")
-    return write_or_rescue(
-        lambda path: film.write(path, result.image, result.parameters),
-        film.path, "the film", film.path.suffix,
-    )  # fmt: skip
-
-
-def _end(
-    line: str,
-    result: Result,
-    console: PlainConsole,
-    page: Feed | None,
-    error: BaseException | None = None,
-) -> None:
-    """Say how the run ended, on the console and on the page."""
-    console.print(line)
-    if page:
-        how = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
-        page.end(how if error else "done", line, result.image)
+    try:
+        place = write_or_rescue(
+            lambda path: film.write(path, result.image, result.parameters),
+            film.path,
+            "the film",
+            film.path.suffix,
+        )
+    except KeyboardInterrupt:
+        tell(f"interrupted while {film.path} was written: there is no film of this run")
+        sys.exit(signals.exit_code())
+    return place != film.path
 
 
 def _ending(error: BaseException) -> str:

@@ -50,7 +50,7 @@ function showStatus() {
     at("status").className = run.end.how;
     at("eta-name").textContent = "Time taken";
     at("bar").hidden = at("stop").hidden = true;
-    say(run.end.text);
+    say(run.end.text[0].toUpperCase() + run.end.text.slice(1) + ".");
   } else if (run.stopping) {
     say("Stopping: the best picture so far is being saved.");
   } else if (!run.iteration) {
@@ -133,7 +133,8 @@ function line(column, name, x, y, low) {
   for (const point of run.points) {
     const log = Math.log10(point[column] ?? 0);
     if (Number.isFinite(log) && log >= low) {
-      path += `${drawing && point[1] === phase ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(log).toFixed(1)}`;
+      const place = `${x(point[0]).toFixed(1)} ${y(log).toFixed(1)}`;
+      path += drawing && point[1] === phase ? `L${place}` : `M${place}h0`; // h0: a dot, if it is alone
       drawing = true;
     } else {
       drawing = false;
@@ -214,7 +215,7 @@ function shortened(value) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e-2 && size < 1e5) return String(Number(value.toPrecision(4)));
+  if (size >= 1e-2 && size < 1e4) return String(Number(value.toPrecision(4)));
   return value.toExponential(2).replace("e+", "e").replace(/\.?0+e/, "e");
 }
 

@@ -52,7 +52,7 @@ def serving(feed: Feed) -> Iterator[str]:
     try:
         yield server.address
     finally:
-        feed.end("failed", "The run ended early; the terminal says why.")
+        feed.end("failed", "the run ended early; its terminal says why")
         feed.wait_for_pages(_LAST_WAIT)
         server.shutdown()
         server.server_close()
