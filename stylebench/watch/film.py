@@ -1,8 +1,9 @@
 """The film of a run: its pictures at even steps of the logarithm of its loss.
 
 At even steps of iterations a film is over in its first second, since a loss falls by most of its
-way in a few of them. How far it will fall is known at the end alone. Until then twice as many
-frames are kept as the film has, and whenever there are more, every second one is dropped.
+way in a few of them. How far it will fall is known at the end alone. Until then frames are kept at
+a step that is short enough, up to four times as many as the film has; whenever there could be more,
+the step is doubled, and the frames between are dropped.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import chain, repeat
-from math import isfinite, log
+from math import ceil, isfinite, log
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
+from weakref import finalize
 
 import numpy as np
 from PIL import Image
@@ -26,6 +28,8 @@ from stylebench.watch.pictures import as_jpeg, bounded
 from stylebench.watch.step import Step
 
 _LONGEST = 1920  # px; players of phones decode no more
+_SHORTEST = 2.0**-12  # of the log-loss; a power of two, so that longer steps fall on the same grid
+_SPARE = 4  # times as many frames are kept as the film has
 _HOLD = 1.0  # seconds that the last picture stays
 _FPS = range(1, 121)
 _LONGEST_FILM = 600  # seconds
@@ -56,15 +60,15 @@ class Film:
     Attributes:
         path: .mp4 or .webm.
         fps: frames a second.
-        seconds: that it lasts at most, before the last picture is held for a second more. A run
-            of fewer iterations than frames makes a shorter film.
+        seconds: that it lasts at most, before the last picture is held for a second more. It is
+            shorter where one iteration lowers the loss by several steps: that is one frame.
     """
 
     path: Path
     fps: int = 30
     seconds: float = 10.0
     _reel: _Reel = field(default_factory=lambda: _Reel(), repr=False)
-    _pace: float = 0.0  # fall of the log-loss from frame to frame
+    _step: float = _SHORTEST  # of the log-loss, between two frames that are kept
     _fall: float = 0.0  # so far, over all phases
     _phase: int = -1
     _zero: float = 0.0  # the log-loss at a fall of 0, in this phase
@@ -73,7 +77,7 @@ class Film:
     @property
     def most(self) -> int:
         """Frames of the film, the last picture aside."""
-        return max(1, round(self.fps * self.seconds) - 1)
+        return max(2, round(self.fps * self.seconds)) - 1
 
     def checked(self) -> Film:
         """The film, with ``~`` expanded, if it can be made and written.
@@ -107,9 +111,10 @@ class Film:
             return
         try:
             self._reel.append(self._fall, as_jpeg(bounded(step.picture(), _LONGEST), _QUALITY))
-            if len(self._reel) > 2 * self.most:
-                kept, self._pace = _evenly(self._reel.falls, self.most)
-                self._reel.keep(kept)
+            if self._fall > _SPARE * self.most * self._step:
+                while self._fall > _SPARE * self.most * self._step:
+                    self._step *= 2
+                self._reel = self._reel.only(_at_steps(self._reel.falls, self._step))
         except OSError as error:
             self._broken = True
             reason = error.strerror or error
@@ -140,7 +145,9 @@ class Film:
             _encode(partial, _codec(path), self.fps, last.size, chain(frames, held), parameters)
 
     def _chosen(self) -> Sequence[int]:
-        return _evenly(self._reel.falls, self.most)[0]
+        """The frames of the film: at the least multiple of the step that leaves no more."""
+        multiple = max(1, ceil(self._fall / (self.most * self._step)))
+        return _at_steps(self._reel.falls, multiple * self._step)
 
     def _follow(self, step: Step) -> None:
         """Bring the fall of the log-loss up to date; a new phase goes on where the last ended."""
@@ -152,27 +159,26 @@ class Film:
 
     def _due(self) -> bool:
         falls = self._reel.falls
-        if not falls:
-            return True
-        if not self._pace:
-            return self._fall > falls[-1]
-        return self._fall // self._pace > falls[-1] // self._pace
+        return not falls or self._fall // self._step > falls[-1] // self._step
 
 
 class _Reel:
-    """JPEGs in a temporary file without a name, which is gone with the process however it ends."""
+    """JPEGs in a temporary file without a name, which is gone with the process however it ends.
+
+    Attributes:
+        falls: of the log-loss, one a frame.
+    """
 
     def __init__(self) -> None:
         self.falls: list[float] = []
-        self._file: IO[bytes] | None = None
         self._places: list[tuple[int, int]] = []
+        self._file: IO[bytes] = TemporaryFile()  # noqa: SIM115  # it lives as long as the reel
+        finalize(self, self._file.close)
 
     def __len__(self) -> int:
         return len(self.falls)
 
     def append(self, fall: float, jpeg: bytes) -> None:
-        if self._file is None:
-            self._file = TemporaryFile()  # noqa: SIM115  # it lives as long as the reel
         place = self._file.seek(0, io.SEEK_END)
         self._file.write(jpeg)
         self._file.flush()  # a full disk is told now
@@ -182,48 +188,23 @@ class _Reel:
     def read(self, index: int) -> Image.Image:
         return Image.open(io.BytesIO(self._bytes(index)))
 
-    def keep(self, kept: Sequence[int]) -> None:
-        """Drop all other frames, and the room that they took."""
+    def only(self, kept: Sequence[int]) -> _Reel:
+        """A new reel of some of the frames."""
         fresh = _Reel()
         for index in kept:
             fresh.append(self.falls[index], self._bytes(index))
-        if self._file:
-            self._file.close()
-        self.falls, self._file, self._places = fresh.falls, fresh._file, fresh._places
+        return fresh
 
     def _bytes(self, index: int) -> bytes:
-        if self._file is None:
-            raise IndexError(index)
         place, length = self._places[index]
         self._file.seek(place)
         return self._file.read(length)
 
 
-def _evenly(falls: Sequence[float], most: int) -> tuple[list[int], float]:
-    """Indices of at most so many frames at even steps of ``falls``, and the step.
-
-    The first frame is among them.
-
-    Args:
-        falls: of the log-loss, ascending.
-        most: 1 or more.
-    """
-    if len(falls) <= most:
-        return list(range(len(falls))), 0.0
-    values = np.asarray(falls)
-    too_short, enough = 0.0, 2.0 * float(values[-1])
-    for _ in range(50):
-        middle = (too_short + enough) / 2
-        if len(_firsts(values, middle)) > most:
-            too_short = middle
-        else:
-            enough = middle
-    return _firsts(values, enough).tolist(), enough
-
-
-def _firsts(values: np.ndarray[Any, Any], step: float) -> np.ndarray[Any, Any]:
-    """The index of the first value in each interval of length ``step`` that has one."""
-    return np.unique(np.floor_divide(values, step), return_index=True)[1]
+def _at_steps(falls: Sequence[float], step: float) -> list[int]:
+    """The index of the first of ``falls`` in each interval of length ``step`` that has one."""
+    intervals = np.floor_divide(falls, step)
+    return np.unique(intervals, return_index=True)[1].tolist()
 
 
 def _codec(path: Path) -> _Codec:

@@ -100,7 +100,7 @@ function drawCurve() {
   const box = { left: 46, right: width - 8, top: 8, bottom: height - 24 };
   const high = Math.log10(Math.max(...losses)) + 0.05;
   const low = Math.max(high - DECADES, Math.min(...run.points.flatMap(logs)) - 0.05);
-  const last = Math.max(run.iterations, 2);
+  const last = lastIteration();
   const x = (iteration) => box.left + ((iteration - 1) / (last - 1)) * (box.right - box.left);
   const y = (log) => box.top + ((high - log) / (high - low)) * (box.bottom - box.top);
 
@@ -109,11 +109,11 @@ function drawCurve() {
       const level = y(Math.log10(loss));
       return [
         shape("line", { class: "grid", x1: box.left, x2: box.right, y1: level, y2: level }),
-        label(shortened(loss), { x: box.left - 6, y: level + 4, "text-anchor": "end" }),
+        label(shortened(loss).replace(/\.?0+e/, "e"), { x: box.left - 6, y: level + 4, "text-anchor": "end" }),
       ];
     }),
     ...iterationTicks(last, width).map((iteration) =>
-      label(iteration, { x: x(iteration), y: height - 6, "text-anchor": iteration === last ? "end" : "middle" })),
+      label(iteration, { x: x(iteration), y: height - 6, "text-anchor": x(iteration) > width - 24 ? "end" : "middle" })),
     ...phaseStarts().map((iteration) =>
       shape("line", { class: "phase", x1: x(iteration), x2: x(iteration), y1: box.top, y2: box.bottom })),
     ...run.names.map((_, index) => line(3 + index, colorOf(index), x, y, low)),
@@ -121,6 +121,12 @@ function drawCurve() {
   );
   svg.setAttribute("aria-label",
     `Loss on a logarithmic scale, from ${shortened(losses[0])} to ${shortened(losses.at(-1))}`);
+}
+
+// The right end of the curve: near what is done, so that it fills the width from the beginning.
+function lastIteration() {
+  const shown = run.end ? run.iteration : Math.min(run.iterations, Math.max(30, Math.ceil(1.25 * run.iteration)));
+  return Math.max(2, shown);
 }
 
 function logs(point) {
@@ -162,8 +168,8 @@ function iterationTicks(last, width) {
   const power = 10 ** Math.floor(Math.log10(least));
   const step = Math.max(1, [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= least));
   const ticks = [1];
-  for (let tick = step; tick < last - step / 2; tick += step) if (tick > 1 + step / 2) ticks.push(tick);
-  return [...ticks, last];
+  for (let tick = step; tick <= last; tick += step) if (tick > 1 + step / 2) ticks.push(tick);
+  return ticks;
 }
 
 function shape(kind, attributes) {
@@ -216,7 +222,7 @@ function shortened(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1e-2 && size < 1e4) return String(Number(value.toPrecision(4)));
-  return value.toExponential(2).replace("e+", "e").replace(/\.?0+e/, "e");
+  return value.toExponential(2).replace("e+", "e");
 }
 
 function duration(seconds) {
