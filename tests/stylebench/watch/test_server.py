@@ -73,8 +73,7 @@ REQUESTS = [("GET", ""), ("GET", "page.js"), ("GET", "events"), ("POST", "stop")
 
 @pytest.mark.parametrize(("method", "name"), REQUESTS)
 def test_nothing_is_answered_without_the_secret(ask, feed, method, name):
-    for path in (f"/{name}", f"/{'x' * 22}/{name}", f"//{name}", f"/\xe9/{name}".encode("latin-1")):
-        path = path if isinstance(path, str) else path.decode("ascii", "ignore")
+    for path in (f"/{name}", f"/{'x' * 22}/{name}", f"//{name}", f"/%e9/{name}"):
         assert ask(name, method, path=path)[0] == 403
     assert not feed._stopping
 
