@@ -12,7 +12,7 @@ Point = list[float | int | None]
 
 
 class Curve:
-    """Points of every so many iterations, each a list: iteration, phase, loss, and every term.
+    """Points of every so many steps, each a list: iteration, phase, loss, and every term.
 
     When there are too many, every second one is dropped, and from then on every second one taken.
 
@@ -26,14 +26,16 @@ class Curve:
         self.names: list[str] = []
         self.points: list[Point] = []
         self.thinned = 0
+        self._seen = 0
 
     def add(self, step: Step) -> Point:
-        """Take a step, where it is the turn of its iteration; return its point in any case."""
+        """Take a step, where it is its turn; return its point in any case."""
         self.names += [name for name in step.terms if name not in self.names]
         values = (step.loss, *(step.terms.get(name) for name in self.names))
         point: Point = [step.iteration, step.phase, *map(_as_json, values)]
-        if (step.iteration - 1) % 2**self.thinned == 0:
+        if self._seen % 2**self.thinned == 0:
             self.points.append(point)
+        self._seen += 1
         if len(self.points) > _MOST:
             self.thinned += 1
             del self.points[1::2]
