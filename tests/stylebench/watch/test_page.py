@@ -156,6 +156,11 @@ def test_nothing_sticks_out_of_the_window(browser, steps, size, scheme):
             feed.show(step)
         wait(page, "iteration", "29 / 12345")
         assert page.evaluate(OUTSIDE) == []
+        button = page.locator("#stop")
+        assert button.bounding_box()["height"] == 44  # a line, and a finger
+        button.click()
+        assert button.bounding_box()["height"] == 44
+        assert page.evaluate(OUTSIDE) == []
         dark = (
             page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(251, 251, 250)"
         )
