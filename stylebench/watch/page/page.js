@@ -100,8 +100,9 @@ function drawCurve() {
   const box = { left: 46, right: width - 8, top: 8, bottom: height - 24 };
   const high = Math.log10(Math.max(...losses)) + 0.05;
   const low = Math.max(high - DECADES, Math.min(...run.points.flatMap(logs)) - 0.05);
-  const last = lastIteration();
-  const x = (iteration) => box.left + ((iteration - 1) / (last - 1)) * (box.right - box.left);
+  const first = run.points[0][0]; // not 1 where a run goes on from a checkpoint
+  const last = Math.max(first + 1, lastIteration());
+  const x = (iteration) => box.left + ((iteration - first) / (last - first)) * (box.right - box.left);
   const y = (log) => box.top + ((high - log) / (high - low)) * (box.bottom - box.top);
 
   svg.replaceChildren(
@@ -112,7 +113,7 @@ function drawCurve() {
         label(shortened(loss).replace(/\.?0+e/, "e"), { x: box.left - 6, y: level + 4, "text-anchor": "end" }),
       ];
     }),
-    ...iterationTicks(last, width).map((iteration) =>
+    ...iterationTicks(first, last, width).map((iteration) =>
       label(iteration, { x: x(iteration), y: height - 6, "text-anchor": x(iteration) > width - 24 ? "end" : "middle" })),
     ...phaseStarts().map((iteration) =>
       shape("line", { class: "phase", x1: x(iteration), x2: x(iteration), y1: box.top, y2: box.bottom })),
@@ -125,8 +126,8 @@ function drawCurve() {
 
 // The right end of the curve: near what is done, so that it fills the width from the beginning.
 function lastIteration() {
-  const shown = run.end ? run.iteration : Math.min(run.iterations, Math.max(30, Math.ceil(1.25 * run.iteration)));
-  return Math.max(2, shown);
+  if (run.end) return run.iteration;
+  return Math.min(run.iterations, Math.max(30, Math.ceil(1.25 * run.iteration)));
 }
 
 function logs(point) {
@@ -163,12 +164,12 @@ function lossTicks(low, high) {
   return ticks.filter((loss) => Math.log10(loss) >= low && Math.log10(loss) <= high);
 }
 
-function iterationTicks(last, width) {
-  const least = (last * 70) / width;
+function iterationTicks(first, last, width) {
+  const least = ((last - first + 1) * 70) / width;
   const power = 10 ** Math.floor(Math.log10(least));
   const step = Math.max(1, [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= least));
-  const ticks = [1];
-  for (let tick = step; tick <= last; tick += step) if (tick > 1 + step / 2) ticks.push(tick);
+  const ticks = [first];
+  for (let tick = step; tick <= last; tick += step) if (tick > first + step / 2) ticks.push(tick);
   return ticks;
 }
 

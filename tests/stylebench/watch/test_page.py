@@ -99,6 +99,16 @@ def test_a_second_page_of_a_run_has_its_whole_curve(browser, feed, steps):
         assert page.evaluate(POINTS, "total") == 30
 
 
+def test_the_curve_of_a_resumed_run_begins_where_it_goes_on(browser, feed, steps):
+    with serving(feed) as address, opened(browser, address) as page:
+        for step in list(steps(300))[200:240]:
+            feed.show(step)
+        wait(page, "iteration", "240 / 300")
+        assert page.locator("#curve text[text-anchor=middle]").first.text_content() == "201"
+        drawn = page.evaluate("document.querySelector('path.total').getBBox().width")
+        assert drawn > 0.3 * page.evaluate("document.querySelector('#curve').clientWidth")
+
+
 def test_a_phase_begins_a_new_line(browser, feed, steps):
     with serving(feed) as address, opened(browser, address) as page:
         for step in steps(12, second=7):
