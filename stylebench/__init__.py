@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from stylebench.transfer.api import style_transfer, stylize
     from stylebench.transfer.batch import stylize_batch
     from stylebench.transfer.checkpoint import CheckpointConfig, CheckpointError, Keep
-    from stylebench.transfer.observers import Step
     from stylebench.transfer.result import Diverged, Interrupted, Result, result_of
     from stylebench.transfer.reuse import clear_cache
     from stylebench.transfer.settings import Settings
     from stylebench.transfer.texture import texture
     from stylebench.version import __version__
+    from stylebench.watch.step import Step
 
 # Names are fetched when first used, so that the command line answers without loading torch.
 _HOMES = {
@@ -38,7 +38,7 @@ _HOMES = {
     "Preset": "model.presets",
     "Result": "transfer.result",
     "Settings": "transfer.settings",
-    "Step": "transfer.observers",
+    "Step": "watch.step",
     "WeightsError": "model.weights",
     "__version__": "version",
     "clear_cache": "transfer.reuse",

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 _EXIT_CODES = (
     "Exit codes: 0 done; 2 an error; 3 the loss hardly fell; 4 the picture could not be written "
     "where it was asked for, and a line says where it is; 130, 143, 129 interrupted by SIGINT, "
-    "SIGTERM, SIGHUP. Whatever ends a run, its best image so far is saved."
+    "SIGTERM, SIGHUP. Whatever ends a run, its best image so far is saved. The button of --view "
+    "ends it with 0: that was asked for."
 )
 
 
@@ -167,6 +168,14 @@ def stylize(
     resume: options.Resume = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
+    view: Annotated[
+        bool, option("Show the run on a local page, with a button that stops it.", "--view")
+    ] = False,
+    video: Annotated[
+        Path | None, option("Write a film of the run: .mp4 or .webm.", show_default=False)
+    ] = None,
+    video_fps: Annotated[int, option("Frames a second of the film.")] = 30,
+    video_seconds: Annotated[float, option("Length of the film, at most.")] = 10.0,
     quiet: options.Quiet = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
@@ -175,9 +184,11 @@ def stylize(
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
+        from stylebench.cli.view import viewed
         from stylebench.image.decode import longest_side
         from stylebench.transfer.init import is_named
         from stylebench.transfer.values import whole
+        from stylebench.watch.film import Film
 
     settings = _settings(locals())
     whole("--preview-every", preview_every, least=0)
@@ -191,7 +202,8 @@ def stylize(
         "the weights": [Path(weights)],
     }
     previews = Previews(output, preview_every, overwrite)
-    wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
+    film = Film(video, video_fps, video_seconds) if video else None
+    wanted = Destinations(output, bit_depth, losses, checkpoint, previews, film)
     longest = longest_side(content) if size == "content" else settings.resolved_preset().size
     with naming_options(["bit_depth"]):
         to = check_destinations(wanted, inputs, resume, longest, overwrite)
@@ -199,7 +211,9 @@ def stylize(
         if dry_run:
             typer.echo(dry_table(content, style, settings))
             return
-        stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
+        title = f"{content.name} in the manner of {', '.join(path.name for path in style)}"
+        with viewed(title if view else None) as page:
+            stylize_files(content, style, settings, to, checkpoint_every, resume, quiet, page)
 
 
 @app.command(cls=Command, epilog=_EXIT_CODES)

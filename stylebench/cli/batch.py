@@ -25,8 +25,8 @@ from stylebench.files.writing import check_folder
 from stylebench.image.decode import FORMATS
 from stylebench.image.save import check_output
 from stylebench.transfer.batch import stylize_batch
-from stylebench.transfer.observers import Step
 from stylebench.transfer.settings import Settings
+from stylebench.watch.step import Step
 
 _RANKS = {"RANK": "0", "WORLD_SIZE": "1"}  # as torchrun sets them -> of a process alone
 FAILED = 1  # the exit code where a picture could not be made

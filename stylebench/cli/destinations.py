@@ -12,6 +12,7 @@ from stylebench.cli.previews import Previews
 from stylebench.files.paths import FileError, exists, expand, same_file
 from stylebench.files.writing import check_folder, check_writable
 from stylebench.image.save import check_output
+from stylebench.watch.film import Film
 
 PICTURES = ("the content", "a style", "a mask", "the init")
 
@@ -26,6 +27,7 @@ class Destinations:
         losses: of the loss history, or None.
         checkpoint: of the checkpoints, or None.
         previews: of the pictures on the way.
+        film: of the whole run, or None.
     """
 
     output: Path
@@ -33,12 +35,27 @@ class Destinations:
     losses: Path | None
     checkpoint: Path | None
     previews: Previews
+    film: Film | None = None
 
     @property
     def named(self) -> dict[str, Path]:
         """The files by their options."""
-        files = {"-o": self.output, "--losses": self.losses, "--checkpoint": self.checkpoint}
+        film = self.film and self.film.path
+        files = {
+            "-o": self.output,
+            "--losses": self.losses,
+            "--checkpoint": self.checkpoint,
+            "--video": film,
+        }
         return {option: path for option, path in files.items() if path}
+
+    @property
+    def sync_every(self) -> int:
+        """Iterations after each multiple of which the image itself is needed; 0: never.
+
+        A film looks at every one, so that it is the same film however fast the device is.
+        """
+        return 1 if self.film else self.previews.every
 
 
 def check_destinations(
@@ -67,6 +84,7 @@ def check_destinations(
         wanted.losses and check_writable(wanted.losses),
         wanted.checkpoint and check_writable(wanted.checkpoint),
         wanted.previews,
+        wanted.film and wanted.film.checked(),
     )
     read = {what: [expand(path) for path in paths] for what, paths in inputs.items()}
     resumed = expand(resume) if resume else None

@@ -13,6 +13,7 @@ ROOMS = (
     "console",
     "files",
     "image",
+    "watch",
     "model",
     "engines",
     "optim",

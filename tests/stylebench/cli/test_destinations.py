@@ -12,7 +12,7 @@ from stylebench.cli.previews import Previews
 from stylebench.files.paths import FileError
 from stylebench.image.load import load_image
 from stylebench.transfer.checkpoint import Checkpoint
-from stylebench.transfer.observers import Step
+from stylebench.watch.step import Step
 
 QUICK = [
     "--weights", "random", "--size", "32", "--iterations", "4", "--device", "cpu",
