@@ -94,13 +94,18 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 
 
-Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
+Content = Annotated[
+    Path, typer.Argument(help="The image to repaint; - is standard input.", show_default=False)
+]
 StyleImages = Annotated[
     list[Path],
-    typer.Argument(help="One or more images to take the style from.", show_default=False),
+    typer.Argument(help="One or more images, or folders of them.", show_default=False),
 ]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff.")
+    Path,
+    typer.Option(
+        "--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff; - is standard output."
+    ),
 ]
 
 
@@ -190,10 +195,11 @@ def stylize(
     """Repaint CONTENT in the manner of STYLE."""
     with signals.importing():
         from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.inputs import typed_inputs
+        from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
-        from stylebench.image.decode import longest_side
         from stylebench.transfer.settings import INITS
         from stylebench.transfer.values import whole
 
@@ -201,22 +207,23 @@ def stylize(
     whole("--preview-every", preview_every, least=0)
     whole("--checkpoint-every", checkpoint_every)
     output = expand(output)
+    typed = typed_inputs(content, style)
     inputs = {
-        "the content": [content],
-        "a style": style,
+        **typed.files,
         "the init": [] if init is None or init in INITS else [Path(init)],
         "the weights": [Path(weights)],
     }
     previews = Previews(output, preview_every, overwrite)
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
-    longest = longest_side(content) if size == "content" else settings.resolved_preset().size
+    longest = typed.longest_side() if size == "content" else settings.resolved_preset().size
     with naming_options(["bit_depth"]):
         to = check_destinations(wanted, inputs, resume, longest, overwrite)
-    with naming_options(vars(settings)):
+    with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
         if dry_run:
-            typer.echo(dry_table(content, style, settings))
+            typer.echo(dry_table(typed.content, typed.styles, settings), err=to.is_stdout)
             return
-        stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
+        to = replace(to, stdout=stdout)
+        stylize_files(typed.content, typed.styles, settings, to, checkpoint_every, resume, quiet)
 
 
 @app.command(cls=Command, epilog=_BATCH_EXIT_CODES)
@@ -226,7 +233,7 @@ def batch(
     ],
     style: Annotated[
         list[Path],
-        option("An image to take the style from; may be given twice.", "--style"),
+        option("An image, or a folder of them, for the style; may be given twice.", "--style"),
     ],
     output: Annotated[Path, option("Folder for the pictures.", "--output", "-o")] = Path("out"),
     preset: options.Preset = "gatys-pytorch",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from stylebench.image.load import Picture
+from stylebench.image.load import ImageSource, Picture
 from stylebench.transfer.inputs import Inputs
 from stylebench.transfer.memory import readable
 from stylebench.transfer.plan import Plan, PlannedPhase
@@ -28,7 +27,7 @@ def plan_table(plan: Plan) -> str:
     return "\n".join([*lines, f"peak {readable(plan.peak)}: {told}", _verdict(plan)])
 
 
-def dry_table(content: Path, styles: Sequence[Path], settings: Settings) -> str:
+def dry_table(content: ImageSource, styles: Sequence[ImageSource], settings: Settings) -> str:
     """The table of a run that is not made.
 
     Raises:

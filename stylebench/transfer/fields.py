@@ -12,7 +12,7 @@ from PIL import Image
 
 from stylebench.engines import ENGINES
 from stylebench.files.paths import exists, expand
-from stylebench.image.load import ImageSource
+from stylebench.image.load import ImageSource, Picture
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import PRESETS
 from stylebench.model.tiles import BANDS
@@ -130,7 +130,7 @@ def _tile(name: str, value: Any) -> int | str:
 
 def _source(name: str, value: Any) -> ImageSource:
     """``init``: one of ``INITS``, a file that is there, or a picture as it is."""
-    if isinstance(value, Image.Image | np.ndarray | torch.Tensor):
+    if isinstance(value, Image.Image | np.ndarray | torch.Tensor | Picture):
         return value
     if not isinstance(value, str | Path):
         raise wrong(name, value, f"{', '.join(INITS)}, an image file, PIL image, array or tensor")
@@ -152,6 +152,8 @@ def source_name(source: Any) -> str:
     """A picture's file, or its kind, for messages and records."""
     if isinstance(source, str | Path):
         return str(source)
+    if isinstance(source, Picture):
+        return source.name
     kinds = {Image.Image: "PIL image", torch.Tensor: "tensor"}
     return next((name for kind, name in kinds.items() if isinstance(source, kind)), "array")
 
