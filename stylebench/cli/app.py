@@ -19,6 +19,7 @@ from stylebench import signals
 from stylebench.cli import interrupted, options
 from stylebench.cli.bench import app as bench
 from stylebench.cli.errors import leave, tell
+from stylebench.cli.figure import app as figure
 from stylebench.cli.options import Command, option
 from stylebench.cli.parsing import (
     naming_options,
@@ -92,6 +93,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.add_typer(figure, name="figure")
 
 
 Content = Annotated[

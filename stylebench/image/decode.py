@@ -56,9 +56,11 @@ def decode_file(path: str | Path) -> Array:
 def decode_bytes(data: bytes, name: str) -> Array:
     """As ``decode_file``, of a file's bytes; ``name`` is what messages call it."""
     with _opened(data, name) as image:
-        _tell_of_several(image, data, name)
         deep = _deep_pixels(image, data, name)
-        return _pixels(image, name) if deep is None else deep
+        pixels = _pixels(image, name) if deep is None else deep
+        kind = image.format or ""
+    _tell_of_several(kind, data, name)
+    return pixels
 
 
 def longest_side(path: Path) -> int:
@@ -125,16 +127,16 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
         yield image
 
 
-def _tell_of_several(image: Image.Image, data: bytes, name: str) -> None:
-    """Warn that a file holds more pictures than the one that is read."""
-    if image.format not in _SEVERAL:
+def _tell_of_several(kind: str, data: bytes, name: str) -> None:
+    """Warn that a file of the format ``kind`` holds more pictures than the one that was read."""
+    if kind not in _SEVERAL:
         return
     frames = 1
     # Faults of pictures after the first, which nobody asked for.
-    with suppress(Exception), Image.open(io.BytesIO(data), formats=[image.format]) as other:
-        frames = getattr(other, "n_frames", 1)
+    with suppress(Exception), Image.open(io.BytesIO(data), formats=[kind]) as image:
+        frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        warnings.warn(f"{name}: {_SEVERAL[image.format].format(frames)} is read", stacklevel=2)
+        warnings.warn(f"{name}: {_SEVERAL[kind].format(frames)} is read", stacklevel=2)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ ROOMS = (
     "engines",
     "optim",
     "transfer",
+    "figures",
     "parity",
     "bench",
     "cli",
