@@ -25,6 +25,10 @@ Ratios = Annotated[
     str | None,
     option("Of alpha / beta; several for layers, as 1e-4,1e-2.", show_default="the paper's"),
 ]
+Init = Annotated[
+    str | None,
+    option("content, noise, style or an image file; not of init.", show_default="noise"),
+]
 Seed = Annotated[int, option("Of the noise; of the first one, where there are several.")]
 Quiet = Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")]
 
@@ -41,6 +45,7 @@ def _command(name: str) -> Callable[..., None]:
         engine: options.Engine = "auto",
         precision: options.Precision = "auto",
         scales: options.Scales = "auto",
+        init: Init = None,
         seed: Seed = 0,
         device: options.Device = None,
         quiet: Quiet = False,
@@ -53,7 +58,8 @@ def _command(name: str) -> Callable[..., None]:
         with naming_options([*vars(Settings()), "ratios"]):
             settings = Settings(
                 size=size, iterations=iterations, weights=weights, engine=engine,
-                precision=precision, scales=parse_scales(scales), seed=seed, device=device,
+                precision=precision, scales=parse_scales(scales), init=init, seed=seed,
+                device=device,
             )  # fmt: skip
             chosen = parse_numbers("--ratios", ratios)
             make_visibly(name, content, style, output, settings, chosen, quiet=quiet)

@@ -103,7 +103,8 @@ def make_figure(
         content: as for ``stylize``.
         style: likewise.
         settings: of every panel, but for what the figure itself makes: preset, pooling,
-            normalization, start, layers and the weights of losses.
+            normalization, layers and the weights of losses. Where there is no ``init`` it is noise,
+            as the papers'; of the figure ``init`` there is none.
         ratios: alpha / beta, of means (``stylebench.figures.panels``): of ``layers`` the columns,
             else one; None: the paper's.
         keep: a folder for finished panels. One that is there already, of the same pictures and

@@ -21,9 +21,9 @@ PAPERS: Mapping[str, Any] = {
     "preset": "pystiche",
     "pooling": "average",
     "normalize": True,
-    "init": "noise",
 }
 _VARIED = ("content_layers", "style_layers", "content_weight", "style_weight", "tv_weight")
+_START = "noise"
 _BETA = 1e3
 _STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 _CONTENT = ("relu2_2", "relu4_2")
@@ -66,7 +66,8 @@ def panels_of(
     """
     choice("figure", name, tuple(FIGURES))
     ours = Settings()
-    for field in (*PAPERS, *_VARIED):
+    fixed = (*PAPERS, *_VARIED, *(("init",) if name == "init" else ()))
+    for field in fixed:
         if getattr(settings, field) != getattr(ours, field):
             raise ValueError(
                 f"{field} is {getattr(settings, field)!r}, which the figure {name!r} chooses "
@@ -81,7 +82,8 @@ def panels_of(
     if not ratios or (name not in _RATIOS and len(ratios) > 1):
         expected = "one or more" if name in _RATIOS else "one"
         raise ValueError(f"ratios are {len(ratios)}: expected {expected} for the figure {name!r}")
-    return tuple(_PANELS[name](replace(settings, **PAPERS), ratios))
+    start = _START if settings.init is None else settings.init
+    return tuple(_PANELS[name](replace(settings, **PAPERS, init=start), ratios))
 
 
 def _layers(settings: Settings, ratios: Sequence[float]) -> Iterator[Panel]:
