@@ -41,6 +41,7 @@ def _command(name: str) -> Callable[..., None]:
         size: Size = 256,
         iterations: Iterations = 300,
         ratios: Ratios = None,
+        preset: options.Preset = "gatys-pytorch",
         weights: options.Weights = "auto",
         engine: options.Engine = "auto",
         precision: options.Precision = "auto",
@@ -57,7 +58,7 @@ def _command(name: str) -> Callable[..., None]:
 
         with naming_options([*vars(Settings()), "ratios"]):
             settings = Settings(
-                size=size, iterations=iterations, weights=weights, engine=engine,
+                preset=preset, size=size, iterations=iterations, weights=weights, engine=engine,
                 precision=precision, scales=parse_scales(scales), init=init, seed=seed,
                 device=device,
             )  # fmt: skip

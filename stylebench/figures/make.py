@@ -102,11 +102,11 @@ def make_figure(
             ``content-layer`` (CVPR 2016, figure 5) or ``init`` (figure 6).
         content: as for ``stylize``.
         style: likewise.
-        settings: of every panel, but for what the figure itself makes: preset, pooling,
-            normalization, layers and the weights of losses. Where there is no ``init`` it is noise,
-            as the papers'; of the figure ``init`` there is none.
-        ratios: alpha / beta, of means (``stylebench.figures.panels``): of ``layers`` the columns,
-            else one; None: the paper's.
+        settings: of every panel, but for what the figure itself makes: layers and the weights of
+            losses, and the start in ``init``. Elsewhere the start is noise, as the papers', where
+            ``init`` is None.
+        ratios: alpha / beta, ``content_weight / style_weight`` in the preset's formula: of
+            ``layers`` the columns, else one; None: the paper's.
         keep: a folder for finished panels. One that is there already, of the same pictures and
             settings, is taken and not made again.
         callback: called with a ``Step`` for every iteration of every panel.

@@ -1,30 +1,23 @@
 """The panels of each figure: what the papers vary, as settings.
 
-All panels are of the papers' network: average pooling, and weights rescaled to mean activation 1.
-Their terms are means, as in the author's code for that network, ``leongatys/NeuralImageSynthesis``
-(content 1e6 / (N M), style 1e9 / 5 / N^2), so alpha / beta is the ratio of two factors, whatever
-the size. In the formula that the papers print the content's is a sum over N M values.
+Alpha / beta is ``content_weight / style_weight`` in the formula of the preset. The default preset,
+the author's own code, has 1 / 1000: the 1e-3 that both papers name. Its terms are means, so a ratio
+holds at every size; the formula that the papers print, the preset ``paper``, sums the content over
+N M values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from stylebench.figures import FIGURES
+from stylebench.model.presets import preset
 from stylebench.transfer.settings import Settings
 from stylebench.transfer.values import check_distinct, choice, listed, positive
 
-#: Settings that a figure makes itself; in the preset's formula both terms are means.
-PAPERS: Mapping[str, Any] = {
-    "preset": "pystiche",
-    "pooling": "average",
-    "normalize": True,
-}
-_VARIED = ("content_layers", "style_layers", "content_weight", "style_weight", "tv_weight")
+_OWN = ("content_layers", "style_layers", "content_weight", "style_weight")
 _START = "noise"
-_BETA = 1e3
 _STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 _CONTENT = ("relu2_2", "relu4_2")
 _NOISES = 4
@@ -66,8 +59,7 @@ def panels_of(
     """
     choice("figure", name, tuple(FIGURES))
     ours = Settings()
-    fixed = (*PAPERS, *_VARIED, *(("init",) if name == "init" else ()))
-    for field in fixed:
+    for field in (*_OWN, *(("init",) if name == "init" else ())):
         if getattr(settings, field) != getattr(ours, field):
             raise ValueError(
                 f"{field} is {getattr(settings, field)!r}, which the figure {name!r} chooses "
@@ -83,7 +75,7 @@ def panels_of(
         expected = "one or more" if name in _RATIOS else "one"
         raise ValueError(f"ratios are {len(ratios)}: expected {expected} for the figure {name!r}")
     start = _START if settings.init is None else settings.init
-    return tuple(_PANELS[name](replace(settings, **PAPERS, init=start), ratios))
+    return tuple(_PANELS[name](replace(settings, init=start), ratios))
 
 
 def _layers(settings: Settings, ratios: Sequence[float]) -> Iterator[Panel]:
@@ -120,7 +112,8 @@ _RATIOS: Mapping[str, Sequence[float]] = {"layers": (1e-5, 1e-4, 1e-3, 1e-2)}
 
 
 def _weighted(settings: Settings, ratio: float) -> Settings:
-    return replace(settings, content_weight=ratio * _BETA, style_weight=_BETA)
+    alpha = preset(settings.preset).content_weight
+    return replace(settings, content_weight=alpha, style_weight=alpha / ratio)
 
 
 def _paper_name(layer: str) -> str:

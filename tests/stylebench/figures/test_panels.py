@@ -1,5 +1,6 @@
 """What each figure varies, against the papers' own words."""
 
+from dataclasses import replace
 from itertools import groupby
 
 import pytest
@@ -29,24 +30,30 @@ def test_layers_are_nested_sets_of_style_layers_and_four_ratios():
         }
 
 
-def test_a_ratio_is_that_of_means_with_equal_shares_of_the_layers():
+def test_a_ratio_is_that_of_the_presets_weights():
     for panel, ratio in zip(panels_of("layers", OWN)[4:8], (1e-5, 1e-4, 1e-3, 1e-2), strict=True):
         (objective,) = objectives([panel])
         alpha = objective.content["relu4_2"] * 512 * (6 * 8)  # N M of a 64 x 48 px picture
-        beta = objective.style["relu1_1"] * 64**2 * 2  # N^2, and two layers
+        beta = objective.style["relu1_1"] * 64**4
         assert alpha / beta == pytest.approx(ratio)
-        assert objective.style["relu2_1"] * 128**2 * 2 == pytest.approx(beta)
+        assert objective.style["relu2_1"] * 128**4 == pytest.approx(beta)
 
 
-def test_the_network_is_the_papers_and_the_rest_the_callers():
+def test_the_papers_ratio_is_the_default_presets_own():
+    (_, deep) = objectives(panels_of("content-layer", OWN)[1:])
+    assert deep == Settings().resolved_preset().objective(48, 64)
+
+
+def test_the_rest_is_the_callers():
+    own = replace(OWN, preset="paper", tv_weight=2.0)
     for name in FIGURES:
-        for panel in panels_of(name, OWN):
+        for panel in panels_of(name, own):
             if panel.settings is None:
                 assert panel.column == "the content"
                 continue
-            preset = panel.settings.resolved_preset()
-            assert (preset.pooling, preset.normalize) == ("average", True)
-            assert (preset.size, preset.iterations) == (64, 7)
+            settings = panel.settings.resolved_preset()
+            assert (settings.pooling, settings.normalize) == ("average", True)
+            assert (settings.size, settings.iterations, settings.tv_weight) == (64, 7, 2.0)
             assert (panel.settings.engine, panel.settings.precision) == ("reference", "fp32")
 
 
@@ -75,7 +82,7 @@ def test_a_start_is_noise_unless_another_is_asked_for():
     ("name", "settings", "ratios", "message"),
     [
         ("layer", Settings(), None, "unknown figure 'layer': expected one of layers, content-l"),
-        ("layers", Settings(preset="paper"), None, "preset is 'paper', which the figure 'layers'"),
+        ("layers", Settings(style_layers="relu1_1"), None, "style_layers is {'relu1_1': 1.0}, whi"),
         ("layers", Settings(style_weight=2.0), None, "style_weight is 2.0, which the figure"),
         ("init", Settings(init="noise"), None, "init is 'noise', which the figure 'init' chooses"),
         ("init", Settings(), [1e-3, 1e-2], "ratios are 2: expected one for the figure 'init'"),
