@@ -161,9 +161,7 @@ def stylize(
     tolerance_change: Annotated[float, option("L-BFGS stops below this change.")] = -1.0,
     init: options.Init = None,
     seed: options.Seed = 0,
-    tile: Annotated[
-        str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")
-    ] = "auto",
+    tile: options.Tile = "auto",
     device: options.Device = None,
     bit_depth: Annotated[int, option("8, or 16 for .png and .tiff.")] = 8,
     losses: Annotated[
@@ -260,6 +258,7 @@ def batch(
     history_dtype: options.HistoryDtype = None,
     init: options.Init = None,
     seed: options.Seed = 0,
+    tile: options.Tile = "auto",
     device: options.Device = None,
     suffix: Annotated[str, option("Of the pictures: .png, .jpg, .webp or .tiff.")] = ".png",
     skip_existing: Annotated[

@@ -69,6 +69,7 @@ HistoryDtype = Annotated[
 ]
 Init = Annotated[str | None, option("content, noise, style or an image file.", by_preset=True)]
 Seed = Annotated[int, option("Of the noise.")]
+Tile = Annotated[str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")]
 Device = Annotated[
     str | None, option("cpu, cuda, cuda:1 or mps.", show_default="the best there is")
 ]
