@@ -49,8 +49,9 @@ def make_visibly(
         warnings.simplefilter("ignore")
     styles = with_folders([style])
     output = check_sheet(output)
+    read = [content, *styles, *([Path(str(settings.init))] if settings.starts_from_file else [])]
     for path in (output, output.with_suffix(".json")):
-        if any(same_file(path, expand(one)) for one in (content, *styles)):
+        if any(same_file(path, expand(one)) for one in read):
             raise FileError(f"{path}: is an input, and would be replaced; take another --output")
     keep = check_folder(output.with_name(f"{output.stem}.panels"))
     runs = sum(panel.settings is not None for panel in panels_of(name, settings, ratios))

@@ -198,7 +198,8 @@ def _finished(
     identity = identity_of(settings, hashes)
     if kept := store.load(identity):
         return kept, True
-    settings = replace(settings, weights=inputs.read_weights())
+    start = settings.init if inputs.init is None else inputs.init  # as it was read and hashed
+    settings = replace(settings, weights=inputs.read_weights(), init=start)
     result = style_transfer(inputs.content, inputs.styles, settings, callback)
     return store.save(identity, result), False
 

@@ -48,7 +48,8 @@ def identity_of(settings: Settings, inputs: Mapping[str, str]) -> str:
     device = choose_device(settings.device)
     engine = choose_engine(settings, device)
     resolved = {
-        "weights": None,  # which ``inputs`` tells better
+        "weights": None,  # which ``inputs`` tells better, and a picture to begin with as well
+        "init": None if settings.starts_from_file else settings.init,
         "device": device.type,
         "engine": engine,
         "precision": choose_precision(settings, engine, device),

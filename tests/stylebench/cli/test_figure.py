@@ -73,6 +73,10 @@ def test_an_interrupted_figure_says_how_to_go_on_and_does(folder, call, monkeypa
         (("layers", "absent.png", "painting.png"), "absent.png: no such file"),
         (("layers", "photo.png", "painting.png", "-o", "s.bmp"), "unknown image extension '.bmp'"),
         (("layers", "photo.png", "painting.png", "-o", "photo.png"), "photo.png: is an input"),
+        (
+            ("layers", "photo.png", "painting.png", "--init", "start.png", "-o", "start.png"),
+            "start.png: is an input, and would be replaced",
+        ),
         (("layers", "photo.png", "painting.png", "-o", "no/s.png"), "the folder no does not exis"),
         (("layers", "photo.png", "painting.png", "-o", "mine.png"), "mine.json: exists, and is n"),
         (("layers", "photo.png", "painting.png", "-o", "p.png"), "p.panels is no folder"),
@@ -87,6 +91,7 @@ def test_an_interrupted_figure_says_how_to_go_on_and_does(folder, call, monkeypa
 )
 def test_each_mistake_is_named_in_one_line_and_leaves_nothing(folder, call, arguments, message):
     (folder / "mine.json").write_text("[1]")
+    (folder / "start.png").write_bytes((folder / "photo.png").read_bytes())
     (folder / "p.panels").write_text("mine")
     before = sorted(folder.iterdir())
     code, out, err = call("figure", *arguments)

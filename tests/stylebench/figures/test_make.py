@@ -143,6 +143,18 @@ def test_panels_of_another_run_are_neither_taken_nor_replaced(tmp_path, photo, p
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_start_is_known_by_its_pixels_and_not_by_its_name(tmp_path, photo, painting, counted):
+    start, keep = tmp_path / "start.png", tmp_path / "panels"
+    painting.save(start)
+    settings = replace(TINY, init=str(start))
+    make_figure("content-layer", photo, painting, settings, keep=keep)
+    make_figure("content-layer", photo, painting, replace(TINY, init=painting), keep=keep)
+    assert len(counted) == 2
+    photo.save(start)
+    make_figure("content-layer", photo, painting, settings, keep=keep)
+    assert len(counted) == 4
+
+
 def test_a_panel_that_is_no_longer_one_is_made_again(tmp_path, photo, painting, counted):
     make_figure("content-layer", photo, painting, TINY, keep=tmp_path)
     first, second = sorted(tmp_path.iterdir())
