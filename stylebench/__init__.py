@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stylebench.figures.make import make_figure
     from stylebench.files.paths import FileError
     from stylebench.image.load import ImageError
     from stylebench.model.presets import PRESETS, Preset
@@ -43,6 +44,7 @@ _HOMES = {
     "__version__": "version",
     "clear_cache": "transfer.reuse",
     "load_weights": "model.weights",
+    "make_figure": "figures.make",
     "result_of": "transfer.result",
     "style_transfer": "transfer.api",
     "stylize": "transfer.api",
@@ -67,6 +69,7 @@ __all__ = [
     "__version__",
     "clear_cache",
     "load_weights",
+    "make_figure",
     "result_of",
     "style_transfer",
     "stylize",

@@ -19,6 +19,7 @@ from stylebench import signals
 from stylebench.cli import interrupted, options
 from stylebench.cli.bench import app as bench
 from stylebench.cli.errors import leave, tell
+from stylebench.cli.figure import app as figure
 from stylebench.cli.options import Command, option
 from stylebench.cli.parsing import (
     mask_files,
@@ -95,15 +96,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.add_typer(figure, name="figure")
 
 
-Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
+Content = Annotated[
+    Path, typer.Argument(help="The image to repaint; - is standard input.", show_default=False)
+]
 StyleImages = Annotated[
     list[Path],
-    typer.Argument(help="One or more images to take the style from.", show_default=False),
+    typer.Argument(help="One or more images, or folders of them.", show_default=False),
 ]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff.")
+    Path,
+    typer.Option(
+        "--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff; - is standard output."
+    ),
 ]
 
 
@@ -181,11 +188,12 @@ def stylize(
     """Repaint CONTENT in the manner of STYLE."""
     with signals.importing():
         from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.inputs import typed_inputs
+        from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
         from stylebench.cli.view import viewed
-        from stylebench.image.decode import longest_side
         from stylebench.transfer.init import is_named
         from stylebench.transfer.values import whole
         from stylebench.watch.film import Film
@@ -194,9 +202,9 @@ def stylize(
     whole("--preview-every", preview_every, least=0)
     whole("--checkpoint-every", checkpoint_every)
     output = expand(output)
+    typed = typed_inputs(content, style)
     inputs = {
-        "the content": [content],
-        "a style": style,
+        **typed.files,
         "the init": [] if init is None or is_named(init) else [Path(init)],
         "a mask": mask_files(settings.masks),
         "the weights": [Path(weights)],
@@ -204,16 +212,19 @@ def stylize(
     previews = Previews(output, preview_every, overwrite)
     film = Film(video, video_fps, video_seconds) if video else None
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews, film)
-    longest = longest_side(content) if size == "content" else settings.resolved_preset().size
+    longest = typed.longest_side() if size == "content" else settings.resolved_preset().size
     with naming_options(["bit_depth"]):
         to = check_destinations(wanted, inputs, resume, longest, overwrite)
-    with naming_options(vars(settings)):
+    with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
         if dry_run:
-            typer.echo(dry_table(content, style, settings))
+            typer.echo(dry_table(typed.content, typed.styles, settings), err=to.is_stdout)
             return
+        to = replace(to, stdout=stdout)
         title = f"{content.name} in the manner of {', '.join(path.name for path in style)}"
         with viewed(title if view else None) as page:
-            stylize_files(content, style, settings, to, checkpoint_every, resume, quiet, page)
+            stylize_files(
+                typed.content, typed.styles, settings, to, checkpoint_every, resume, quiet, page
+            )
 
 
 @app.command(cls=Command, epilog=_EXIT_CODES)
@@ -257,6 +268,8 @@ def texture(
     """Paint a texture that looks like STYLE everywhere, from noise."""
     with signals.importing():
         from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.inputs import with_folders
+        from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
@@ -264,17 +277,19 @@ def texture(
 
     sides = parse_sides(size)
     settings = _settings({**locals(), "size": str(max(sides))})
+    style = with_folders(style)
     inputs = {"a style": style, "the weights": [Path(weights)]}
     output = expand(output)
     previews = Previews(output, preview_every, overwrite)
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
     with naming_options(["bit_depth"]):
         to = check_destinations(wanted, inputs, resume, max(sides), overwrite)
-    with naming_options(vars(settings)):
+    with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
         run = texture_run(style, sides, settings)
         if dry_run:
-            typer.echo(dry_table(run.canvas, run.styles, run.settings))
+            typer.echo(dry_table(run.canvas, run.styles, run.settings), err=to.is_stdout)
             return
+        to = replace(to, stdout=stdout)
         stylize_files(run.canvas, run.styles, run.settings, to, checkpoint_every, resume, quiet)
 
 
@@ -285,7 +300,7 @@ def batch(
     ],
     style: Annotated[
         list[Path],
-        option("An image to take the style from; may be given twice.", "--style"),
+        option("An image, or a folder of them, for the style; may be given twice.", "--style"),
     ],
     output: Annotated[Path, option("Folder for the pictures.", "--output", "-o")] = Path("out"),
     preset: options.Preset = "gatys-pytorch",
@@ -313,6 +328,7 @@ def batch(
     init: options.Init = None,
     masks: options.Masks = None,
     seed: options.Seed = 0,
+    tile: options.Tile = "auto",
     device: options.Device = None,
     suffix: Annotated[str, option("Of the pictures: .png, .jpg, .webp or .tiff.")] = ".png",
     skip_existing: Annotated[

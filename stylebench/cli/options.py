@@ -100,6 +100,7 @@ Init = Annotated[
     ),
 ]
 Seed = Annotated[int, option("Of the noise.")]
+Tile = Annotated[str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")]
 Device = Annotated[
     str | None, option("cpu, cuda, cuda:1 or mps.", show_default="the best there is")
 ]
@@ -109,7 +110,6 @@ StyleLayers = Annotated[
 Seamless = Annotated[
     bool, option("Opposite borders meet: the picture tiles without a seam.", "--seamless")
 ]
-Tile = Annotated[str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")]
 BitDepth = Annotated[int, option("8, or 16 for .png and .tiff.")]
 Losses = Annotated[
     Path | None, option("Write the loss history to this CSV file.", show_default=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from stylebench import signals
 from stylebench.cli.destinations import Destinations
 from stylebench.cli.errors import ELSEWHERE, STUCK, leave, tell
+from stylebench.cli.pipes import STDOUT_NAME, write_png
 from stylebench.cli.progress import summary
 from stylebench.cli.saving import write_or_rescue
 from stylebench.cli.watched import watched
@@ -109,17 +110,24 @@ def _told(to: Destinations, page: Feed | None) -> Callable[[Step], object]:
 
 def _save(result: Result, to: Destinations) -> tuple[Path, bool]:
     """Save the picture and the losses; return the picture's place, and whether one is elsewhere."""
+    asked = STDOUT_NAME if to.is_stdout else to.output
     try:
-        place = write_or_rescue(
-            lambda path: result.save(path, to.bit_depth), to.output, "the picture"
-        )
+        place = write_or_rescue(lambda path: _write(result, path, to), asked, "the picture")
         losses = to.losses and write_or_rescue(
             result.save_losses, to.losses, "the loss history", ".csv"
         )
     except KeyboardInterrupt:
-        tell(f"interrupted while {to.output} was saved: it is whole, the old file or the new one")
+        kept = "may be cut off" if to.is_stdout else "is whole, the old file or the new one"
+        tell(f"interrupted while {asked} was saved: it {kept}")
         sys.exit(signals.exit_code())
-    return place, (place, losses) != (to.output, to.losses)
+    return place, (place, losses) != (asked, to.losses)
+
+
+def _write(result: Result, path: Path, to: Destinations) -> None:
+    if path == STDOUT_NAME and to.stdout is not None:
+        write_png(result, to.bit_depth, to.stdout)
+    else:
+        result.save(path, to.bit_depth)
 
 
 def _save_film(result: Result, to: Destinations, console: PlainConsole) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from stylebench.engines import ENGINES
 from stylebench.files.paths import exists, expand
-from stylebench.image.load import ImageSource
+from stylebench.image.load import ImageSource, Picture
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import PRESETS
 from stylebench.model.tiles import BANDS
@@ -132,7 +132,7 @@ def _tile(name: str, value: Any) -> int | str:
 
 def _source(name: str, value: Any) -> ImageSource:
     """``init``: a name, a file that is there, or a picture as it is."""
-    if isinstance(value, Image.Image | np.ndarray | torch.Tensor):
+    if isinstance(value, Image.Image | np.ndarray | torch.Tensor | Picture):
         return value
     if not isinstance(value, str | Path):
         raise wrong(name, value, f"{CHOICES}, an image file, PIL image, array or tensor")
@@ -189,6 +189,8 @@ def source_name(source: Any) -> str:
         return f"./{source}"
     if isinstance(source, str | Path):
         return str(source)
+    if isinstance(source, Picture):
+        return source.name
     kinds = {Image.Image: "PIL image", torch.Tensor: "tensor"}
     return next((name for kind, name in kinds.items() if isinstance(source, kind)), "array")
 

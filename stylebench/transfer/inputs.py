@@ -26,7 +26,7 @@ from stylebench.transfer.settings import Settings
 if TYPE_CHECKING:
     from stylebench.transfer.reuse import EngineCache
 
-Styles: TypeAlias = "ImageSource | Sequence[ImageSource | Picture]"
+Styles: TypeAlias = "ImageSource | Sequence[ImageSource]"
 
 _LARGEST_LENGTH = 2**62  # px, beyond all memory; floats may be infinite
 _SEVERAL = 4  # times the content's area, that a style which keeps its aspect may have
@@ -143,7 +143,7 @@ def fit_pictures(inputs: Inputs, settings: Settings, longest: int) -> Sizes:
     return Sizes(content, styles)
 
 
-def as_list(style: Styles) -> list[ImageSource | Picture]:
+def as_list(style: Styles) -> list[ImageSource]:
     """One style image or several, as a list.
 
     Raises:

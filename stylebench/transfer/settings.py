@@ -213,8 +213,8 @@ class Settings:
             )
         if self.masks and self.seamless:
             raise ValueError(
-                "seamless is True, and masks are given: a region ends at a border, which a seamless "
-                "picture does not have; drop one of the two"
+                "seamless is True, and masks are given: a region ends at a border, which a "
+                "seamless picture does not have; drop one of the two"
             )
 
 

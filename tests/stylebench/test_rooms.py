@@ -18,6 +18,7 @@ ROOMS = (
     "engines",
     "optim",
     "transfer",
+    "figures",
     "parity",
     "bench",
     "cli",
