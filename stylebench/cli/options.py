@@ -86,8 +86,8 @@ HistoryDtype = Annotated[
 Masks = Annotated[
     list[Any] | None,
     option(
-        "Paint the white of a mask of the content in the style in another's white; 'whole': of all "
-        "of a style, 'none': keep the content. May be given several times.",
+        "The white of one takes its style from the white of the other; whole: from all of a style "
+        "image; none: it keeps the content. May be given several times.",
         "--mask",
         metavar="CONTENT_MASK STYLE_MASK",
         show_default=False,

@@ -60,9 +60,8 @@ class Reference:
     ) -> Targets:
         """The targets: content features P, and weighted means A of the styles' Gram matrices.
 
-        One A a region; its G is of the parts of the styles that the region takes its style from.
-
-        A weighted mean of targets gives the weighted mean of the losses, up to a constant.
+        A weighted mean of targets gives the weighted mean of the losses, up to a constant. There
+        is one A a region, of the parts of the styles that it takes its style from.
         """
         with arithmetic(self.precision):
             P = self.network(content, self.objective.content, self.objective.seamless)
