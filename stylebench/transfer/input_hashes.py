@@ -13,11 +13,11 @@ def input_hashes(inputs: Inputs) -> dict[str, str]:
     Masks are ``mask 1`` and ``mask 1 of a style``. Weights that no file's hash tells are among them
     as well. Nothing here depends on the engine, its precision or its device.
     """
-    inputs = inputs.loaded or inputs
-    pictures = {"content": inputs.content}
-    pictures |= {f"style {number}": style for number, style in enumerate(inputs.styles, start=1)}
-    if inputs.init is not None:
-        pictures["init"] = inputs.init
+    loaded = inputs.loaded or inputs
+    pictures = {"content": loaded.content}
+    pictures |= {f"style {number}": style for number, style in enumerate(loaded.styles, start=1)}
+    if loaded.init is not None:
+        pictures["init"] = loaded.init
     hashes = {name: _of_picture(picture) for name, picture in pictures.items()}
     for number, pair in enumerate(inputs.masks.pairs if inputs.masks else (), start=1):
         hashes[f"mask {number}"] = hash_of({"mask": pair.content})

@@ -26,7 +26,7 @@ from stylebench.transfer.settings import Layers, Scales, Settings
 from stylebench.transfer.values import listed, shown, whole, wrong
 
 PRESET, SIZE = "gatys-pytorch", 512
-_POOLING: Pooling = "average"  # as the paper; max pooling leaves some of the noise that it began as
+_POOLING: Pooling = "average"  # as the paper
 
 TextureSize = int | Sequence[int]
 

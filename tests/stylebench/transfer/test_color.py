@@ -12,6 +12,7 @@ from stylebench.image.color import luminance, match_colors
 from stylebench.image.load import load_image, resize
 from stylebench.image.save import read_parameters
 from stylebench.transfer.checkpoint import CheckpointError
+from stylebench.transfer.input_hashes import input_hashes
 from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import build_problem
 
@@ -103,6 +104,13 @@ def test_the_choice_is_in_the_file_and_in_the_checkpoint(photo, painting, tmp_pa
     repainted = Image.merge("RGB", [luminance_of(photo)] * 3)  # of another color, no more
     with pytest.raises(CheckpointError, match="other pictures or weights: the content differs"):
         style_transfer(repainted, painting, longer, resume=keep.path)
+
+
+@pytest.mark.parametrize("color", ["content-luminance", "match"])
+def test_pictures_are_known_again_as_they_were_loaded(photo, painting, color):
+    """The recolored ones may differ in a bit from machine to machine."""
+    as_loaded = input_hashes(load_inputs(photo, painting, replace(QUICK, color="style")))
+    assert input_hashes(load_inputs(photo, painting, replace(QUICK, color=color))) == as_loaded
 
 
 def luminance_of(image):
