@@ -22,6 +22,7 @@ from stylebench.model.objective import Objective
 from stylebench.model.precision import Precision, exact_arithmetic
 from stylebench.model.tiles import Tiling, tiled_features
 from stylebench.model.vgg import VGG19
+from stylebench.processes.ranks import ALONE, Ranks
 
 ACTIVATIONS_BELOW = 6  # exponent of two
 GRADIENTS_BELOW = 10
@@ -37,6 +38,7 @@ def rescale_in_place(
     styles: Sequence[Tensor],
     precision: Precision,
     tiling: Tiling | None = None,
+    ranks: Ranks = ALONE,
 ) -> Rescaling:
     """Rescale ``network`` if ``precision`` needs it.
 
@@ -47,13 +49,14 @@ def rescale_in_place(
         styles: likewise.
         precision: whose ``rescaled`` decides.
         tiling: as for ``calibrate``.
+        ranks: likewise.
 
     Returns:
         The exponents, all zero for an unchanged network.
     """
     if not precision.rescaled:
         return Rescaling()
-    rescaling = calibrate(network, objective, content, styles, tiling)
+    rescaling = calibrate(network, objective, content, styles, tiling, ranks)
     rescaling.apply(network)
     return rescaling
 
@@ -64,6 +67,7 @@ def calibrate(
     content: Tensor,
     styles: Sequence[Tensor],
     tiling: Tiling | None = None,
+    ranks: Ranks = ALONE,
 ) -> Rescaling:
     """Choose exponents for ``network`` and ``objective``.
 
@@ -76,11 +80,12 @@ def calibrate(
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'].
         tiling: tiles to find the largest activations in, which are the whole images' all the same.
+        ranks: who find them together.
     """
     starts = [_cropped(content), _noise(content)]
     images = [content, *styles, starts[1]]
     largest = {}
-    for name, by_filter in largest_activations(network, images, tiling).items():
+    for name, by_filter in largest_activations(network, images, tiling, ranks).items():
         values, top = by_filter.tolist(), by_filter.max().item()
         largest[name] = [value or top for value in values]  # 0: the channel is zero everywhere
     tapped = {convolution_of(layer) for layer in objective.taps}
@@ -99,12 +104,16 @@ def calibrate(
     on_crop = replace(objective, style={name: k * share for name, k in objective.style.items()})
     crops = [_cropped(style) for style in styles]
     steepest = max(gradient_ranges(network, on_crop, rescaling, starts, crops).values())
+    steepest = ranks.of_first(content.new_tensor(steepest)).item()
     return replace(rescaling, loss=GRADIENTS_BELOW - frexp(steepest)[1] if steepest else 0)
 
 
 @torch.no_grad()
 def largest_activations(
-    network: VGG19, images: Sequence[Tensor], tiling: Tiling | None = None
+    network: VGG19,
+    images: Sequence[Tensor],
+    tiling: Tiling | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Tensor]:
     """Convolution name -> each filter's largest |activation| before ReLU, [N] on the CPU.
 
@@ -114,11 +123,11 @@ def largest_activations(
     largest: dict[str, Tensor] = {}
     with exact_arithmetic():
         for image in images:
-            for name, x in tiled_features(network, image, tiling):
+            for name, x in tiled_features(network, image, tiling, ranks):
                 if name.startswith("conv"):
-                    by_filter = x.abs().amax(dim=(0, 2, 3)).cpu()  # [1, N, H, W] -> [N]
+                    by_filter = x.abs().amax(dim=(0, 2, 3))  # [1, N, H, W] -> [N]
                     largest[name] = torch.maximum(by_filter, largest.get(name, by_filter))
-    return largest
+    return {name: ranks.gather(by_filter).amax(0).cpu() for name, by_filter in largest.items()}
 
 
 def gradient_ranges(

@@ -14,7 +14,7 @@ wrong by that stays in the halo.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import sqrt
 
@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 from stylebench.model.vgg import LAYERS, VGG19
+from stylebench.processes.bands import UNIT, Rows, bands_of, fill_halo
+from stylebench.processes.ranks import ALONE, Ranks
 
 ALIGNMENT = 4  # positions: no pooling window and no square of a Winograd convolution is cut
 BANDS = "rows:"  # before the rows of tiles over the whole width, where tiles are named
@@ -114,18 +116,24 @@ class Tiling:
         """The name that ``of`` takes."""
         return f"{BANDS}{self.height}" if self.width is None else self.height
 
-    def tiles(self, layers: Iterable[str], height: int, width: int) -> list[Tile]:
+    def tiles(
+        self, layers: Iterable[str], height: int, width: int, own: slice | None = None
+    ) -> list[Tile]:
         """The tiles of a block's input, row by row.
 
         Args:
             layers: names of the block's layers.
             height: H of its input.
             width: W of it.
+            own: the rows that tiles are of; None: all. The others are read.
         """
         tallest, widest, halo = self._of_block(list(layers))
+        whole = own is None or own == slice(0, height)
         return [
             Tile(rows, columns)
-            for rows in spans(height, tallest, halo)
+            for rows in (
+                spans(height, tallest, halo) if whole else spans_of(own, height, tallest, halo)
+            )
             for columns in spans(width, widest, halo)
         ]
 
@@ -168,6 +176,36 @@ def spans(length: int, size: int | None, halo: int) -> list[Span]:
     lasts = [length if first == latest else first + window for first in firsts]
     sides = zip(starts, stops, firsts, lasts, strict=True)
     return [Span(*side, length=length) for side in sides]
+
+
+def spans_of(own: slice, length: int, size: int | None, halo: int) -> list[Span]:
+    """Cut a part of a side into tiles of nearly one size; otherwise as ``spans``."""
+    halo = _aligned(halo)
+    squares, count = _cut(own.stop - own.start, size)
+    starts = [own.start + ALIGNMENT * (squares * index // count) for index in range(count)]
+    stops = [*starts[1:], own.stop]
+    return [
+        Span(start, stop, max(0, start - halo), min(length, stop + halo), length)
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+
+
+def outermost(tile: Tile, own: slice) -> Tile:
+    """A tile at the edge of the rows ``own`` as if it were for all beyond them that it reads."""
+    rows = tile.rows
+    start = rows.first if rows.start == own.start else rows.start
+    stop = rows.last if rows.stop == own.stop else rows.stop
+    return replace(tile, rows=replace(rows, start=start, stop=stop))
+
+
+def halo_of(layers: Iterable[str]) -> int:
+    """The positions that a gradient of a block reads beyond a tile's own, on either side."""
+    return _aligned(2 * sum(name.startswith("conv") for name in layers))
+
+
+def unit_of(layers: Iterable[str]) -> int:
+    """The rows of a picture that all poolings of a network leave one of; ``UNIT`` at least."""
+    return max(UNIT, 2 ** sum(name.startswith("pool") for name in layers))
 
 
 def _window(length: int, size: int | None, halo: int) -> int:
@@ -216,19 +254,25 @@ def empty_map(like: Tensor, height: int, width: int) -> Tensor:
 
 
 def tiled_features(
-    network: VGG19, image: Tensor, tiling: Tiling | None
+    network: VGG19, image: Tensor, tiling: Tiling | None, ranks: Ranks = ALONE
 ) -> Iterator[tuple[str, Tensor]]:
     """(layer, features [1, N, h, w]) of every layer, tile by tile, one map in memory at a time.
 
-    Every position of a layer is in exactly one tile, and its features are the whole image's.
+    Every position of a layer is in exactly one tile of one rank, and its features are the whole
+    image's. Of an image that is too low for all ranks each rank has all tiles.
 
     Args:
         network: whose layers, all of them, are computed.
         image: preprocessed [1, 3, H, W].
-        tiling: None for a single tile, which is the whole image.
+        tiling: None for a single tile, which is the whole image, or a rank's band.
+        ranks: who compute them.
     """
+    bands = bands_of(ranks, image.shape[2], unit_of(network.layers))
+    image, rows = bands.own(image), bands.rows
     for names in blocks(network.layers):
-        tiles = (tiling or Tiling(image.shape[2])).tiles(names, *image.shape[2:])
+        rows = rows.reading(halo_of(names))
+        image = widened(image, rows, bands.ranks)
+        tiles = (tiling or Tiling(image.shape[2])).tiles(names, *image.shape[2:], rows.own)
         output: Tensor | None = None
         for tile in tiles:
             x = tile.window(image)
@@ -236,10 +280,22 @@ def tiled_features(
                 x = network.layers[name](x)
                 yield name, tile.own(x, pooled=name.startswith("pool"))
             if names[-1].startswith("pool"):
-                output = x if len(tiles) == 1 else put_own(output, x, tile, pooled=True)
+                whole = len(tiles) == 1 and bands.ranks.alone
+                output = x if whole else put_own(output, x, tile, pooled=True)
         if output is None:
             return
-        image = output
+        rows = rows.pooled()
+        image = output if bands.ranks.alone else output[:, :, rows.own]
+
+
+def widened(x: Tensor, rows: Rows, ranks: Ranks) -> Tensor:
+    """The rows of a map that ``rows`` hold, of those that each rank owns, [1, N, h, W]."""
+    if ranks.alone:
+        return x
+    held = empty_map(x, rows.held, x.shape[3])
+    held[:, :, rows.own] = x
+    fill_halo(held, rows, ranks)
+    return held
 
 
 def _aligned(positions: int) -> int:

@@ -1,6 +1,8 @@
-"""Sums over the tiles of one layer: its Gram matrix and its content loss."""
+"""Sums over the tiles of one layer, and over all processes: its Gram matrix and content loss."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from torch import Tensor
 import stylekernels as sk
 from stylebench.engines.fused.tap import gram
 from stylebench.model.precision import in_fp64
+from stylebench.processes.ranks import Ranks, in_order
 from stylekernels.ops.style.cpu import loss_of_gram_
 
 
@@ -58,3 +61,39 @@ class LayerSums:
             self.gram(A), A, weight, self._positions, self._dtype, self.channel_scale
         )
         return loss, (slope[0], slope[1])
+
+
+def add_up(
+    sums: Mapping[str, LayerSums], tv: Tensor, nothing: Tensor, ranks: Ranks
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Make the sums of a process those of all.
+
+    Args:
+        sums: layer -> those of this process's tiles.
+        tv: the total variation of its rows, [].
+        nothing: 0, or NaN where its image is not finite, [].
+        ranks: the processes.
+
+    Returns:
+        ``tv`` and ``nothing`` of all, and whether the part of each rank was not finite, [ranks].
+    """
+    if ranks.alone:
+        return tv, nothing, None
+    grams = [one for one in sums.values() if one._products is not None]
+    products = [one._products for one in grams if one._products is not None]
+    losses = [one for one in sums.values() if one._content is not None]
+    finite = sum((0 * product.sum() for product in products), in_fp64(nothing))
+    positions = [tv.new_tensor(one._positions, dtype=finite.dtype) for one in grams]
+    contents = [one._content for one in losses if one._content is not None]
+    gathered = ranks.gather(torch.stack([in_fp64(tv), finite, *contents, *positions]))
+    totals = in_order(gathered)
+    for one, loss in zip(losses, totals[2:], strict=False):
+        one._content = loss
+    if grams:
+        whole = ranks.sum(torch.cat([product.flatten() for product in products]))
+        parts = whole.split([product.numel() for product in products])
+        counts = totals[2 + len(losses) :].tolist()
+        for one, part, count in zip(grams, parts, counts, strict=True):
+            one._products = part.view(1, *[int(part.numel() ** 0.5)] * 2)
+            one._positions = int(count)
+    return totals[0].to(tv), totals[1].to(nothing), ~gathered.isfinite().all(1)
