@@ -158,6 +158,9 @@ def stylize(
         str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")
     ] = "auto",
     device: options.Device = None,
+    distributed: Annotated[
+        bool, option("Share the picture with the other processes of torchrun.", "--distributed")
+    ] = False,
     bit_depth: Annotated[int, option("8, or 16 for .png and .tiff.")] = 8,
     losses: Annotated[
         Path | None, option("Write the loss history to this CSV file.", show_default=False)
@@ -192,31 +195,44 @@ def stylize(
         from stylebench.cli.destinations import Destinations, check_destinations
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
+        from stylebench.cli.processes import is_first, sharing
         from stylebench.cli.stylize import stylize_files
         from stylebench.image.decode import longest_side
         from stylebench.transfer.settings import INITS
         from stylebench.transfer.values import whole
 
-    settings = _settings(locals())
-    whole("--preview-every", preview_every, least=0)
-    whole("--checkpoint-every", checkpoint_every)
-    output = expand(output)
-    inputs = {
-        "the content": [content],
-        "a style": style,
-        "the init": [] if init is None or init in INITS else [Path(init)],
-        "the weights": [Path(weights)],
-    }
-    previews = Previews(output, preview_every, overwrite)
-    wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
-    longest = longest_side(content) if size == "content" else settings.resolved_preset().size
-    with naming_options(["bit_depth"]):
-        to = check_destinations(wanted, inputs, resume, longest, overwrite)
-    with naming_options(vars(settings)):
-        if dry_run:
-            typer.echo(dry_table(content, style, settings))
-            return
-        stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
+    quiet = quiet or (distributed and not is_first())
+    arguments = locals()
+    with sharing(distributed, device) as ranks:
+        with ranks.agreeing():
+            settings = _settings(arguments)
+            whole("--preview-every", preview_every, least=0)
+            whole("--checkpoint-every", checkpoint_every)
+            output = expand(output)
+            inputs = {
+                "the content": [content],
+                "a style": style,
+                "the init": [] if init is None or init in INITS else [Path(init)],
+                "the weights": [Path(weights)],
+            }
+            previews = Previews(output, preview_every, overwrite)
+            wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
+            longest = (
+                longest_side(content) if size == "content" else settings.resolved_preset().size
+            )
+            to = wanted
+            if ranks.first:
+                with naming_options(["bit_depth"]):
+                    to = check_destinations(wanted, inputs, resume, longest, overwrite)
+        with naming_options(vars(settings)):
+            if dry_run:
+                table = dry_table(content, style, settings, ranks)
+                if ranks.first:
+                    typer.echo(table)
+                return
+            stylize_files(
+                content, style, settings, to, checkpoint_every, resume, quiet, ranks.first
+            )
 
 
 @app.command(cls=Command, epilog=_BATCH_EXIT_CODES)

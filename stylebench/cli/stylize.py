@@ -28,6 +28,7 @@ def stylize_files(
     checkpoint_every: int = 50,
     resume: Path | None = None,
     quiet: bool = False,
+    first: bool = True,
 ) -> None:
     """Run ``stylize`` for the command line.
 
@@ -41,6 +42,7 @@ def stylize_files(
         checkpoint_every: iterations between two checkpoints.
         resume: as for ``style_transfer``.
         quiet: print nothing but errors.
+        first: this is the process that saves the picture, of those that compute it.
     """
     console = stderr_console(quiet=quiet)
     keep = CheckpointConfig(to.checkpoint, checkpoint_every) if to.checkpoint else None
@@ -51,7 +53,7 @@ def stylize_files(
             content,
             styles,
             settings,
-            to.previews.save,
+            to.previews.save if first else None,
             sync_every=to.previews.every,
             keep=keep,
             resume=resume,
@@ -59,7 +61,7 @@ def stylize_files(
         )
     except BaseException as error:
         kept = result_of(error)
-        if kept is None:
+        if kept is None or not first:
             raise
         place, elsewhere = _save(kept, to)
         console.print(f"{_ending(error)} is in {place}: {summary(kept)}")
@@ -67,7 +69,7 @@ def stylize_files(
             hint = f"the same with --resume {shlex.quote(str(to.checkpoint))}"
             console.print(f"to go on from the last checkpoint: {hint}")
         leave(error, ELSEWHERE if elsewhere else None, vars(settings))
-    place, elsewhere = _save(result, to)
+    place, elsewhere = _save(result, to) if first else (to.output, False)
     console.print(f"{place}: {summary(result)}")
     if elsewhere:
         sys.exit(ELSEWHERE)

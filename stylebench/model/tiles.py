@@ -128,14 +128,11 @@ class Tiling:
             own: the rows that tiles are of; None: all. The others are read.
         """
         tallest, widest, halo = self._of_block(list(layers))
-        whole = own is None or own == slice(0, height)
-        return [
-            Tile(rows, columns)
-            for rows in (
-                spans(height, tallest, halo) if whole else spans_of(own, height, tallest, halo)
-            )
-            for columns in spans(width, widest, halo)
-        ]
+        if own is None or own == slice(0, height):
+            bands = spans(height, tallest, halo)
+        else:
+            bands = spans_of(own, height, tallest, halo)
+        return [Tile(rows, columns) for rows in bands for columns in spans(width, widest, halo)]
 
     def window(self, layers: Iterable[str], height: int, width: int) -> tuple[int, int] | None:
         """The rows and columns that a tile of a block's input reads; None where it is not cut.
@@ -152,6 +149,10 @@ class Tiling:
         shrink = 1.0 if self.width is None else sqrt(64 / LAYERS[layers[0]][1])
         tallest, widest = (side and int(side * shrink) for side in (self.height, self.width))
         return tallest, widest, halo
+
+
+#: One tile, whatever the size.
+UNCUT = Tiling(2**31)
 
 
 def spans(length: int, size: int | None, halo: int) -> list[Span]:
@@ -272,7 +273,8 @@ def tiled_features(
     for names in blocks(network.layers):
         rows = rows.reading(halo_of(names))
         image = widened(image, rows, bands.ranks)
-        tiles = (tiling or Tiling(image.shape[2])).tiles(names, *image.shape[2:], rows.own)
+        height, width = image.shape[2:]
+        tiles = (tiling or Tiling(height)).tiles(names, height, width, rows.own)
         output: Tensor | None = None
         for tile in tiles:
             x = tile.window(image)

@@ -17,6 +17,9 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from stylebench.optim.banded_transform import BandedTransform
+from stylebench.processes.bands import Bands
+
 #: Orthonormal: grey, the first color against the last, and both against the second. Red and blue
 #: may be either way round.
 _COLORS = (
@@ -37,23 +40,34 @@ class SpectralPreconditioner:
 
     Args:
         image: [B, 3, H, W] in fp32 or fp64, of the size, dtype and device of the gradients to come.
+        bands: of the picture that ``image`` is this process's rows of; None: it is the whole one.
 
     Raises:
         ValueError: the image is not of that shape.
     """
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, bands: Bands | None = None) -> None:
         if image.dim() != 4 or image.shape[1] != 3:
             raise ValueError(f"image is {tuple(image.shape)}; expected [B, 3, H, W]")
-        self._size = image.shape[2:]
+        height, width = image.shape[2:]
+        self._size = (bands.height if bands else height), width
         self._colors = image.new_tensor(_COLORS)
-        self._gains = _gains(*self._size).to(image)
+        gains = _gains(*self._size)
+        self._columns: BandedTransform | None = None
+        if bands and not bands.ranks.alone:
+            self._columns = BandedTransform(bands, width)
+            gains = gains[:, :, self._columns.own]
+        self._gains = gains.to(image)
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """P times ``gradient`` [B, 3, H, W], of its shape and dtype."""
-        spectrum = torch.fft.rfft2(_mixed(self._colors, gradient), norm="ortho")
-        spectrum *= self._gains
-        filtered = torch.fft.irfft2(spectrum, s=self._size, norm="ortho")
+        mixed = _mixed(self._colors, gradient)
+        if self._columns:
+            filtered = self._columns.filtered(mixed, self._gains)
+        else:
+            spectrum = torch.fft.rfft2(mixed, norm="ortho")
+            spectrum *= self._gains
+            filtered = torch.fft.irfft2(spectrum, s=self._size, norm="ortho")
         return _mixed(self._colors.T, filtered)
 
 

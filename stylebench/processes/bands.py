@@ -1,6 +1,7 @@
 """Bands: the rows of a picture, and of its feature maps, that each process holds.
 
-A picture's rows are cut at multiples of a unit, so that no window of a pooling is parted. Before a block of convolutions a process reads the rows of its neighbors that its
+A picture's rows are cut at multiples of a unit, so that no window of a pooling is parted. Before a
+block of convolutions a process reads the rows of its neighbors that its
 own depend on, the halo: exchanged anew for every block, and not computed twice.
 """
 
@@ -114,7 +115,7 @@ class Bands:
         if self.ranks.alone:
             return band
         everyone = range(self.ranks.size)
-        return self._joined(band, {rank: band for rank in everyone}, list(everyone))
+        return self._joined(band, dict.fromkeys(everyone, band), list(everyone))
 
     def at_first(self, band: Tensor) -> Tensor:
         """The picture on rank 0; on others their band."""
@@ -137,6 +138,10 @@ class Bands:
             return band
         parts[mine] = band
         return torch.cat([parts[rank] for rank in sources], dim=2)
+
+
+#: The one band of a process alone.
+ONE_BAND = Bands(ALONE, 0)
 
 
 def bands_of(ranks: Ranks, height: int, unit: int = UNIT) -> Bands:

@@ -24,8 +24,10 @@ class Ranks:
         size: processes.
         sent: bytes that this process has sent so far.
         together: no error has parted this process from the others, which wait where it does.
+        device: of the tensors that they exchange.
     """
 
+    device = torch.device("cpu")
     rank = 0
     size = 1
     sent = 0
@@ -79,7 +81,7 @@ class Ranks:
         error: BaseException | None = None
         try:
             yield
-        except (Exception, KeyboardInterrupt) as raised:
+        except BaseException as raised:
             error = raised
         self.agree(error)
 
@@ -102,12 +104,15 @@ class RankError(ValueError):
 
     Attributes:
         rank: its number.
-        signal: of the one that it was told to stop by; 0 where it failed.
     """
 
-    def __init__(self, rank: int, reason: str, signal: int = 0) -> None:
+    def __init__(self, rank: int, reason: str) -> None:
         super().__init__(f"rank {rank}: {reason}")
-        self.rank, self.signal = rank, signal
+        self.rank = rank
+
+
+class Unreachable(RuntimeError):
+    """The connection to another process broke."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -131,14 +136,15 @@ class Group(Ranks):
     """
 
     def __init__(self, group: dist.ProcessGroup | None, device: torch.device) -> None:
-        self._group, self._device = group, device
+        self._group, self.device = group, device
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self.sent = 0
         self.together = True
 
     def gather(self, x: Tensor) -> Tensor:  # noqa: D102
         gathered = x.new_empty((self.size, *x.shape))
-        dist.all_gather(list(gathered.unbind()), x.contiguous(), group=self._group)
+        with self._reaching():
+            dist.all_gather(list(gathered.unbind()), x.contiguous(), group=self._group)
         self.sent += x.nbytes * (self.size - 1)
         return gathered
 
@@ -162,30 +168,42 @@ class Group(Ranks):
             if tensor.numel()
         ]
         self.sent += sum(tensor.nbytes for tensor in sends.values())
-        for work in dist.batch_isend_irecv(operations) if operations else []:
-            work.wait()
+        with self._reaching():
+            for work in dist.batch_isend_irecv(operations) if operations else []:
+                work.wait()
 
     def of_first(self, x: Tensor) -> Tensor:  # noqa: D102
         x = x.contiguous().clone()
-        dist.broadcast(x, 0, group=self._group)
+        with self._reaching():
+            dist.broadcast(x, 0, group=self._group)
         return x
 
     def agree(self, error: BaseException | None = None) -> None:  # noqa: D102
         status = 0 if error is None else -1
         if isinstance(error, KeyboardInterrupt):
             status = int(getattr(error, "number", 2))
-        states = self.gather(torch.tensor([status], device=self._device)).flatten().tolist()
+        states = self.gather(torch.tensor([status], device=self.device)).flatten().tolist()
         if not any(states):
             return
         reasons: list[str | None] = [None] * self.size
         reason = None if error is None else str(error) or type(error).__name__
-        dist.all_gather_object(reasons, reason, group=self._group)
+        with self._reaching():
+            dist.all_gather_object(reasons, reason, group=self._group)
         if error is not None:
             raise error
         rank = next(rank for rank, state in enumerate(states) if state)
         if states[rank] > 0:
             raise Stopped(rank, states[rank])
         raise RankError(rank, reasons[rank] or "failed")
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """A block in which torch's errors are those of a connection."""
+        try:
+            yield
+        except RuntimeError as error:
+            self.together = False
+            raise Unreachable(str(error).splitlines()[0]) from error
 
 
 def in_order(parts: Tensor) -> Tensor:

@@ -16,7 +16,10 @@ from stylebench.image.load import resize
 from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.model.normalize import normalized
 from stylebench.model.presets import Preset
+from stylebench.model.tiles import UNCUT, unit_of
 from stylebench.model.vgg import VGG19, Preprocessing
+from stylebench.processes.bands import ONE_BAND, Bands, bands_of
+from stylebench.processes.ranks import ALONE, Ranks
 from stylebench.transfer.device import choose_history
 from stylebench.transfer.footprint import Choices, footprint
 from stylebench.transfer.inputs import Inputs, fit_pictures
@@ -32,13 +35,16 @@ class Problem:
 
     Attributes:
         engine: bound to the network, the objective and the targets.
-        image: the starting image, preprocessed [1, 3, H, W].
+        image: the starting image, preprocessed [1, 3, H, W]; the rows of this process.
         preprocessing: how ``image`` relates to RGB.
         alpha: [1, H, W], the content's, or None.
         preset: the preset with the run's overrides.
         parameters: every choice as it was resolved, ready for JSON.
         metadata: the content's, which the result keeps.
         give_back: lets later runs have the engine, once this one needs it no longer; or None.
+        ranks: the processes of the run.
+        bands: the rows of ``image`` that each of them has; a picture too low for all of them is
+            every one's own.
     """
 
     engine: Engine
@@ -49,6 +55,14 @@ class Problem:
     parameters: Mapping[str, Any]
     metadata: Metadata = NO_METADATA
     give_back: Callable[[], None] | None = None
+    ranks: Ranks = ALONE
+    bands: Bands = ONE_BAND
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the whole image, [1, 3, H, W]."""
+        height = self.image.shape[2] if self.bands.ranks.alone else self.bands.height
+        return 1, 3, height, self.image.shape[3]
 
     @property
     def description(self) -> str:
@@ -58,21 +72,34 @@ class Problem:
         return (
             f"{chosen['width']} x {chosen['height']} px, engine {chosen['engine']} "
             f"{chosen['precision']} on {chosen['device']}, weights {chosen['weights']}, "
-            f"preset {chosen['preset']}, {chosen['optimizer']}{tiles}"
+            f"preset {chosen['preset']}, {chosen['optimizer']}{tiles}{self._processes}"
         )
+
+    @property
+    def _processes(self) -> str:
+        if self.ranks.alone:
+            return ""
+        return f", {self.ranks.size} processes" + self.bands.ranks.alone * " with the whole of it"
 
     def rgb(self, image: Tensor) -> Tensor:
         """Preprocessed [1, 3, H, W] -> [3, H, W] fp32 in [0, 1] on the CPU."""
         return self.preprocessing.invert(image.detach())[0].clamp(0, 1).float().cpu()
 
+    def picture(self, image: Tensor) -> Tensor:
+        """As ``rgb``, of the rows of all processes, on rank 0; all of them have to ask for it."""
+        return self.rgb(self.bands.at_first(image.detach()))
 
-def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> Problem:
+
+def build_problem(
+    inputs: Inputs, settings: Settings, *, last: bool = False, ranks: Ranks = ALONE
+) -> Problem:
     """Resize and preprocess the pictures, build the network, capture the targets.
 
     Args:
         inputs: from ``load_inputs``.
         settings: their size, engine and precision may differ from those the inputs were loaded by.
         last: no other problem is built of ``inputs``, whose weights this one takes.
+        ranks: the processes that build it together.
 
     Raises:
         ValueError: an engine, precision or device that cannot be had, or a size too small for the
@@ -81,6 +108,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
     settings = settings.sized(inputs.content.size)
     sizes = fit_pictures(inputs, settings, settings.resolved_preset().size)
     choices = Choices.of(settings, sizes.content[0] * sizes.content[1])
+    bands = bands_of(ranks, sizes.content[0], unit_of(choices.layers))
     style_weights = settings.normalized_style_weights(len(inputs.styles))
     content = resize(inputs.content.rgb, sizes.content)
     pairs = zip(inputs.styles, sizes.styles, strict=True)
@@ -90,7 +118,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         key = engine_key(choices, settings.weights, content, styles, style_weights)
         bound = inputs.engines.take(key)
     if bound is None:
-        bound = _bind(inputs, choices, content, styles, style_weights, last=last)
+        bound = _bind(inputs, choices, content, styles, style_weights, bands.ranks, last=last)
         preprocess = _Preprocess(bound.preprocessing, choices)
     else:
         preprocess = _Preprocess(bound.preprocessing, choices)
@@ -107,18 +135,21 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "optimizer": choices.optimizer,
         "history": choose_history(settings, sizes.content[0] * sizes.content[1]),
         "tile": "none" if choices.tiling is None else choices.tiling.name,
-        "device": str(choices.device),
+        "device": str(choices.device) if ranks.alone else choices.device.type,
+        "processes": ranks.size,
     }
     alpha, preset = inputs.content.alpha, choices.preset
     return Problem(
         engine=bound.engine,
-        image=_starting_image(preset.init, settings.seed, sizes.content, inputs, preprocess),
+        image=_starting_image(preset.init, settings.seed, sizes.content, inputs, preprocess, bands),
         preprocessing=bound.preprocessing,
         alpha=None if alpha is None else resize(alpha, sizes.content),
         preset=preset,
         parameters={**vars(settings), **vars(preset), **resolved},
         metadata=inputs.content.metadata,
         give_back=give_back,
+        ranks=ranks,
+        bands=bands,
     )
 
 
@@ -128,6 +159,7 @@ def _bind(
     content: Tensor,
     styles: Sequence[Tensor],
     style_weights: Sequence[float],
+    ranks: Ranks,
     *,
     last: bool,
 ) -> BoundEngine:
@@ -138,16 +170,19 @@ def _bind(
     image, paintings = preprocess(content), [preprocess(style) for style in styles]
     if preset.normalize:
         images = [image, *paintings]
-        weights = normalized(weights, images, preset.deepest_layer, preset.pooling, choices.tiling)
+        weights = normalized(
+            weights, images, preset.deepest_layer, preset.pooling, choices.tiling, ranks
+        )
     identity = weights.identity
     network = VGG19(weights, preset.deepest_layer, preset.pooling)
     network = network.to(choices.device, precision.wide)
     del weights  # the network has those that it needs, and engines convert them
     targets = preset.objective(*size), image, paintings, style_weights, precision
+    tiling = choices.tiling
     engine: Engine = (
         ENGINES[choices.engine](network, *targets)
-        if choices.tiling is None
-        else TILED[choices.engine](network, *targets, choices.tiling)
+        if tiling is None and ranks.alone
+        else TILED[choices.engine](network, *targets, tiling or UNCUT, ranks)
     )
     held = footprint(choices, (size[0], size[1]), [], last).engine
     return BoundEngine(engine, preprocess.preprocessing, identity, held)
@@ -171,14 +206,20 @@ class _Preprocess:
 
 
 def _starting_image(
-    init: str, seed: int, size: tuple[int, int], inputs: Inputs, preprocess: _Preprocess
+    init: str,
+    seed: int,
+    size: tuple[int, int],
+    inputs: Inputs,
+    preprocess: _Preprocess,
+    bands: Bands,
 ) -> Tensor:
-    """The image [1, 3, H, W] that ``Preset.init`` names, preprocessed."""
+    """The image [1, 3, H, W] that ``Preset.init`` names, preprocessed; the rows of this process."""
     if init == "noise":
-        return preprocess(_noise(size, seed))
-    named = {"content": inputs.content, "style": inputs.styles[0]}
-    picture = inputs.init or named[init]
-    return preprocess(resize(picture.rgb, size))
+        rgb = _noise(size, seed)
+    else:
+        named = {"content": inputs.content, "style": inputs.styles[0]}
+        rgb = resize((inputs.init or named[init]).rgb, size)
+    return preprocess(bands.own(rgb[None])[0])
 
 
 def _noise(size: tuple[int, int], seed: int) -> Tensor:

@@ -125,16 +125,17 @@ def warm_start(image: Tensor, start: Tensor, target: Problem) -> Problem:
     detail. Noise has no detail worth keeping: the small image itself is upsampled there.
 
     Args:
-        image: the smaller one, preprocessed [1, 3, h, w].
-        start: [1, 3, h, w], that it began as.
+        image: the smaller one, preprocessed [1, 3, h, w], the rows of all processes.
+        start: [1, 3, h, w], that it began as, likewise.
         target: the larger problem.
     """
     if target.preset.init == "noise":
-        return replace(target, image=_upsampled(image, target.image))
-    return replace(target, image=target.image + _upsampled(image - start, target.image))
+        return replace(target, image=_upsampled(image, target))
+    return replace(target, image=target.image + _upsampled(image - start, target))
 
 
-def _upsampled(image: Tensor, like: Tensor) -> Tensor:
-    """Preprocessed [1, 3, h, w] in the size and dtype of ``like``; not clamped."""
-    size = like.shape[-2:]
-    return F.interpolate(image, size=size, mode="bicubic", align_corners=False).to(like)
+def _upsampled(image: Tensor, target: Problem) -> Tensor:
+    """Preprocessed [1, 3, h, w] in the size and dtype of ``target``, its rows; not clamped."""
+    size = target.shape[-2:]
+    whole = F.interpolate(image, size=size, mode="bicubic", align_corners=False)
+    return target.bands.own(whole).to(target.image)

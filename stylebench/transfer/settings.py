@@ -74,6 +74,8 @@ class Settings:
             ``rows:PX``: in tiles of so many rows over the whole width, which cost less time; or
             ``auto``: whole where that fits in memory, else rows. ``stylebench.model.tiles``.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None takes the best there is.
+        distributed: the processes of ``torch.distributed``'s group compute the picture together, a
+            band of its rows each.
         normalise: another spelling of ``normalize``.
 
     numpy's scalars are taken as Python's numbers.
@@ -110,6 +112,7 @@ class Settings:
     seed: int = 0
     tile: int | str = "auto"
     device: str | torch.device | None = None
+    distributed: bool = False
     normalise: InitVar[bool | None] = None
 
     def __post_init__(self, normalise: bool | None) -> None:

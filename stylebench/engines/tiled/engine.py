@@ -212,11 +212,12 @@ class Tiled(ABC):
             following = rows.pooled()
             following = following.reading(halo_of(after.layers)) if after else following
             tiles = self._tiles(block, x, rows)
+            output: Tensor | None
             code: Tensor | None = None
             if len(tiles) == 1:
-                output = self._run_whole(block, x, tiles[0], visit, keep, rows)
+                output = whole = self._run_whole(block, x, tiles[0], visit, keep, rows)
                 if after and not ranks.alone:
-                    output = _put_output(None, output, tiles[0], rows, following)
+                    output = _put_output(None, whole, tiles[0], rows, following)
             else:
                 output, code = self._run_tiles(block, x, tiles, visit, rows, following)
             yield _Input(block, x, code, rows)
@@ -227,7 +228,7 @@ class Tiled(ABC):
 
     def _run_whole(
         self, block: Block, x: Tensor, tile: Tile, visit: Visit, keep: bool, rows: Rows
-    ) -> Tensor | None:
+    ) -> Tensor:
         """The output of a block that is not cut, and keeps its maps for the second pass."""
         output = block.forward(x, differentiable=keep)
         for layer, F in block.features():
@@ -261,7 +262,8 @@ class Tiled(ABC):
         return output, codes
 
     def _tiles(self, block: Block, x: Tensor, rows: Rows) -> list[Tile]:
-        return self.tiling.tiles(block.layers, *x.shape[2:], rows.own)
+        height, width = x.shape[2:]
+        return self.tiling.tiles(block.layers, height, width, rows.own)
 
     def _bands_of(self, image: Tensor) -> Bands:
         return bands_of(self.ranks, image.shape[2], self._unit)

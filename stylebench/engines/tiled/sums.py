@@ -19,13 +19,16 @@ class LayerSums:
 
     Attributes:
         channel_scale: [N], as of ``Tap``, for the features that are added.
+        products: [1, N, N], of all positions that were added; None before the first.
+        content: [], the content loss of them; likewise.
+        positions: that the products are of.
     """
 
     def __init__(self, channel_scale: Tensor | None) -> None:
         self.channel_scale = channel_scale
-        self._products: Tensor | None = None
-        self._content: Tensor | None = None
-        self._positions = 0
+        self.products: Tensor | None = None
+        self.content: Tensor | None = None
+        self.positions = 0
         self._dtype = torch.float32  # of features
 
     def add_gram(self, F: Tensor) -> None:
@@ -34,8 +37,8 @@ class LayerSums:
         if not positions:
             return
         products = in_fp64(gram(F, self.channel_scale)) * positions
-        self._products = products if self._products is None else self._products.add_(products)
-        self._positions += positions
+        self.products = products if self.products is None else self.products.add_(products)
+        self.positions += positions
         self._dtype = F.dtype
 
     def add_content_loss(self, F: Tensor, P: Tensor, weight: float) -> None:
@@ -43,22 +46,22 @@ class LayerSums:
         if not F.numel():
             return
         loss = in_fp64(sk.content_loss(F, P, weight, self.channel_scale))
-        self._content = loss if self._content is None else self._content + loss
+        self.content = loss if self.content is None else self.content + loss
 
     def gram(self, like: Tensor) -> Tensor:
         """G [1, N, N] of all tiles, in the dtype and on the device of ``like``."""
-        assert self._products is not None
-        return (self._products / self._positions).to(like)
+        assert self.products is not None
+        return (self.products / self.positions).to(like)
 
     def content_loss(self, like: Tensor) -> Tensor:
         """The content loss of all tiles, [], likewise."""
-        assert self._content is not None
-        return self._content.to(like)
+        assert self.content is not None
+        return self.content.to(like)
 
     def style_loss(self, A: Tensor, weight: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Weight * sum((G - A)^2), and its slope for the features that were added, as ``Tap``'s."""
         loss, *slope = loss_of_gram_(
-            self.gram(A), A, weight, self._positions, self._dtype, self.channel_scale
+            self.gram(A), A, weight, self.positions, self._dtype, self.channel_scale
         )
         return loss, (slope[0], slope[1])
 
@@ -79,21 +82,21 @@ def add_up(
     """
     if ranks.alone:
         return tv, nothing, None
-    grams = [one for one in sums.values() if one._products is not None]
-    products = [one._products for one in grams if one._products is not None]
-    losses = [one for one in sums.values() if one._content is not None]
+    grams = [one for one in sums.values() if one.products is not None]
+    products = [one.products for one in grams if one.products is not None]
+    losses = [one for one in sums.values() if one.content is not None]
     finite = sum((0 * product.sum() for product in products), in_fp64(nothing))
-    positions = [tv.new_tensor(one._positions, dtype=finite.dtype) for one in grams]
-    contents = [one._content for one in losses if one._content is not None]
+    positions = [tv.new_tensor(one.positions, dtype=finite.dtype) for one in grams]
+    contents = [one.content for one in losses if one.content is not None]
     gathered = ranks.gather(torch.stack([in_fp64(tv), finite, *contents, *positions]))
     totals = in_order(gathered)
     for one, loss in zip(losses, totals[2:], strict=False):
-        one._content = loss
+        one.content = loss
     if grams:
         whole = ranks.sum(torch.cat([product.flatten() for product in products]))
-        parts = whole.split([product.numel() for product in products])
+        parts = torch.split(whole, [product.numel() for product in products])
         counts = totals[2 + len(losses) :].tolist()
         for one, part, count in zip(grams, parts, counts, strict=True):
-            one._products = part.view(1, *[int(part.numel() ** 0.5)] * 2)
-            one._positions = int(count)
+            one.products = part.view(1, *[int(part.numel() ** 0.5)] * 2)
+            one.positions = int(count)
     return totals[0].to(tv), totals[1].to(nothing), ~gathered.isfinite().all(1)
