@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, sleep
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
@@ -19,6 +19,7 @@ _PULSE = 0.3  # s
 _SILENT = 3.0  # s without a pulse, after which a rank whose connections broke is gone
 _LONG_SILENT = 30.0  # s likewise, where nothing has broken
 _FAILURE = "failure"
+_GONE = "is gone: it was killed, or its machine is out of reach"
 
 
 class Watch:
@@ -59,13 +60,16 @@ class Watch:
             broken: the error of the connection.
         """
         until = monotonic() + 2 * _SILENT
-        while monotonic() < until:
-            if error := self._noted():
-                return error
-            if (lost := self._silent(_SILENT)) is not None:
-                self.note(lost, "is gone: it was killed, or its machine is out of reach")
-            Event().wait(_PULSE)
-        return self._noted() or RankError(self._rank, f"lost its connection: {broken}")
+        try:
+            while monotonic() < until:
+                if error := self._noted():
+                    return error
+                if (lost := self._silent(_SILENT)) is not None:
+                    self.note(lost, _GONE)
+                sleep(_PULSE)
+        except Exception:  # rank 0 has the store, unless torchrun does
+            return RankError(0, _GONE)
+        return RankError(self._rank, f"lost its connection: {broken}")
 
     def _beat(self) -> None:
         number = 0
@@ -76,17 +80,16 @@ class Watch:
                 self._store.set(f"pulse {self._rank}", str(number))
                 lost = self._silent(_LONG_SILENT)
                 if lost is not None:
-                    self.note(lost, "is gone: it was killed, or its machine is out of reach")
+                    self.note(lost, _GONE)
                 if not told and self._noted():
                     told = True
                     self._on_loss()
 
     def _noted(self) -> RankError | None:
-        with suppress(Exception):
-            if self._store.check([_FAILURE]):
-                rank, _, reason = self._store.get(_FAILURE).decode().partition(" ")
-                return RankError(int(rank), reason)
-        return None
+        if not self._store.check([_FAILURE]):
+            return None
+        rank, _, reason = self._store.get(_FAILURE).decode().partition(" ")
+        return RankError(int(rank), reason)
 
     def _silent(self, seconds: float) -> int | None:
         """A rank whose pulse has stood still for so long."""

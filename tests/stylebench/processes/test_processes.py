@@ -145,7 +145,7 @@ def test_pictures_on_the_way_are_whole_on_rank_0(of_all):
 @pytest.mark.parametrize(
     ("name", "kind", "line"),
     [
-        ("bad input", "FileError", "none.png"),
+        ("bad input", "ImageError", "none.png"),
         ("another picture", "RankError", "it has other pictures, weights or settings than rank 0"),
         ("nan", "Diverged", "'content relu2_2' became NaN or infinite at iteration 1 on rank {}"),
         ("callback", "KeyError", "a callback's own"),
