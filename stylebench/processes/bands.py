@@ -32,11 +32,11 @@ class Rows:
     halo: int = 0
 
     @classmethod
-    def of(cls, height: int, ranks: Ranks, unit: int) -> Rows:
+    def of(cls, height: int, processes: int, rank: int, unit: int) -> Rows:
         """The rows of a picture in nearly equal bands; those left over are the last rank's."""
         units = height // unit
-        starts = (unit * (units * rank // ranks.size) for rank in range(ranks.size))
-        return cls((*starts, height), ranks.rank)
+        starts = (unit * (units * number // processes) for number in range(processes))
+        return cls((*starts, height), rank)
 
     @property
     def start(self) -> int:
@@ -102,7 +102,7 @@ class Bands:
     @property
     def rows(self) -> Rows:
         """The rows of this process."""
-        return Rows.of(self.height, self.ranks, self.unit)
+        return Rows.of(self.height, self.ranks.size, self.ranks.rank, self.unit)
 
     def own(self, whole: Tensor) -> Tensor:
         """The rows of this process of a picture [1, N, H, W]."""

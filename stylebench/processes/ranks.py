@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_SMALL = 2**15  # bytes, up to which all is sent to all: one exchange in place of two
+SMALL = 2**15  # bytes, up to which all is sent to all: one exchange in place of two
 
 
 class Ranks:
@@ -149,7 +149,7 @@ class Group(Ranks):
         return gathered
 
     def sum(self, x: Tensor) -> Tensor:  # noqa: D102
-        if x.nbytes <= _SMALL:
+        if x.nbytes <= SMALL:
             return in_order(self.gather(x))
         # Each rank adds up a part of its own.
         flat = torch.nn.functional.pad(x.flatten(), (0, -x.numel() % self.size))

@@ -33,6 +33,7 @@ RECORDS, HEADLINE = "records", "headline"  # folders of records
 #: The order in which suites are worth having, and the most seconds that each may take a call.
 _SUITES = {
     "iteration": 240, "parity": 120, "sizes": 120, "time-to-loss": 120, "stylize": 120,
+    "scaling": 60,
 }  # fmt: skip
 _EARLIER = {"smoke": 75, "kernels": 120}  # suites before the tuner, likewise
 assert {*_SUITES, *_EARLIER} == set(SUITES)

@@ -76,7 +76,9 @@ def test_a_dry_run_tells_the_memory_of_each_process(folder):
 def test_bad_input_is_one_line(folder):
     codes, (first, second) = both(folder, "--iterations", "0")
     assert codes == [2, 2]
-    assert errors(first) == ["stylebench: error: --iterations is 0: expected a whole number of 1 or more"]
+    assert errors(first) == [
+        "stylebench: error: --iterations is 0: expected a whole number of 1 or more"
+    ]
     assert second == ""
 
 

@@ -1,6 +1,6 @@
 """Run by several processes together: each check computes something, and rank 0 keeps it.
 
-    python checks.py FOLDER
+python checks.py FOLDER
 """
 
 import sys
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from PIL import Image
 
 from stylebench import Keep, Settings, style_transfer
 from stylebench.engines.tiled import TILED

@@ -1,4 +1,4 @@
-"""Several processes compute what one does: to rounding, and the same bits whenever they are as many.
+"""Several processes compute what one does, and as many of them the same bits every time.
 
 The processes run ``checks.py`` once for all tests: starting them takes longer than what they do.
 """
