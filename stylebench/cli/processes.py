@@ -71,5 +71,6 @@ def sharing(distributed: bool, device: str | None) -> Iterator[Ranks]:
 
 def _speaks(ranks: Ranks, error: Exception) -> bool:
     """Whether this process tells of ``error``: the first of those that are left."""
-    first_is_gone = isinstance(error, RankError) and error.rank == 0
-    return ranks.rank == first_is_gone
+    cause = error if isinstance(error, RankError) else error.__cause__  # once options are named
+    first_is_gone = isinstance(cause, RankError) and cause.rank == 0
+    return ranks.rank == int(first_is_gone)

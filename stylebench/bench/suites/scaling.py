@@ -173,20 +173,17 @@ def _against(
 ) -> list[RecordedCheck]:
     """The checks of several processes against one, whose sums are rounded otherwise."""
     rounding = torch.finfo(PRECISIONS[precision].dtype).eps
-    is_half = rounding > _TRAJECTORY
-    allowed = rounding if is_half else _GRADIENT
+    allowed = max(_GRADIENT, rounding)
     gradient, expected = ran["gradient"].double(), alone["gradient"].double()
     error = float((gradient - expected).norm() / expected.norm())
     losses = float(((ran["losses"] - alone["losses"]) / alone["losses"]).abs().max())
     terms = loss_error(ran["terms"].double(), alone["terms"].double())
-    checks = [
+    what = f"losses of {ITERATIONS} iterations in fp64 against one process"
+    return [
         RecordedCheck.of("loss against one process", terms, allowed),
         RecordedCheck.of("gradient against one process", error, allowed),
+        RecordedCheck.of(what, losses, _TRAJECTORY),
     ]
-    if is_half:  # whose paths part by rounding alone
-        return checks
-    what = f"losses of {ITERATIONS} iterations against one process"
-    return [*checks, RecordedCheck.of(what, losses, _TRAJECTORY)]
 
 
 def _environments(count: int) -> list[dict[str, str]]:

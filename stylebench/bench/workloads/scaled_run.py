@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from stylebench.bench.workloads.timed_run import TimedRun
 from stylebench.processes.joining import joined
 from stylebench.processes.ranks import Ranks
 from stylebench.transfer.device import choose_device
+from stylebench.transfer.inputs import Inputs
 from stylebench.transfer.prepare import load_inputs
 from stylebench.transfer.problem import build_problem
 from stylebench.transfer.settings import Settings
@@ -68,17 +69,13 @@ def main(folder: Path) -> None:
 def _run(order: ScaledRun, ranks: Ranks, device: torch.device) -> dict[str, Tensor]:
     settings = order.settings
     inputs = load_inputs(order.content, order.style, settings)
+    losses = _losses_in_fp64(inputs, settings, ranks)
     problem = build_problem(inputs, settings, last=True, ranks=ranks)
-    if problem.bands.ranks is not ranks:
-        raise ValueError(f"{ranks.size} processes cannot share {problem.shape[2]} rows")
     terms, gradient = problem.engine.loss_and_grad(problem.image)
     whole = problem.bands.whole(gradient)
     timed_run = TimedRun(problem, settings)
-    losses = []
-    for _ in range(ITERATIONS):
-        timed_run.advance(1)
-        losses.append(timed_run.logged().sum())
-    first, *samples = [_seconds(timed_run, device) for _ in range(2)]
+    timed_run.advance(ITERATIONS)
+    first = _seconds(timed_run, device)
     wanted = torch.tensor([order.seconds / first], device=device)
     count = min(order.most, max(order.least, int(ranks.of_first(wanted))))
     before = ranks.sent
@@ -86,10 +83,24 @@ def _run(order: ScaledRun, ranks: Ranks, device: torch.device) -> dict[str, Tens
     return {
         "terms": terms.values.cpu(),
         "gradient": whole.cpu(),
-        "losses": torch.stack(losses),
+        "losses": losses,
         "seconds": torch.tensor(samples, dtype=torch.float64),
         "sent": torch.tensor((ranks.sent - before) / count, dtype=torch.float64),
     }
+
+
+def _losses_in_fp64(inputs: Inputs, settings: Settings, ranks: Ranks) -> Tensor:
+    """The losses of the first iterations: in fp32 a run's own rounding soon changes its path."""
+    wide = replace(settings, precision="fp64")
+    problem = build_problem(inputs, wide, ranks=ranks)
+    if problem.bands.ranks is not ranks:
+        raise ValueError(f"{ranks.size} processes cannot share {problem.shape[2]} rows")
+    timed_run = TimedRun(problem, wide)
+    losses = []
+    for _ in range(ITERATIONS):
+        timed_run.advance(1)
+        losses.append(timed_run.logged().sum())
+    return torch.stack(losses)
 
 
 def _seconds(timed_run: TimedRun, device: torch.device) -> float:
