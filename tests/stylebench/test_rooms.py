@@ -13,6 +13,7 @@ ROOMS = (
     "console",
     "files",
     "image",
+    "processes",
     "model",
     "engines",
     "optim",

@@ -32,8 +32,8 @@ _TICK = 1.0  # s between looks at what a stage has written
 RECORDS, HEADLINE = "records", "headline"  # folders of records
 #: The order in which suites are worth having, and the most seconds that each may take a call.
 _SUITES = {
-    "iteration": 240, "parity": 120, "sizes": 120, "time-to-loss": 120, "stylize": 120,
-    "scaling": 60,
+    "iteration": 240, "parity": 120, "sizes": 120, "time-to-loss": 120, "scaling": 60,
+    "stylize": 120,
 }  # fmt: skip
 _EARLIER = {"smoke": 75, "kernels": 120}  # suites before the tuner, likewise
 assert {*_SUITES, *_EARLIER} == set(SUITES)

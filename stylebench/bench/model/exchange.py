@@ -66,15 +66,14 @@ def exchange(
     rank = processes // 2 if rank is None else rank
     whole = Rows.of(height, processes, rank, unit_of(layers))
     of_blocks = blocks(layers)
-    neighbors = (rank > 0) + (rank < processes - 1)
     halos, rows, across, own_flops, flops = 0, whole, width, 0.0, 0.0
     for index, names in enumerate(of_blocks):
         rows = rows.reading(halo_of(names))
         inputs, channels = LAYERS[names[0]]
         bytes_each = _WIDE if index == 0 else itemsize
-        halos += neighbors * rows.halo * across * inputs * bytes_each
+        halos += _rows_sent(rows, processes) * across * inputs * bytes_each
         if index + 1 < len(of_blocks):
-            halos += neighbors * (rows.halo // 2) * (across // 2) * channels * itemsize
+            halos += _rows_sent(rows.pooled(), processes) * (across // 2) * channels * itemsize
         of_row = ConvStack.flops_of(names, across)
         own_flops += of_row * (rows.stop - rows.start)
         flops += of_row * rows.held
@@ -86,6 +85,13 @@ def exchange(
         flops=flops,
         repeated=1 - own_flops / flops,
     )
+
+
+def _rows_sent(rows: Rows, processes: int) -> int:
+    """The own rows that others hold, once for each of them."""
+    others = [rows.of_rank(rank) for rank in range(processes) if rank != rows.rank]
+    overlaps = (min(rows.stop, r.last) - max(rows.start, r.first) for r in others)
+    return sum(max(0, overlap) for overlap in overlaps)
 
 
 def _sums(preset: Preset, processes: int, history: int) -> int:
