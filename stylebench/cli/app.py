@@ -195,13 +195,14 @@ def stylize(
         from stylebench.cli.destinations import Destinations, check_destinations
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
-        from stylebench.cli.processes import is_first, sharing
+        from stylebench.cli.processes import device_of, is_first, sharing
         from stylebench.cli.stylize import stylize_files
         from stylebench.image.decode import longest_side
         from stylebench.transfer.settings import INITS
         from stylebench.transfer.values import whole
 
-    quiet = quiet or (distributed and not is_first())
+    if distributed:
+        quiet, device = quiet or not is_first(), device_of(device)
     arguments = locals()
     with sharing(distributed, device) as ranks:
         with ranks.agreeing():

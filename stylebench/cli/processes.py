@@ -24,6 +24,11 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def device_of(device: str | None) -> str | None:
+    """The device of ``--device``: of several processes none but CPUs and CUDA GPUs can exchange."""
+    return "cpu" if device is None and not torch.cuda.is_available() else device
+
+
 @contextmanager
 def sharing(distributed: bool, device: str | None) -> Iterator[Ranks]:
     """The processes of a command; of an error that ends it only the first of them tells.
@@ -44,7 +49,7 @@ def sharing(distributed: bool, device: str | None) -> Iterator[Ranks]:
             f"--distributed: {missing[0]} is not set, which torchrun sets: start the command as "
             f"'{LAUNCH}'"
         )
-    on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
+    on_cpu = device_of(device) == "cpu"
     if not on_cpu and device not in (None, "cuda"):
         raise ValueError(
             f"--device {device}: expected cpu or cuda, each process has a GPU of its own"
@@ -64,9 +69,8 @@ def sharing(distributed: bool, device: str | None) -> Iterator[Ranks]:
         if ranks.first:
             raise
         sys.exit(signals.exit_code())
-    finally:
-        with suppress(Exception):
-            dist.destroy_process_group()
+    with suppress(Exception):  # of an error the process ends at once
+        dist.destroy_process_group()
 
 
 def _speaks(ranks: Ranks, error: Exception) -> bool:

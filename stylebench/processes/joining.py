@@ -51,10 +51,11 @@ def joined(distributed: bool, device: torch.device | None = None) -> Iterator[Ra
         try:
             yield ranks
         except Unreachable as error:
-            cause = watch.cause(str(error))
-            raise cause from error
+            raise watch.cause(str(error)) from error
         except BaseException as error:
             if not ranks.together:
+                if isinstance(error, Exception) and (other := watch.noted()):
+                    raise other from error  # what broke here was broken there
                 watch.note(ranks.rank, _reason(error))
                 _leave(group)
             raise

@@ -62,7 +62,7 @@ class Watch:
         until = monotonic() + 2 * _SILENT
         try:
             while monotonic() < until:
-                if error := self._noted():
+                if error := self._read():
                     return error
                 if (lost := self._silent(_SILENT)) is not None:
                     self.note(lost, _GONE)
@@ -81,11 +81,18 @@ class Watch:
                 lost = self._silent(_LONG_SILENT)
                 if lost is not None:
                     self.note(lost, _GONE)
-                if not told and self._noted():
+                if not told and self._read():
                     told = True
                     self._on_loss()
 
-    def _noted(self) -> RankError | None:
+    def noted(self) -> RankError | None:
+        """The error that another process has written down, if there is one."""
+        with suppress(Exception):
+            error = self._read()
+            return error if error and error.rank != self._rank else None
+        return None
+
+    def _read(self) -> RankError | None:
         if not self._store.check([_FAILURE]):
             return None
         rank, _, reason = self._store.get(_FAILURE).decode().partition(" ")

@@ -47,11 +47,16 @@ def share_of(settings: Settings, ranks: Ranks) -> Share:
     """The share of this process; those of one machine have a part of its memory each.
 
     Raises:
-        ValueError: the device is not to be had.
+        ValueError: the device is not to be had, or processes have no way to exchange there.
     """
     if ranks.alone:
         return ALL
     device = choose_device(settings.device)
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"device {device.type!r} cannot be shared: processes exchange between CPUs, by gloo, and "
+            "between CUDA GPUs, by nccl; choose cpu, or drop distributed"
+        )
     memory, here = memory_of(device), int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size))
     if memory and device.type == "cpu":
         memory = Memory(memory.free // here, memory.whole)
