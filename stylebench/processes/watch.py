@@ -17,7 +17,7 @@ from stylebench.processes.ranks import RankError
 
 _PULSE = 0.3  # s
 _SILENT = 3.0  # s without a pulse, after which a rank whose connections broke is gone
-_LONG_SILENT = 30.0  # s likewise, where nothing has broken
+_LONG_SILENT = 15.0  # s likewise, where nothing has broken: torchrun kills all after 30
 _FAILURE = "failure"
 _GONE = "is gone: it was killed, or its machine is out of reach"
 

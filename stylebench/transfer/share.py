@@ -54,7 +54,7 @@ def share_of(settings: Settings, ranks: Ranks) -> Share:
     device = choose_device(settings.device)
     if device.type not in ("cpu", "cuda"):
         raise ValueError(
-            f"device {device.type!r} cannot be shared: processes exchange by gloo between CPUs, and "
+            f"device {device.type!r} cannot be shared: processes exchange by gloo between CPUs and "
             "by nccl between CUDA GPUs; choose cpu, or drop distributed"
         )
     memory, here = memory_of(device), int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size))
