@@ -88,11 +88,7 @@ class Ranks:
     @contextmanager
     def apart(self) -> Iterator[None]:
         """A block with exchanges in it: an error within leaves the others waiting."""
-        try:
-            yield
-        except BaseException:
-            self.together = False
-            raise
+        yield
 
 
 #: One process alone.
@@ -195,6 +191,14 @@ class Group(Ranks):
         if states[rank] > 0:
             raise Stopped(rank, states[rank])
         raise RankError(rank, reasons[rank] or "failed")
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:  # noqa: D102
+        try:
+            yield
+        except BaseException:
+            self.together = False
+            raise
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:

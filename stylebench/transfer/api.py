@@ -200,7 +200,8 @@ def _transfer(
         with ranks.agreeing():
             inputs.read_weights()
             hashes = input_hashes(inputs)
-        check_same(settings, hashes, ranks)
+        began = checkpoint and (checkpoint.phase, checkpoint.rows[-1:])
+        check_same([settings, hashes, sync_every, keep and keep.every, began], ranks)
     state: RunState | None = None
     result: Result | None = None
     with keeping(lambda: result), plan.explaining():

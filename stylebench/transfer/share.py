@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,16 +63,19 @@ def share_of(settings: Settings, ranks: Ranks) -> Share:
     return Share(ranks.size, memory)
 
 
-def check_same(settings: Settings, hashes: Mapping[str, str], ranks: Ranks) -> None:
+def check_same(given: Sequence[object], ranks: Ranks) -> None:
     """Refuse processes that were given other pictures, weights or settings than rank 0.
+
+    Args:
+        given: whatever has to be the same, such as settings.
+        ranks: the processes.
 
     Raises:
         RankError: naming the first of them.
     """
     if ranks.alone:
         return
-    chosen = {name: value for name, value in vars(settings).items() if name not in _OF_RANK}
-    text = repr((sorted(chosen.items()), sorted(hashes.items())))
+    text = repr([_shared(value) for value in given])
     digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
     digests = ranks.gather(torch.tensor([digest], device=ranks.device)).flatten().tolist()
     for rank, other in enumerate(digests):
@@ -80,3 +83,10 @@ def check_same(settings: Settings, hashes: Mapping[str, str], ranks: Ranks) -> N
             raise RankError(
                 rank, "it has other pictures, weights or settings than rank 0: give all the same"
             )
+
+
+def _shared(value: object) -> object:
+    """``value``; of settings, those that no rank may have otherwise."""
+    if not isinstance(value, Settings):
+        return value
+    return {name: one for name, one in vars(value).items() if name not in _OF_RANK}

@@ -161,6 +161,7 @@ def failures(ranks, folder):
     return {
         "bad input": ended(content=folder / "none.png" if last else CONTENT),
         "another picture": ended(content=landscape(66, 50, seed=3) if last else CONTENT),
+        "another rhythm": ended(sync_every=2 if last else 3),
         "nan": ended(on_start=spoil),
         "callback": ended(callback=raising_at(3) if last else None),
         "too low": ended(settings=replace(QUICK, distributed=True, size=20)),

@@ -11,6 +11,7 @@ import torch
 
 from stylebench import Keep
 from stylebench.engines import ENGINES as WHOLE_ENGINES
+from stylebench.processes.ranks import ALONE
 
 from . import checks
 from .launch import launched
@@ -147,6 +148,7 @@ def test_pictures_on_the_way_are_whole_on_rank_0(of_all):
     [
         ("bad input", "ImageError", "none.png"),
         ("another picture", "RankError", "it has other pictures, weights or settings than rank 0"),
+        ("another rhythm", "RankError", "it has other pictures, weights or settings than rank 0"),
         ("nan", "Diverged", "'content relu2_2' became NaN or infinite at iteration 1 on rank {}"),
         ("callback", "KeyError", "a callback's own"),
         ("engine", "RuntimeError", "a GPU fell off the bus"),
@@ -192,3 +194,9 @@ def test_what_several_processes_cannot_do_is_said_in_a_line(of_all, name, line):
 def test_without_a_process_group_the_command_is_named():
     with pytest.raises(ValueError, match="torchrun --nproc-per-node 2 -m stylebench stylize"):
         checks.run(replace(checks.QUICK, distributed=True))
+
+
+def test_an_error_of_one_process_alone_parts_it_from_nobody():
+    with pytest.raises(KeyError), ALONE.apart():
+        raise KeyError
+    assert ALONE.together
