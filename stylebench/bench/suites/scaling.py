@@ -111,6 +111,8 @@ class _Runs:
             values={
                 "times one process": speedup,
                 "efficiency": speedup / count,
+                # which others on the machine hardly disturb
+                "efficiency by processor time": float(alone["processor"] / ran["processor"]),
                 "bytes sent an iteration": float(ran["sent"]),
             },
         )

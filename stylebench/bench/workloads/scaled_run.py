@@ -78,14 +78,17 @@ def _run(order: ScaledRun, ranks: Ranks, device: torch.device) -> dict[str, Tens
     first = _seconds(timed_run, device)
     wanted = torch.tensor([order.seconds / first], device=device)
     count = min(order.most, max(order.least, int(ranks.of_first(wanted))))
-    before = ranks.sent
+    sent, processor = ranks.sent, time.process_time()
     samples = [_seconds(timed_run, device) for _ in range(count)]
+    sent, processor = ranks.sent - sent, time.process_time() - processor
+    of_all = ranks.sum(torch.tensor(processor / count, dtype=torch.float64, device=device))
     return {
         "terms": terms.values.cpu(),
         "gradient": whole.cpu(),
         "losses": losses,
         "seconds": torch.tensor(samples, dtype=torch.float64),
-        "sent": torch.tensor((ranks.sent - before) / count, dtype=torch.float64),
+        "processor": of_all.cpu(),
+        "sent": torch.tensor(sent / count, dtype=torch.float64),
     }
 
 
