@@ -14,12 +14,18 @@ def content_loss(
     v = _factors(channel_scale, kind)
     total = x.new_zeros((), dtype=kind)
     for band in bands(x):
-        total += (v * x[..., band, :].to(kind) - target[..., band, :]).square_().sum(dtype=kind)
+        total += _difference(x[..., band, :], target[..., band, :], v).square_().sum(dtype=kind)
     return total * weight
 
 
-def _factors(channel_scale: Tensor | None, kind: torch.dtype) -> Tensor | float:
-    return 1.0 if channel_scale is None else channel_scale.to(kind).view(1, -1, 1, 1)
+def _factors(channel_scale: Tensor | None, kind: torch.dtype) -> Tensor | None:
+    return None if channel_scale is None else channel_scale.to(kind).view(1, -1, 1, 1)
+
+
+def _difference(x: Tensor, target: Tensor, v: Tensor | None) -> Tensor:
+    """V x - target, new memory in the sums' dtype."""
+    x = x.to(accumulator(x.dtype))
+    return torch.sub(x if v is None else v * x, target)
 
 
 def write_content_gradient(
@@ -32,10 +38,10 @@ def write_content_gradient(
     channel_scale: Tensor | None = None,
 ) -> None:
     """Write incoming + loss_gradient * 2 weight v (v x - target) to `output`."""
-    kind = accumulator(x.dtype)
-    v = _factors(channel_scale, kind)
+    v = _factors(channel_scale, accumulator(x.dtype))
+    factor = 2.0 * weight if v is None else 2.0 * weight * v
     for band in bands(x):
-        d = (v * x[..., band, :].to(kind) - target[..., band, :]).mul_(2.0 * weight * v)
+        d = _difference(x[..., band, :], target[..., band, :], v).mul_(factor)
         if loss_gradient is not None:
             d.mul_(loss_gradient)
         if incoming is not None:
