@@ -165,7 +165,8 @@ class _Runs:
             said = [process.communicate(timeout=_LIMIT)[1] for process in started]
         for process, text in zip(started, said, strict=True):
             if process.returncode:
-                raise RuntimeError(f"a process ended with {process.returncode}: {text[-200:]}")
+                *_, reason = ["no word", *text.strip().splitlines()]
+                raise RuntimeError(f"a process ended with {process.returncode}: {reason}")
         ran: dict[str, Tensor] = torch.load(self.folder / RAN)
         return ran
 
