@@ -101,9 +101,9 @@ def importing() -> Iterator[None]:
         _state.at_once -= 1
 
 
-def hold() -> None:
-    """From now on the first signal is only taken note of: a picture is being saved."""
-    _state.spared = 1
+def hold(count: int = 1) -> None:
+    """From now on the first signals are only taken note of: a picture is being saved."""
+    _state.spared = count
 
 
 def go_on() -> None:

@@ -167,6 +167,9 @@ def stylize(
     seed: options.Seed = 0,
     tile: options.Tile = "auto",
     device: options.Device = None,
+    distributed: Annotated[
+        bool, option("Share the picture with the other processes of torchrun.", "--distributed")
+    ] = False,
     bit_depth: options.BitDepth = 8,
     losses: options.Losses = None,
     preview_every: options.PreviewEvery = 0,
@@ -192,39 +195,51 @@ def stylize(
         from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
+        from stylebench.cli.processes import check_shareable, device_of, is_first, sharing
         from stylebench.cli.stylize import stylize_files
         from stylebench.cli.view import viewed
         from stylebench.transfer.init import is_named
         from stylebench.transfer.values import whole
         from stylebench.watch.film import Film
 
-    settings = _settings(locals())
-    whole("--preview-every", preview_every, least=0)
-    whole("--checkpoint-every", checkpoint_every)
-    output = expand(output)
-    typed = typed_inputs(content, style)
-    inputs = {
-        **typed.files,
-        "the init": [] if init is None or is_named(init) else [Path(init)],
-        "a mask": mask_files(settings.masks),
-        "the weights": [Path(weights)],
-    }
-    previews = Previews(output, preview_every, overwrite)
-    film = Film(video, video_fps, video_seconds) if video else None
-    wanted = Destinations(output, bit_depth, losses, checkpoint, previews, film)
-    longest = typed.longest_side() if size == "content" else settings.resolved_preset().size
-    with naming_options(["bit_depth"]):
-        to = check_destinations(wanted, inputs, resume, longest, overwrite)
-    with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
-        if dry_run:
-            typer.echo(dry_table(typed.content, typed.styles, settings), err=to.is_stdout)
-            return
-        to = replace(to, stdout=stdout)
-        title = f"{content.name} in the manner of {', '.join(path.name for path in style)}"
-        with viewed(title if view else None) as page:
-            stylize_files(
-                typed.content, typed.styles, settings, to, checkpoint_every, resume, quiet, page
-            )
+    if distributed:
+        check_shareable(view=view, video=video, pictures=[content, *style], output=output)
+        quiet, device = quiet or not is_first(), device_of(device)
+    arguments = locals()
+    with sharing(distributed, device) as ranks:
+        with ranks.agreeing():
+            settings = _settings(arguments)
+            whole("--preview-every", preview_every, least=0)
+            whole("--checkpoint-every", checkpoint_every)
+            output = expand(output)
+            typed = typed_inputs(content, style)
+            inputs = {
+                **typed.files,
+                "the init": [] if init is None or is_named(init) else [Path(init)],
+                "a mask": mask_files(settings.masks),
+                "the weights": [Path(weights)],
+            }
+            previews = Previews(output, preview_every, overwrite)
+            film = Film(video, video_fps, video_seconds) if video else None
+            wanted = Destinations(output, bit_depth, losses, checkpoint, previews, film)
+            longest = typed.longest_side() if size == "content" else settings.resolved_preset().size
+            to = wanted
+            if ranks.first:
+                with naming_options(["bit_depth"]):
+                    to = check_destinations(wanted, inputs, resume, longest, overwrite)
+        with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
+            if dry_run:
+                table = dry_table(typed.content, typed.styles, settings, ranks)
+                if ranks.first:
+                    typer.echo(table, err=to.is_stdout)
+                return
+            to = replace(to, stdout=stdout)
+            title = f"{content.name} in the manner of {', '.join(path.name for path in style)}"
+            with viewed(title if view else None) as page:
+                stylize_files(
+                    typed.content, typed.styles, settings, to, checkpoint_every, resume, quiet,
+                    page, ranks.first,
+                )  # fmt: skip
 
 
 @app.command(cls=Command, epilog=_EXIT_CODES)

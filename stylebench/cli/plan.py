@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 
 from stylebench.image.load import ImageSource, Picture
-from stylebench.transfer.inputs import Inputs, Styles
+from stylebench.processes.ranks import ALONE, Ranks
+from stylebench.transfer.inputs import Inputs, Styles, load_pictures
 from stylebench.transfer.memory import readable
 from stylebench.transfer.plan import Plan, PlannedPhase
-from stylebench.transfer.prepare import planned, prepare
+from stylebench.transfer.prepare import planned
 from stylebench.transfer.settings import Settings
+from stylebench.transfer.share import share_of
 
 _HEADINGS = ("size", "iterations", "engine", "precision", "history", "tile", "peak")
 _DTYPES = {torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
@@ -22,17 +24,31 @@ def plan_table(plan: Plan) -> str:
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     parts = {"held before": plan.held, **plan.largest.footprint.parts}
     told = ", ".join(f"{name} {readable(count)}" for name, count in parts.items() if count)
+    if plan.processes > 1:
+        lines.append(f"of each of {plan.processes} processes, with a band of the picture's rows:")
     return "\n".join([*lines, f"peak {readable(plan.peak)}: {told}", _verdict(plan)])
 
 
-def dry_table(content: ImageSource, styles: Styles, settings: Settings) -> str:
+def dry_table(
+    content: ImageSource, styles: Styles, settings: Settings, ranks: Ranks = ALONE
+) -> str:
     """The table of a run that is not made.
+
+    Args:
+        content: an image file.
+        styles: likewise.
+        settings: of the run.
+        ranks: the processes that would make it.
 
     Raises:
         TooLarge: it cannot fit.
     """
-    plan = prepare(content, styles, settings).plan
-    plan.check()
+    with ranks.agreeing():
+        inputs, share = load_pictures(content, styles, settings), share_of(settings, ranks)
+    share = share.of_all(ranks)
+    with ranks.agreeing():
+        plan = planned(inputs, settings, share=share)
+        plan.check()
     return plan_table(plan)
 
 

@@ -34,6 +34,7 @@ def stylize_files(
     resume: Path | None = None,
     quiet: bool = False,
     page: Feed | None = None,
+    first: bool = True,
 ) -> None:
     """Run ``stylize`` for the command line.
 
@@ -48,6 +49,7 @@ def stylize_files(
         resume: as for ``style_transfer``.
         quiet: print nothing but errors.
         page: shows the run, and can stop it.
+        first: this is the process that saves the picture, of those that compute it.
     """
     console = stderr_console(quiet=quiet)
     keep = CheckpointConfig(to.checkpoint, checkpoint_every) if to.checkpoint else None
@@ -58,7 +60,7 @@ def stylize_files(
             content,
             styles,
             settings,
-            _told(to, page),
+            _told(to, page) if first else None,
             sync_every=to.sync_every,
             keep=keep,
             resume=resume,
@@ -66,7 +68,7 @@ def stylize_files(
         )
     except BaseException as error:
         kept = result_of(error)
-        if kept is None:
+        if kept is None or not first:
             raise
         place, elsewhere = _save(kept, to)
         console.print(f"{_ending(error)} is in {place}: {summary(kept)}")
@@ -80,7 +82,7 @@ def stylize_files(
         if isinstance(error, Stopped):  # as it was asked to
             sys.exit(ELSEWHERE if elsewhere else 0)
         leave(error, ELSEWHERE if elsewhere else None, vars(settings))
-    place, elsewhere = _save(result, to)
+    place, elsewhere = _save(result, to) if first else (to.output, False)
     console.print(f"{place}: {summary(result)}")
     if page:
         page.end("done", f"done; the picture is in {place.absolute()}", result.image)

@@ -23,6 +23,7 @@ from stylebench.model.precision import Precision, exact_arithmetic
 from stylebench.model.regions import Region, guidance_at, whole_picture
 from stylebench.model.tiles import Tiling, tiled_features
 from stylebench.model.vgg import VGG19
+from stylebench.processes.ranks import ALONE, Ranks
 
 ACTIVATIONS_BELOW = 6  # exponent of two
 GRADIENTS_BELOW = 10
@@ -39,6 +40,7 @@ def rescale_in_place(
     precision: Precision,
     tiling: Tiling | None = None,
     regions: Sequence[Region] = (),
+    ranks: Ranks = ALONE,
 ) -> Rescaling:
     """Rescale ``network`` if ``precision`` needs it.
 
@@ -50,13 +52,14 @@ def rescale_in_place(
         precision: whose ``rescaled`` decides.
         tiling: as for ``calibrate``.
         regions: likewise.
+        ranks: likewise.
 
     Returns:
         The exponents, all zero for an unchanged network.
     """
     if not precision.rescaled:
         return Rescaling()
-    rescaling = calibrate(network, objective, content, styles, tiling, regions)
+    rescaling = calibrate(network, objective, content, styles, tiling, regions, ranks)
     rescaling.apply(network)
     return rescaling
 
@@ -68,6 +71,7 @@ def calibrate(
     styles: Sequence[Tensor],
     tiling: Tiling | None = None,
     regions: Sequence[Region] = (),
+    ranks: Ranks = ALONE,
 ) -> Rescaling:
     """Choose exponents for ``network`` and ``objective``.
 
@@ -81,11 +85,12 @@ def calibrate(
         styles: preprocessed style images [1, 3, H', W'].
         tiling: tiles to find the largest activations in, which are the whole images' all the same.
         regions: parts of the picture with styles of their own; none: the whole has one style.
+        ranks: who find them together.
     """
     starts = [_cropped(content), _noise(content)]
     images = [content, *styles, starts[1]]
     largest = {}
-    for name, by_filter in largest_activations(network, images, tiling).items():
+    for name, by_filter in largest_activations(network, images, tiling, ranks).items():
         values, top = by_filter.tolist(), by_filter.max().item()
         largest[name] = [value or top for value in values]  # 0: the channel is zero everywhere
     tapped = {convolution_of(layer) for layer in objective.taps}
@@ -105,12 +110,16 @@ def calibrate(
     crops = [_cropped(style) for style in styles]
     parts = [_cropped_region(region) for region in regions]
     steepest = max(gradient_ranges(network, on_crop, rescaling, starts, crops, parts).values())
+    steepest = ranks.of_first(content.new_tensor(steepest)).item()
     return replace(rescaling, loss=GRADIENTS_BELOW - frexp(steepest)[1] if steepest else 0)
 
 
 @torch.no_grad()
 def largest_activations(
-    network: VGG19, images: Sequence[Tensor], tiling: Tiling | None = None
+    network: VGG19,
+    images: Sequence[Tensor],
+    tiling: Tiling | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Tensor]:
     """Convolution name -> each filter's largest |activation| before ReLU, [N] on the CPU.
 
@@ -120,11 +129,11 @@ def largest_activations(
     largest: dict[str, Tensor] = {}
     with exact_arithmetic():
         for image in images:
-            for name, x in tiled_features(network, image, tiling):
+            for name, x in tiled_features(network, image, tiling, ranks):
                 if name.startswith("conv"):
-                    by_filter = x.abs().amax(dim=(0, 2, 3)).cpu()  # [1, N, H, W] -> [N]
+                    by_filter = x.abs().amax(dim=(0, 2, 3))  # [1, N, H, W] -> [N]
                     largest[name] = torch.maximum(by_filter, largest.get(name, by_filter))
-    return largest
+    return {name: ranks.gather(by_filter).amax(0).cpu() for name, by_filter in largest.items()}
 
 
 def gradient_ranges(

@@ -15,13 +15,18 @@ import torch
 from torch import Tensor
 
 from stylebench.model.precision import exact_arithmetic, in_fp64
-from stylebench.model.tiles import Tiling, tiled_features
+from stylebench.model.tiles import Tiling, tiled_features, unit_of
 from stylebench.model.vgg import CONVOLUTIONS, VGG19, Pooling, Weights
+from stylebench.processes.bands import bands_of
+from stylebench.processes.ranks import ALONE, Ranks
 
 
 @torch.no_grad()
 def mean_activations(
-    network: VGG19, images: Sequence[Tensor], tiling: Tiling | None = None
+    network: VGG19,
+    images: Sequence[Tensor],
+    tiling: Tiling | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Tensor]:
     """Convolution name -> each filter's mean activation after ReLU [N], fp64.
 
@@ -31,11 +36,19 @@ def mean_activations(
     positions: dict[str, int] = {}
     with exact_arithmetic():
         for image in images:
-            for relu, F in tiled_features(network, image, tiling):
+            split = bands_of(ranks, image.shape[2], unit_of(network.layers)).ranks is ranks
+            if not (split or ranks.first):  # every rank has all of it, and it counts once
+                continue
+            for relu, F in tiled_features(network, image, tiling, ranks):
                 if relu.startswith("relu"):
                     name = relu.replace("relu", "conv")
                     sums[name] = sums.get(name, 0) + in_fp64(F).sum(dim=(0, 2, 3))
                     positions[name] = positions.get(name, 0) + F[:, 0].numel()
+    if not ranks.alone:
+        for name, total in sums.items():
+            numbers = torch.cat([total, total.new_tensor([positions[name]])])
+            *_, positions[name] = (numbers := ranks.sum(numbers)).tolist()
+            sums[name] = numbers[:-1]
     return {name: total / positions[name] for name, total in sums.items()}
 
 
@@ -45,6 +58,7 @@ def normalized(
     until: str,
     pooling: Pooling = "average",
     tiling: Tiling | None = None,
+    ranks: Ranks = ALONE,
 ) -> Weights:
     """Rescale ``weights`` so that every filter up to ``until`` has mean activation 1 on ``images``.
 
@@ -54,12 +68,13 @@ def normalized(
         until: the deepest layer to rescale.
         pooling: the pooling to take the means with; it changes them, not the equivalence.
         tiling: tiles to take the means in, which are the whole images' all the same.
+        ranks: who take them together.
 
     Returns:
         Weights of the same dtype. A filter that is silent on all images keeps its scale.
     """
     network = VGG19(weights, until, pooling).to(images[0])
-    means = mean_activations(network, images, tiling)
+    means = mean_activations(network, images, tiling, ranks)
     layers = {}
     incoming = torch.ones(3, dtype=torch.float64)
     for name in CONVOLUTIONS:

@@ -15,7 +15,7 @@ sides, at the edge from the opposite one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import sqrt
 
@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from stylebench.model.vgg import LAYERS, VGG19
+from stylebench.processes.bands import UNIT, Rows, bands_of, fill_halo
+from stylebench.processes.ranks import ALONE, Ranks
 
 ALIGNMENT = 4  # positions: no pooling window and no square of a Winograd convolution is cut
 BANDS = "rows:"  # before the rows of tiles over the whole width, where tiles are named
@@ -135,7 +137,12 @@ class Tiling:
         return f"{BANDS}{self.height}" if self.width is None else self.height
 
     def tiles(
-        self, layers: Iterable[str], height: int, width: int, wraps: bool = False
+        self,
+        layers: Iterable[str],
+        height: int,
+        width: int,
+        wraps: bool = False,
+        own: slice | None = None,
     ) -> list[Tile]:
         """The tiles of a block's input, row by row.
 
@@ -144,13 +151,15 @@ class Tiling:
             height: H of its input.
             width: W of it.
             wraps: opposite borders of the input meet.
+            own: the rows that tiles are of; None: all. The others are read.
         """
         tallest, widest, halo = self._of_block(list(layers))
-        return [
-            Tile(rows, columns)
-            for rows in spans(height, tallest, halo, wraps)
-            for columns in spans(width, widest, halo, wraps)
-        ]
+        if own is None or own == slice(0, height):
+            bands = spans(height, tallest, halo, wraps)
+        else:
+            bands = spans_of(own, height, tallest, halo)
+        columns = spans(width, widest, halo, wraps)
+        return [Tile(rows, part) for rows in bands for part in columns]
 
     def window(self, layers: Iterable[str], height: int, width: int) -> tuple[int, int] | None:
         """The rows and columns that a tile of a block's input reads; None where it is not cut.
@@ -169,12 +178,7 @@ class Tiling:
         return tallest, widest, halo
 
 
-def halo_of(layers: Iterable[str]) -> int:
-    """The positions that a gradient of a block reads beyond a tile's own, on either side."""
-    return 2 * sum(name.startswith("conv") for name in layers)
-
-
-#: A single tile, whatever the size.
+#: One tile, whatever the size.
 UNCUT = Tiling(2**31)
 
 
@@ -205,6 +209,36 @@ def spans(length: int, size: int | None, halo: int, wraps: bool = False) -> list
     lasts = [length if first == latest else first + window for first in firsts]
     places = zip(starts, stops, firsts, lasts, strict=True)
     return [Span(*place, length=length) for place in places]
+
+
+def spans_of(own: slice, length: int, size: int | None, halo: int) -> list[Span]:
+    """Cut a part of a side into tiles of nearly one size; otherwise as ``spans``."""
+    halo = _aligned(halo)
+    squares, count = _cut(own.stop - own.start, size)
+    starts = [own.start + ALIGNMENT * (squares * index // count) for index in range(count)]
+    stops = [*starts[1:], own.stop]
+    return [
+        Span(start, stop, max(0, start - halo), min(length, stop + halo), length)
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+
+
+def outermost(tile: Tile, own: slice) -> Tile:
+    """A tile at the edge of the rows ``own`` as if it were for all beyond them that it reads."""
+    rows = tile.rows
+    start = rows.first if rows.start == own.start else rows.start
+    stop = rows.last if rows.stop == own.stop else rows.stop
+    return replace(tile, rows=replace(rows, start=start, stop=stop))
+
+
+def halo_of(layers: Iterable[str]) -> int:
+    """The positions that a gradient of a block reads beyond a tile's own, on either side."""
+    return _aligned(2 * sum(name.startswith("conv") for name in layers))
+
+
+def unit_of(layers: Iterable[str]) -> int:
+    """The rows of a picture that all poolings of a network leave one of; ``UNIT`` at least."""
+    return max(UNIT, 2 ** sum(name.startswith("pool") for name in layers))
 
 
 def _window(length: int, size: int | None, halo: int) -> int:
@@ -253,19 +287,26 @@ def empty_map(like: Tensor, height: int, width: int) -> Tensor:
 
 
 def tiled_features(
-    network: VGG19, image: Tensor, tiling: Tiling | None
+    network: VGG19, image: Tensor, tiling: Tiling | None, ranks: Ranks = ALONE
 ) -> Iterator[tuple[str, Tensor]]:
     """(layer, features [1, N, h, w]) of every layer, tile by tile, one map in memory at a time.
 
-    Every position of a layer is in exactly one tile, and its features are the whole image's.
+    Every position of a layer is in exactly one tile of one rank, and its features are the whole
+    image's. Of an image that is too low for all ranks each rank has all tiles.
 
     Args:
         network: whose layers, all of them, are computed.
         image: preprocessed [1, 3, H, W].
-        tiling: None for a single tile, which is the whole image.
+        tiling: None for a single tile, which is the whole image, or a rank's band.
+        ranks: who compute them.
     """
+    bands = bands_of(ranks, image.shape[2], unit_of(network.layers))
+    image, rows = bands.own(image), bands.rows
     for names in blocks(network.layers):
-        tiles = (tiling or Tiling(image.shape[2])).tiles(names, *image.shape[2:])
+        rows = rows.reading(halo_of(names))
+        image = widened(image, rows, bands.ranks)
+        height, width = image.shape[2:]
+        tiles = (tiling or Tiling(height)).tiles(names, height, width, own=rows.own)
         output: Tensor | None = None
         for tile in tiles:
             x = tile.window(image)
@@ -273,10 +314,22 @@ def tiled_features(
                 x = network.layers[name](x)
                 yield name, tile.own(x, pooled=name.startswith("pool"))
             if names[-1].startswith("pool"):
-                output = x if len(tiles) == 1 else put_own(output, x, tile, pooled=True)
+                whole = len(tiles) == 1 and bands.ranks.alone
+                output = x if whole else put_own(output, x, tile, pooled=True)
         if output is None:
             return
-        image = output
+        rows = rows.pooled()
+        image = output if bands.ranks.alone else output[:, :, rows.own]
+
+
+def widened(x: Tensor, rows: Rows, ranks: Ranks) -> Tensor:
+    """The rows of a map that ``rows`` hold, of those that each rank owns, [1, N, h, W]."""
+    if ranks.alone:
+        return x
+    held = empty_map(x, rows.held, x.shape[3])
+    held[:, :, rows.own] = x
+    fill_halo(held, rows, ranks)
+    return held
 
 
 def _around(x: Tensor, dim: int, positions: slice) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stylebench.optim.base import check_values, restore
+from stylebench.processes.ranks import ALONE, Ranks
 from stylekernels.ops.lbfgs.state import REGAIN
 
 _BEST_LOSS, _ROLLBACKS = 1, 3  # indices into (count, lowest loss, learning rate, rollbacks)
@@ -34,6 +35,8 @@ class Adam:
         lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        *,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Allocate the moments on the image's device.
 
@@ -42,6 +45,7 @@ class Adam:
             lr: learning rate, in units of the image.
             betas: decay of the first and second moment, in [0, 1).
             eps: added to the root of the second moment.
+            ranks: who have the other bands of the image, as for `LBFGS`.
 
         Raises:
             ValueError: an argument is out of its range.
@@ -58,6 +62,7 @@ class Adam:
         self.lr = lr
         self.betas = betas
         self.eps = eps
+        self._ranks = ranks
         self._x = image.detach()
         self._first = torch.zeros_like(self._x)
         self._second = torch.zeros_like(self._x)
@@ -87,6 +92,8 @@ class Adam:
         loss = torch.zeros_like(best_loss) if loss is None else loss.to(best_loss.dtype)
         loss = loss.reshape(())
         finite = torch.isfinite(grad).all() & torch.isfinite(loss)
+        if not self._ranks.alone:
+            finite = self._ranks.gather(finite).all()
         improved = finite & (loss <= best_loss)
         self._best.copy_(torch.where(improved, x, self._best))
 

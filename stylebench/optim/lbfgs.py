@@ -15,6 +15,9 @@ itself, and the loss leaps up to 1e18-fold. A safe start (`level`) changes four 
 - a pair is kept if y . s > 1e-6 |y| |s|, so that the image's units do not matter;
 - a loss ten times the lowest is rolled back, as one that is not finite.
 
+Of an image in bands (``ranks``) each process keeps its own rows of every vector. All that a step is
+decided by is sums over the image, which are added up in the order of ranks: all decide alike.
+
 A preconditioner P makes H0 = gamma P, gamma = y.s / y.Py, and P g the first direction.
 
 Distance from torch's path, both called once per iteration: in fp64 it is rounding, below 1e-12 of
@@ -31,9 +34,11 @@ import torch
 from torch import Tensor
 
 from stylebench.optim.base import check_values, restore
+from stylebench.processes.ranks import ALONE, Ranks
 from stylekernels.ops.lbfgs.op import LONGEST, lbfgs_apply, lbfgs_dots, lbfgs_recursion
 from stylekernels.ops.lbfgs.state import (
     BEST_LOSS,
+    FIRST,
     FULL_LR,
     LR,
     ROLL_BACK,
@@ -78,6 +83,7 @@ class LBFGS:
         *,
         level: float | None = None,
         preconditioner: Callable[[Tensor], Tensor] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Allocate the state on the image's device.
 
@@ -90,6 +96,7 @@ class LBFGS:
                 0; None: steps as torch's.
             preconditioner: P, linear, symmetric and positive definite, from a gradient of the
                 image's shape to another; None: 1.
+            ranks: who have the other bands of the image.
 
         Raises:
             ValueError: an argument is none of these.
@@ -124,6 +131,10 @@ class LBFGS:
         self._preconditioner = preconditioner
         self._no_loss = torch.zeros((), dtype=torch.float32, device=image.device)
         self._state = lbfgs_state(self._x, history, lr, history_dtype or image.dtype, level)
+        self._ranks = ranks
+        if level and not ranks.alone:
+            values = ranks.sum(self._state.scalars.new_tensor(self._x.numel()))
+            self._state.scalars[FIRST] = level * values
 
     def _flat(self, tensor: Tensor) -> Tensor:
         """[n] in the image's memory order; a view if ``tensor`` has the image's layout."""
@@ -150,6 +161,9 @@ class LBFGS:
         g = self._flat(grad)
         scaled = None if self._preconditioner is None else self._flat(self._preconditioner(grad))
         lbfgs_dots(*state.dots_operands(g, scaled))
+        if not self._ranks.alone:
+            products = self._ranks.sum(state.partials.sum(0))
+            state.partials.zero_()[0] = products
         lbfgs_recursion(*state.recursion_operands(self._no_loss if loss is None else loss))
         lbfgs_apply(*state.apply_operands(g, self._x, scaled))
 

@@ -12,12 +12,14 @@ docs/decisions/spectral.md has what they are worth.
 
 from __future__ import annotations
 
-from math import sqrt
+from math import prod, sqrt
 
 import torch
 from torch import Tensor
 
 import stylekernels as sk
+from stylebench.optim.banded_transform import BandedTransform
+from stylebench.processes.bands import Bands
 
 #: Orthonormal: grey, the first color against the last, and both against the second. Red and blue
 #: may be either way round.
@@ -39,25 +41,36 @@ class SpectralPreconditioner:
 
     Args:
         image: [B, 3, H, W] in fp32 or fp64, of the size, dtype and device of the gradients to come.
+        bands: of the picture that ``image`` is this process's rows of; None: it is the whole one.
 
     Raises:
         ValueError: the image is not of that shape.
     """
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, bands: Bands | None = None) -> None:
         if image.dim() != 4 or image.shape[1] != 3:
             raise ValueError(f"image is {tuple(image.shape)}; expected [B, 3, H, W]")
-        self._size = image.shape[2:]
+        height, width = image.shape[2:]
+        self._size = (bands.height if bands else height), width
         self._colors = image.new_tensor(_COLORS)
-        gains = _gains(*self._size) / self._size.numel()  # the transforms' own factor
-        self._gains = gains.to(image, memory_format=torch.contiguous_format)
+        gains = _gains(*self._size) / prod(self._size)  # the transforms' own factor
+        self._columns: BandedTransform | None = None
+        if bands and not bands.ranks.alone:
+            self._columns = BandedTransform(bands, width)
+            gains = gains[:, :, self._columns.own]
+        self._gains = gains.to(image, memory_format=torch.contiguous_format).contiguous()
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """P times ``gradient`` [B, 3, H, W], of its shape and dtype."""
+        if self._columns:
+            return self._columns.filtered(gradient, self._scale)
         # Without factors: cuFFT's would be a pass each.
         spectrum = torch.fft.rfft2(gradient, norm="backward").contiguous()
-        sk.scale_spectrum_(spectrum, self._colors, self._gains)
+        self._scale(spectrum)
         return torch.fft.irfft2(spectrum, s=self._size, norm="forward")
+
+    def _scale(self, spectrum: Tensor) -> None:
+        sk.scale_spectrum_(spectrum, self._colors, self._gains)
 
 
 def _gains(height: int, width: int) -> Tensor:

@@ -16,20 +16,23 @@ from stylebench.files.paths import expand
 from stylebench.files.writing import check_writable
 from stylebench.image.load import ImageSource
 from stylebench.model.vgg import Pooling, Weights
+from stylebench.processes.joining import joined
+from stylebench.processes.ranks import Ranks
 from stylebench.transfer.checkpoint import Checkpoint, CheckpointConfig, CheckpointError
-from stylebench.transfer.device import choose_learning_rate, resolve_precision
+from stylebench.transfer.device import choose_device, choose_learning_rate, resolve_precision
 from stylebench.transfer.fields import HISTORY_DTYPES
 from stylebench.transfer.input_hashes import input_hashes
-from stylebench.transfer.inputs import Styles
+from stylebench.transfer.inputs import Styles, load_pictures
 from stylebench.transfer.masks import MaskPairs
 from stylebench.transfer.observers import Callback, Observers
-from stylebench.transfer.prepare import prepare
+from stylebench.transfer.prepare import planned
 from stylebench.transfer.problem import Problem, build_problem
 from stylebench.transfer.result import Result, keeping
 from stylebench.transfer.reuse import ENGINE_CACHE, clear_cache
 from stylebench.transfer.run import is_stuck, is_unmoved, run_phase
 from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
+from stylebench.transfer.share import check_same, share_of
 from stylebench.transfer.state import RunState
 from stylebench.transfer.torch_state import own_torch_state
 from stylebench.transfer.values import check_callable, flag, whole, wrong
@@ -74,6 +77,7 @@ def stylize(
     seed: int = 0,
     tile: int | str = "auto",
     device: str | torch.device | None = None,
+    distributed: bool = False,
     callback: Callback | None = None,
     progress: bool = False,
 ) -> Image.Image:
@@ -152,20 +156,53 @@ def style_transfer(
             one of torch's own, which are not kept.
         FileError: no file can be written where ``keep`` says.
     """
-    settings = _checked(settings, callback, on_start, keep, resume)
-    sync_every = whole("sync_every", sync_every, least=0)
-    if keep:
-        keep = replace(keep, path=check_writable(keep.path))
-    checkpoint = Checkpoint.load(expand(resume)) if resume else None
-    if checkpoint:
-        clear_cache()  # of engines whose convolutions may be others
-        choose_as(checkpoint.convolutions)
-    if checkpoint:  # a run goes on as it began, whatever memory there is
-        settings = _as_begun(settings, checkpoint)
-    prepared = prepare(content, style, settings, may_choose=checkpoint is None, reuse=reuse)
-    inputs, plan = prepared.inputs, prepared.plan
-    plan.check()
-    settings = plan.settings
+    wanted = settings.distributed if isinstance(settings, Settings) else False
+    with joined(wanted, _device_of(settings) if wanted else None) as ranks:
+        return _transfer(
+            content, style, settings, callback, on_start, sync_every, keep, resume, reuse, ranks
+        )
+
+
+def _device_of(settings: object) -> torch.device | None:
+    """The device of this process; None where it cannot be had, as all processes are told later."""
+    try:
+        return choose_device(settings.device) if isinstance(settings, Settings) else None
+    except ValueError:
+        return None
+
+
+def _transfer(
+    content: ImageSource,
+    style: Styles,
+    settings: Settings | None,
+    callback: Callback | None,
+    on_start: Callable[[Problem], object] | None,
+    sync_every: int,
+    keep: CheckpointConfig | None,
+    resume: str | Path | None,
+    reuse: bool,
+    ranks: Ranks,
+) -> Result:
+    """``style_transfer``, once it is known who run it together."""
+    with ranks.agreeing():
+        settings = _checked(settings, callback, on_start, keep, resume)
+        sync_every = whole("sync_every", sync_every, least=0)
+        if keep and ranks.first:
+            keep = replace(keep, path=check_writable(keep.path))
+        checkpoint = Checkpoint.load(expand(resume)) if resume else None
+        if checkpoint:
+            clear_cache()  # of engines whose convolutions may be others
+            choose_as(checkpoint.convolutions)
+        if checkpoint:  # a run goes on as it began, whatever memory there is
+            settings = _as_begun(settings, checkpoint)
+        inputs = load_pictures(content, style, settings)
+        share = share_of(settings, ranks)
+    share = share.of_all(ranks)
+    with ranks.agreeing():
+        reuse = reuse and ranks.alone
+        plan = planned(inputs, settings, may_choose=checkpoint is None, reuse=reuse, share=share)
+        plan.check()
+        settings = plan.settings
     inputs.engines = ENGINE_CACHE if plan.reuse else None
     polish = polish_iterations(settings)
     if settings.polish and not polish:  # a precision that was named is refused by Settings
@@ -178,22 +215,26 @@ def style_transfer(
     phases = make_schedule(settings, polish)
     observers = Observers(callback, on_start, sync_every, keep)
     hashes = None
-    if keep or checkpoint:
-        inputs.read_weights()
-        hashes = input_hashes(inputs)
+    if keep or checkpoint or not ranks.alone:
+        with ranks.agreeing():
+            inputs.read_weights()
+            hashes = input_hashes(inputs)
+        began = checkpoint and (checkpoint.phase, checkpoint.rows[-1:])
+        check_same([settings, hashes, sync_every, keep and keep.every, began], ranks)
     state: RunState | None = None
     result: Result | None = None
     with keeping(lambda: result), plan.explaining():
         for phase in phases[checkpoint.phase if checkpoint else 0 :]:
-            problem = build_problem(inputs, phase.settings, last=phase.last)
-            if state is not None:
-                problem = state.enter(phase, problem)
-            elif checkpoint is not None:
-                state, problem = RunState.load(checkpoint, phase, problem, hashes)
-            else:
-                state = RunState.begin(phase, problem, hashes)
-            if keep:
-                state.checkpointable()  # now, not at the first checkpoint
+            with ranks.apart():
+                problem = build_problem(inputs, phase.settings, last=phase.last, ranks=ranks)
+                if state is not None:
+                    problem = state.enter(phase, problem)
+                elif checkpoint is not None:
+                    state, problem = RunState.load(checkpoint, phase, problem, hashes)
+                else:
+                    state = RunState.begin(phase, problem, hashes)
+                if keep:
+                    state.checkpointable()  # now, not at the first checkpoint
             _log.info(problem.description)
             result = run_phase(problem, state, observers, before=result)
             if problem.give_back:

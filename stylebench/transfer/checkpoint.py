@@ -35,7 +35,8 @@ _VERSION = 7
 _HEADER = "stylebench"  # its key in the file's metadata
 _OPTIMIZER = "optimizer."
 _COLUMNS = ("iteration", "seconds", "loss")  # of a row, before the terms
-_FREE = {"iterations", "polish", "scales"}  # a run may be taken further than it was meant to go
+#: A run may be taken further than it was meant to go, and by more or fewer processes.
+_FREE = {"iterations", "polish", "scales", "distributed", "processes"}
 _BRIEF = Repr()
 _BRIEF.maxstring = 80
 
@@ -197,11 +198,11 @@ class Checkpoint:
                     f"the checkpoint was made with other pictures or weights: the {name} differs"
                 )
         for tensor in (self.start, self.image):
-            expected = problem.image
-            if (tensor.shape, tensor.dtype) != (expected.shape, expected.dtype):
+            shape, dtype = problem.shape, problem.image.dtype
+            if (tuple(tensor.shape), tensor.dtype) != (shape, dtype):
                 raise CheckpointError(
                     f"the checkpoint's image is {tuple(tensor.shape)} {tensor.dtype}, and this "
-                    f"run's is {tuple(expected.shape)} {expected.dtype}"
+                    f"run's is {shape} {dtype}"
                 )
 
 

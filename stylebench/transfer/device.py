@@ -100,6 +100,13 @@ def choose_optimizer(settings: Settings, engine: str) -> str:
         ValueError: tolerances are asked for, which another optimizer does not test.
     """
     tests = max(settings.tolerance_grad, settings.tolerance_change) >= 0  # takes the host
+    if settings.distributed:
+        if tests or settings.optimizer == "torch-lbfgs":
+            raise ValueError(
+                "optimizer 'torch-lbfgs', which tolerances take, is one process's: choose lbfgs or "
+                "adam, and no tolerances, or drop distributed"
+            )
+        return "lbfgs" if settings.optimizer == "auto" else settings.optimizer
     if settings.optimizer == "auto":
         return "torch-lbfgs" if engine == "reference" or tests else "lbfgs"
     if settings.optimizer == "lbfgs" and tests:

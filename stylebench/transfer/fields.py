@@ -244,4 +244,5 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "seed": lambda name, value: whole(name, value, least=0),
     "tile": _tile,
     "device": _device,
+    "distributed": flag,
 }

@@ -13,7 +13,7 @@ import torch
 
 from stylebench.model.precision import PRECISIONS, Precision
 from stylebench.model.presets import Preset
-from stylebench.model.tiles import UNCUT, Tiling, blocks, halo_of
+from stylebench.model.tiles import UNCUT, Tiling, blocks, halo_of, unit_of
 from stylebench.model.vgg import LAYERS, feature_shapes
 from stylebench.transfer.device import (
     choose_device,
@@ -36,6 +36,7 @@ _TORCH_OPTIMIZERS = 110 * _MIB  # which import torch's compiler
 _OF_ITERATION = 8  # images: start, image, best one, gradient, and what a step makes on the way
 _OF_OPTIMIZER = {"lbfgs": 3, "torch-lbfgs": 8, "adam": 4}  # images beside the pairs
 _BETWEEN_TAPS = 3  # maps at a time where none is kept
+_HALO = 16  # rows of the picture, that a process reads beyond its own in the first blocks
 _LOADED = 20_024_384  # weights and biases of all layers
 
 
@@ -54,6 +55,7 @@ class Choices:
         device: that it runs on.
         tiling: the tiles that feature maps are computed in; None: whole.
         regions: with a style of their own, at most; 0 without masks.
+        processes: that compute the picture together.
     """
 
     engine: str
@@ -66,9 +68,10 @@ class Choices:
     device: torch.device
     tiling: Tiling | None = None
     regions: int = 0
+    processes: int = 1
 
     @classmethod
-    def of(cls, settings: Settings, pixels: int) -> Choices:
+    def of(cls, settings: Settings, pixels: int, processes: int = 1) -> Choices:
         """The choices that ``settings`` come to, for an image of so many pixels."""
         device = choose_device(settings.device)
         engine = choose_engine(settings, device)
@@ -85,7 +88,21 @@ class Choices:
             device=device,
             tiling=None if settings.tile == "auto" else Tiling.of(settings.tile),
             regions=_regions(settings),
+            processes=processes,
         )
+
+    def band(self, size: Size) -> Size:
+        """The part of a picture that a process has, with what it reads of its neighbors'."""
+        (height, width), unit = size, unit_of(self.layers)
+        if self.processes == 1 or height // unit < self.processes:
+            return size
+        tallest = unit * -(-(height // unit) // self.processes) + height % unit
+        return min(height, tallest + _HALO), width
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether the engine is one on tiles."""
+        return self.tiling is not None or self.processes > 1
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -149,12 +166,13 @@ def footprint(choices: Choices, content: Size, styles: Sequence[Size], last: boo
         styles: of the style images.
         last: no phase follows: the weights need not be kept as they were loaded.
     """
-    image = _image(content, choices)
+    band = choices.band(content)
+    image = _image(band, choices)
     network = _network(choices, last)
     libraries = _libraries(choices)
-    copies = image + sum(_image(style, choices) for style in styles)
-    captured = max(_captured(choices, size) for size in (content, *styles))
-    targets, maps = _targets(choices, content), _iterated(choices, content)
+    copies = sum(_image(size, choices) for size in (content, *styles))
+    captured = max(_captured(choices, choices.band(size)) for size in (content, *styles))
+    targets, maps = _targets(choices, band), _iterated(choices, band)
     return Footprint(
         network=network,
         targets=targets,
@@ -226,7 +244,7 @@ def _libraries(choices: Choices) -> int:
 def _iterated(choices: Choices, size: Size) -> int:
     """The maps of an iteration."""
     seamless, taps = choices.preset.seamless, choices.preset.taps
-    if choices.tiling is not None or (seamless and choices.engine == "fused"):
+    if choices.is_tiled or (seamless and choices.engine == "fused"):
         return _tiled_maps(choices, size, choices.tiling or UNCUT, taps, seamless)
     if choices.engine == "fused":
         return _fused_maps(choices, size, taps)
@@ -237,8 +255,8 @@ def _captured(choices: Choices, size: Size) -> int:
     """The maps of one picture while its targets are captured."""
     preset, largest = choices.preset, max(_elements(choices.layers, size).values())
     wide = choices.precision.wide.itemsize
-    if choices.tiling is not None:
-        return _tiled_maps(choices, size, choices.tiling, preset.style_layers)
+    if choices.is_tiled:
+        return _tiled_maps(choices, size, choices.tiling or UNCUT, preset.style_layers)
     if choices.engine == "fused":
         maps = _fused_maps(choices, size, preset.style_layers)
     else:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stylebench.engines import Engine
 from stylebench.optim.base import DeviceOptimizer, Optimizer
+from stylebench.processes.ranks import ALONE, Ranks
 from stylebench.transfer.stepper import LOG_ROWS, make_stepper
 from stylebench.transfer.trace import Trace
 
@@ -24,6 +25,7 @@ def optimize(
     trace: Trace,
     on_row: Callable[[dict[str, float]], object] | None = None,
     sync_every: int = 0,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Move ``image`` until a number of function evaluations, or until the optimizer converges.
 
@@ -38,12 +40,13 @@ def optimize(
         on_row: called with the trace's row of every evaluation, after each; where a GPU goes on by
             itself, some ten times a second with the rows since the last time.
         sync_every: be sure to stop and tell at multiples of this; 0: no matter where.
+        ranks: who iterate together; they stop at every iteration.
 
     Raises:
         NonFinite: naming the iteration and the term, which names its layer; or every step was
             rolled back (``Standstill``).
     """
-    stepper = make_stepper(engine, optimizer, image)
+    stepper = make_stepper(engine, optimizer, image, capture=ranks.alone)
     patience = _PATIENCE if isinstance(optimizer, DeviceOptimizer) else 0
     batch = 1
     try:
@@ -52,8 +55,10 @@ def optimize(
             if sync_every:
                 count = min(count, sync_every - trace.done % sync_every)
             began, first = trace.seconds, trace.done
-            stepper.advance(count)
-            fault = trace.record(stepper.read(), began, trace.seconds, patience)
+            with ranks.apart():
+                stepper.advance(count)
+                steps = stepper.read()
+            fault = trace.record(steps, began, trace.seconds, patience)
             seconds = trace.seconds - began
             if on_row is not None:
                 for row in trace.rows[first:]:

@@ -25,7 +25,7 @@ def make_optimizer(
     Args:
         settings: its options.
         problem: its choice of optimizer, engine and precision decide.
-        image: preprocessed [1, 3, H, W], that the optimizer is bound to.
+        image: preprocessed [1, 3, H, W], that the optimizer is bound to; the rows of this process.
 
     Raises:
         ValueError: torch's own L-BFGS, and a history dtype that it does not have.
@@ -35,7 +35,9 @@ def make_optimizer(
     rate = choose_learning_rate(settings.learning_rate, chosen)
     if chosen == "adam":
         rate *= black_to_white
-        return TorchAdam(image, rate) if problem.engine.name == "reference" else Adam(image, rate)
+        if problem.engine.name == "reference" and not settings.distributed:
+            return TorchAdam(image, rate)
+        return Adam(image, rate, ranks=problem.bands.ranks)
     if chosen == "torch-lbfgs":
         if settings.history_dtype == "bf16":
             raise ValueError(
@@ -49,5 +51,6 @@ def make_optimizer(
         rate,
         HISTORY_DTYPES.get(settings.history_dtype or ""),
         level=black_to_white / _GREY_LEVELS,
-        preconditioner=SpectralPreconditioner(image),
+        preconditioner=SpectralPreconditioner(image, problem.bands),
+        ranks=problem.bands.ranks,
     )

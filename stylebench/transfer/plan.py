@@ -17,13 +17,14 @@ import torch
 
 from stylebench.image.load import ImageError
 from stylebench.model.out_of_memory import TooLarge, out_of_memory
-from stylebench.model.tiles import Tiling
+from stylebench.model.tiles import Tiling, unit_of
 from stylebench.transfer.device import choose_device
 from stylebench.transfer.footprint import Choices, Footprint, footprint
 from stylebench.transfer.memory import Memory, held, memory_of, readable
 from stylebench.transfer.reuse import MOST_BYTES
 from stylebench.transfer.schedule import Phase, make_schedule, polish_iterations
 from stylebench.transfer.settings import Settings
+from stylebench.transfer.share import ALL, Share
 
 if TYPE_CHECKING:
     from stylebench.transfer.inputs import Sizes
@@ -65,6 +66,7 @@ class Plan:
         memory: of the device; None where it cannot be told.
         sizes_at: the longest side of the result -> sizes of all pictures.
         reuse: whether engines are kept for later runs, where there is room for them.
+        processes: that compute the picture together; all figures are of one.
         instead_of: the plan of the settings that were asked for, where it does not fit.
     """
 
@@ -75,6 +77,7 @@ class Plan:
     memory: Memory | None
     sizes_at: SizesAt
     reuse: bool = False
+    processes: int = 1
     instead_of: Plan | None = None
 
     @property
@@ -123,7 +126,9 @@ class Plan:
 
         Raises:
             TooLarge: in one line, with what would fit.
+            ValueError: there are more processes than the picture has bands for.
         """
+        self._check_bands()
         if self.instead_of:
             warnings.warn(
                 f"history_dtype is bf16, so that the run fits: in fp32 {self.instead_of.need}",
@@ -134,6 +139,15 @@ class Plan:
         if self.least > self.memory.free:
             raise TooLarge(self.line())
         warnings.warn(f"memory may run out: {self.line()}", stacklevel=2)
+
+    def _check_bands(self) -> None:
+        last = self.phases[-1]
+        height, unit = last.sizes.content[0], unit_of(last.choices.layers)
+        if self.processes > max(1, height // unit):
+            raise ValueError(
+                f"{self.processes} processes cannot share a picture of {height} rows, {unit} or "
+                f"more to each: start {max(1, height // unit)}, or raise the size"
+            )
 
     def line(self) -> str:
         """What the run needs, what there is, and what would fit, in one line."""
@@ -150,7 +164,9 @@ class Plan:
         height, width = planned.sizes.content
         pairs = planned.choices.history
         by = f"{pairs} pairs of L-BFGS" if pairs else "Adam"
-        return f"{width} x {height} px with {by} need {readable(self.needed)}, and {self._there}"
+        each = f" in each of {self.processes} processes" if self.processes > 1 else ""
+        need = readable(self.needed)
+        return f"{width} x {height} px with {by} need {need}{each}, and {self._there}"
 
     @property
     def largest(self) -> PlannedPhase:
@@ -189,7 +205,7 @@ class Plan:
             if history is not None and pairs:
                 settings = replace(settings, history=history)
             try:
-                phases = _planned(_at_one_size(settings, side), self.sizes_at)
+                phases = _planned(_at_one_size(settings, side), self.sizes_at, self.processes)
                 return max(planned.footprint.total for planned in phases) <= self._room
             except (ImageError, ValueError):  # too small for the layers
                 return False
@@ -210,7 +226,12 @@ class Plan:
 
 
 def make_plan(
-    settings: Settings, sizes_at: SizesAt, *, may_choose: bool = True, reuse: bool = False
+    settings: Settings,
+    sizes_at: SizesAt,
+    *,
+    may_choose: bool = True,
+    reuse: bool = False,
+    share: Share = ALL,
 ) -> Plan:
     """The plan of a run, in the first way that fits: whole, in tiles, with a history in bf16.
 
@@ -219,13 +240,12 @@ def make_plan(
         sizes_at: the longest side of the result -> sizes of all pictures.
         may_choose: there is a choice of what the settings leave open.
         reuse: engines may be kept for later runs.
+        share: of this process.
     """
-    device = choose_device(settings.device)
-    memory, before = memory_of(device), held(device)
-
-    plan = Plan(
-        settings, _planned(_phases(settings), sizes_at), device, before, memory, sizes_at, reuse
-    )
+    device, count = choose_device(settings.device), share.processes
+    memory, before = share.memory if count > 1 else memory_of(device), held(device)
+    phases = _planned(_phases(settings), sizes_at, count)
+    plan = Plan(settings, phases, device, before, memory, sizes_at, reuse, count)
     if not plan.fits:
         plan = replace(plan, reuse=False)
     if plan.fits or not may_choose:
@@ -233,13 +253,14 @@ def make_plan(
     tiles = _in_tiles(plan)
     least = plan
     for smaller in tiles:
-        least = replace(plan, settings=smaller, phases=_planned(_phases(smaller), sizes_at))
+        phases = _planned(_phases(smaller), sizes_at, count)
+        least = replace(plan, settings=smaller, phases=phases)
         if least.fits:
             return least
     if plan.keeps_pairs and not settings.history_dtype:
         for other in [settings, *tiles]:
             smaller = replace(other, history_dtype="bf16")
-            phases = _planned(_phases(smaller), sizes_at)
+            phases = _planned(_phases(smaller), sizes_at, count)
             chosen = replace(plan, settings=smaller, phases=phases, instead_of=least)
             if chosen.fits:
                 return chosen
@@ -264,11 +285,11 @@ def _at_one_size(settings: Settings, size: int) -> list[Phase]:
     return _phases(replace(settings, scales=None, size=size))
 
 
-def _planned(phases: Sequence[Phase], sizes_at: SizesAt) -> list[PlannedPhase]:
+def _planned(phases: Sequence[Phase], sizes_at: SizesAt, processes: int = 1) -> list[PlannedPhase]:
     planned = []
     for phase in phases:
         sizes = sizes_at(phase.settings.resolved_preset().size)
-        choices = Choices.of(phase.settings, sizes.content[0] * sizes.content[1])
+        choices = Choices.of(phase.settings, sizes.content[0] * sizes.content[1], processes)
         need = footprint(choices, sizes.content, sizes.styles, phase.last)
         planned.append(PlannedPhase(phase, sizes, choices, need))
     return planned

@@ -13,6 +13,7 @@ from stylebench.transfer.plan import Plan, make_plan
 from stylebench.transfer.reuse import ENGINE_CACHE, clear_cache
 from stylebench.transfer.scales import with_scales
 from stylebench.transfer.settings import Settings
+from stylebench.transfer.share import ALL, Share
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,12 @@ def prepare(
 
 
 def planned(
-    inputs: Inputs, settings: Settings, *, may_choose: bool = True, reuse: bool = False
+    inputs: Inputs,
+    settings: Settings,
+    *,
+    may_choose: bool = True,
+    reuse: bool = False,
+    share: Share = ALL,
 ) -> Plan:
     """The plan of a run of ``inputs``; its settings have the scales in numbers.
 
@@ -57,15 +63,16 @@ def planned(
         settings: as they were asked for.
         may_choose: as for ``make_plan``.
         reuse: the run may leave its engines to later ones.
+        share: of this process.
     """
     settings = with_scales(settings.sized(inputs.content.size), inputs)
     sizes_at = partial(fit_pictures, inputs, settings)
-    plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse)
+    plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse, share=share)
     is_as_asked = plan.fits and plan.settings is settings and plan.reuse == reuse
     if len(ENGINE_CACHE) and not is_as_asked:
         clear_cache()
         malloc_trim()
-        plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse)
+        plan = make_plan(settings, sizes_at, may_choose=may_choose, reuse=reuse, share=share)
     return plan
 
 

@@ -17,8 +17,10 @@ from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.model.normalize import normalized
 from stylebench.model.presets import Preset
 from stylebench.model.regions import Region
-from stylebench.model.tiles import UNCUT
+from stylebench.model.tiles import UNCUT, unit_of
 from stylebench.model.vgg import VGG19, Preprocessing
+from stylebench.processes.bands import ONE_BAND, Bands, bands_of
+from stylebench.processes.ranks import ALONE, Ranks
 from stylebench.transfer.color import chrominance_source
 from stylebench.transfer.device import choose_history
 from stylebench.transfer.fields import mask_names
@@ -35,7 +37,7 @@ class Problem:
 
     Attributes:
         engine: bound to the network, the objective and the targets.
-        image: the starting image, preprocessed [1, 3, H, W].
+        image: the starting image, preprocessed [1, 3, H, W]; the rows of this process.
         preprocessing: how ``image`` relates to RGB.
         alpha: [1, H, W], the content's, or None.
         preset: the preset with the run's overrides.
@@ -44,6 +46,9 @@ class Problem:
         noiseless: [1, 3, H, W], ``image`` without the noise mixed into it; None: nothing was.
         colors: RGB [3, H, W], whose chrominance the picture gets, or None.
         give_back: lets later runs have the engine, once this one needs it no longer; or None.
+        ranks: the processes of the run.
+        bands: the rows of ``image`` that each of them has; a picture too low for all of them is
+            every one's own.
     """
 
     engine: Engine
@@ -56,6 +61,14 @@ class Problem:
     noiseless: Tensor | None = None
     colors: Tensor | None = None
     give_back: Callable[[], None] | None = None
+    ranks: Ranks = ALONE
+    bands: Bands = ONE_BAND
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the whole image, [1, 3, H, W]."""
+        height = self.image.shape[2] if self.bands.ranks.alone else self.bands.height
+        return 1, 3, height, self.image.shape[3]
 
     @property
     def description(self) -> str:
@@ -65,7 +78,7 @@ class Problem:
         return (
             f"{chosen['width']} x {chosen['height']} px, engine {chosen['engine']} "
             f"{chosen['precision']} on {chosen['device']}, weights {chosen['weights']}, "
-            f"preset {chosen['preset']}, {chosen['optimizer']}{tiles}"
+            f"preset {chosen['preset']}, {chosen['optimizer']}{tiles}{self._processes}"
         )
 
     @property
@@ -73,19 +86,32 @@ class Problem:
         """The picture [1, 3, H, W] that the run's change is told from, from size to size."""
         return self.image if self.noiseless is None else self.noiseless
 
+    @property
+    def _processes(self) -> str:
+        if self.ranks.alone:
+            return ""
+        return f", {self.ranks.size} processes" + self.bands.ranks.alone * " with the whole of it"
+
     def rgb(self, image: Tensor) -> Tensor:
         """Preprocessed [1, 3, H, W] -> [3, H, W] fp32 in [0, 1] on the CPU."""
         rgb = self.preprocessing.invert(image.detach())[0].clamp(0, 1).float().cpu()
         return rgb if self.colors is None else with_luminance(self.colors, rgb)
 
+    def picture(self, image: Tensor) -> Tensor:
+        """As ``rgb``, of the rows of all processes, on rank 0; all of them have to ask for it."""
+        return self.rgb(self.bands.at_first(image.detach()))
 
-def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> Problem:
+
+def build_problem(
+    inputs: Inputs, settings: Settings, *, last: bool = False, ranks: Ranks = ALONE
+) -> Problem:
     """Resize and preprocess the pictures, build the network, capture the targets.
 
     Args:
         inputs: from ``load_inputs``.
         settings: their size, engine and precision may differ from those the inputs were loaded by.
         last: no other problem is built of ``inputs``, whose weights this one takes.
+        ranks: the processes that build it together.
 
     Raises:
         ValueError: an engine, precision or device that cannot be had, or a size too small for the
@@ -94,6 +120,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
     settings = settings.sized(inputs.content.size)
     sizes = fit_pictures(inputs, settings, settings.resolved_preset().size)
     choices = Choices.of(settings, sizes.content[0] * sizes.content[1])
+    bands = bands_of(ranks, sizes.content[0], unit_of(choices.layers))
     style_weights = settings.normalized_style_weights(len(inputs.styles))
     content = resize(inputs.content.rgb, sizes.content)
     pairs = zip(inputs.styles, sizes.styles, strict=True)
@@ -104,7 +131,9 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         key = engine_key(choices, settings.weights, content, styles, style_weights, regions)
         bound = inputs.engines.take(key)
     if bound is None:
-        bound = _bind(inputs, choices, content, styles, style_weights, regions, last=last)
+        bound = _bind(
+            inputs, choices, content, styles, style_weights, regions, bands.ranks, last=last
+        )
         preprocess = _Preprocess(bound.preprocessing, choices)
     else:
         preprocess = _Preprocess(bound.preprocessing, choices)
@@ -122,22 +151,30 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "optimizer": choices.optimizer,
         "history": choose_history(settings, sizes.content[0] * sizes.content[1]),
         "tile": "none" if choices.tiling is None else choices.tiling.name,
-        "device": str(choices.device),
+        "device": str(choices.device) if ranks.alone else choices.device.type,
+        "processes": ranks.size,
     }
     alpha, preset = inputs.content.alpha, choices.preset
     start = starting_image(preset.init, settings.seed, sizes.content, inputs, style_weights)
     colors = chrominance_source(inputs, settings.color)
+
+    def own(rgb: Tensor) -> Tensor:
+        return preprocess(bands.own(rgb[None])[0])
+
     return Problem(
         engine=bound.engine,
-        image=preprocess(start.rgb),
+        image=own(start.rgb),
         preprocessing=bound.preprocessing,
         alpha=None if alpha is None else resize(alpha, sizes.content),
         preset=preset,
         parameters={**vars(settings), **vars(preset), **resolved},
         metadata=inputs.content.metadata,
-        noiseless=None if start.noiseless is start.rgb else preprocess(start.noiseless),
-        colors=None if colors is None else resize(colors, sizes.content),
+        noiseless=None if start.noiseless is start.rgb else own(start.noiseless),
+        # Rank 0 alone has the whole picture to color.
+        colors=None if colors is None or not ranks.first else resize(colors, sizes.content),
         give_back=give_back,
+        ranks=ranks,
+        bands=bands,
     )
 
 
@@ -148,6 +185,7 @@ def _bind(
     styles: Sequence[Tensor],
     style_weights: Sequence[float],
     regions: Sequence[Region],
+    ranks: Ranks,
     *,
     last: bool,
 ) -> BoundEngine:
@@ -158,7 +196,9 @@ def _bind(
     image, paintings = preprocess(content), [preprocess(style) for style in styles]
     if preset.normalize:
         images = [image, *paintings]
-        weights = normalized(weights, images, preset.deepest_layer, preset.pooling, choices.tiling)
+        weights = normalized(
+            weights, images, preset.deepest_layer, preset.pooling, choices.tiling, ranks
+        )
     identity = weights.identity
     network = VGG19(weights, preset.deepest_layer, preset.pooling)
     network = network.to(choices.device, precision.wide)
@@ -166,12 +206,13 @@ def _bind(
     targets = preset.objective(*size), image, paintings, style_weights, precision
     parts = [region.to(image) for region in regions]
     tiling = choices.tiling
-    if preset.seamless and choices.engine == "fused":  # whose windows alone wrap around
+    # Tiles alone have windows that wrap around in the fused engine, and bands.
+    if (preset.seamless and choices.engine == "fused") or not ranks.alone:
         tiling = tiling or UNCUT
     engine: Engine = (
         ENGINES[choices.engine](network, *targets, parts)
         if tiling is None
-        else TILED[choices.engine](network, *targets, tiling, parts)
+        else TILED[choices.engine](network, *targets, tiling, parts, ranks)
     )
     held = footprint(choices, (size[0], size[1]), [], last).engine
     return BoundEngine(engine, preprocess.preprocessing, identity, held)

@@ -25,7 +25,8 @@ class Result:
     """The picture of a finished or cut short run, and how its loss fell.
 
     Attributes:
-        rgb: [3, H, W] fp32 in [0, 1] on the CPU, the image with the lowest loss seen.
+        rgb: [3, H, W] fp32 in [0, 1] on the CPU, the image with the lowest loss seen. Of several
+            processes rank 0 has the whole, and each other its rows.
         alpha: [1, H, W], the content image's, or None.
         history: one row an iteration: iteration, seconds, loss and every term.
         parameters: the settings with every choice resolved, and what came of them.
@@ -76,9 +77,11 @@ class Interrupted(KeyboardInterrupt):
 class Diverged(ArithmeticError):
     """NaN or Inf during a run. ``result`` holds the best image before it, None if there is none."""
 
-    def __init__(self, cause: NonFinite, result: Result | None, advice: str) -> None:
+    def __init__(
+        self, cause: NonFinite, result: Result | None, advice: str, where: str = ""
+    ) -> None:
         kept = "its best image before that is kept" if result else "there was no good image before"
-        super().__init__(f"{cause}; {kept}. {advice}")
+        super().__init__(f"{cause}{where}; {kept}. {advice}")
         self.cause = cause
         self.result = result
 

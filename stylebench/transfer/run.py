@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+
+from PIL import Image
 
 from stylebench.image.save import to_pil
 from stylebench.transfer.device import choose_learning_rate
@@ -38,13 +41,19 @@ def run_phase(
 
     Any other exception stays as it is, and carries the best image too; see ``result_of``.
     """
+    ranks = problem.ranks
 
     def on_row(row: dict[str, float]) -> None:
-        iteration = int(row["iteration"])
-        if observers.checkpoints and _is_due(state, iteration, observers.checkpoints.every):
-            state.save(observers.checkpoints.path, problem)
-        if observers.callback:
-            observers.callback(_step(problem, state, row))
+        iteration, checkpoint = int(row["iteration"]), None
+        with ranks.apart():  # all processes put together what one of them writes or shows
+            if observers.checkpoints and _is_due(state, iteration, observers.checkpoints.every):
+                checkpoint = state.checkpoint(problem)
+            show = _shower(problem, state, iteration, observers)
+        with ranks.agreeing():
+            if checkpoint and observers.checkpoints and ranks.first:
+                checkpoint.save(observers.checkpoints.path)
+            if observers.callback:
+                observers.callback(_step(state, row, show))
 
     def best() -> Result | None:
         return _best(problem, state) or before
@@ -55,9 +64,10 @@ def run_phase(
         optimizer, last = state.optimizer, state.phase_ends
         engine, trace = problem.engine, state.trace
         try:
-            optimize(engine, state.image, optimizer, last, trace, on_row, observers.stops)
+            optimize(engine, state.image, optimizer, last, trace, on_row, observers.stops, ranks)
         except NonFinite as error:
-            raise Diverged(error, best(), _advice(problem, error)) from error
+            where = _spoiled(problem)
+            raise Diverged(error, best(), _advice(problem, error), where) from error
         return _result(problem, state)
 
 
@@ -113,7 +123,33 @@ def _is_due(state: RunState, iteration: int, every: int) -> bool:
     return newest and (iteration % every == 0 or iteration == state.phase_ends)
 
 
-def _step(problem: Problem, state: RunState, row: dict[str, float]) -> Step:
+def _spoiled(problem: Problem) -> str:
+    """The ranks whose part of the last loss was not finite, for a message."""
+    spoiled = getattr(problem.engine, "spoiled", None)
+    ranks = [] if spoiled is None else spoiled.nonzero().flatten().tolist()
+    return f" on rank {', '.join(map(str, ranks))}" if ranks else ""
+
+
+def _shower(
+    problem: Problem, state: RunState, iteration: int, observers: Observers
+) -> Callable[[], Image.Image]:
+    """A function that makes the picture of now, as ``Step.picture``."""
+    if problem.bands.ranks.alone:
+        return lambda: to_pil(problem.rgb(state.image), problem.alpha)
+    every = observers.sync_every
+    if not every or iteration % every:
+        return partial(_refuse_picture, every)
+    rgb = problem.picture(state.image)
+    return lambda: to_pil(rgb, problem.alpha if problem.ranks.first else None)
+
+
+def _refuse_picture(every: int) -> Image.Image:
+    raise ValueError(
+        f"sync_every is {every}: of several processes' picture there is one at its multiples alone"
+    )
+
+
+def _step(state: RunState, row: dict[str, float], show: Callable[[], Image.Image]) -> Step:
     phase, done = state.phase, int(row["iteration"]) - state.phase_began
     first = state.trace.rows[state.phase_began]
     return Step.of(
@@ -121,14 +157,17 @@ def _step(problem: Problem, state: RunState, row: dict[str, float]) -> Step:
         phase.total,
         phase.share(done),
         phase.seconds_to_go(done, first["seconds"], row["seconds"]),
-        lambda: to_pil(problem.rgb(state.image), problem.alpha),
+        show,
         phase.index,
     )
 
 
 def _best(problem: Problem, state: RunState) -> Result | None:
-    """The result so far; None before a first good image, and where the device is out of order."""
-    if not state.trace.best_iteration:
+    """The result so far; None before a first good image, and where the device is out of order.
+
+    Of processes that do not end together nobody can put the picture together.
+    """
+    if not state.trace.best_iteration or not problem.ranks.together:
         return None
     try:
         return _result(problem, state)
@@ -145,5 +184,6 @@ def _result(problem: Problem, state: RunState) -> Result:
         "seconds": trace.rows[-1]["seconds"],
     }
     parameters = {"stylebench": __version__, **problem.parameters, **outcome}
-    picture = problem.rgb(trace.best)
-    return Result(picture, problem.alpha, trace.rows, parameters, metadata=problem.metadata)
+    picture = problem.picture(trace.best)
+    alpha = problem.alpha if problem.ranks.first else None
+    return Result(picture, alpha, trace.rows, parameters, metadata=problem.metadata)

@@ -128,30 +128,29 @@ def warm_start(image: Tensor, start: Tensor, target: Problem) -> Problem:
     that was mixed in is left out.
 
     Args:
-        image: the smaller one, preprocessed [1, 3, h, w].
-        start: [1, 3, h, w], that it began as.
+        image: the smaller one, preprocessed [1, 3, h, w], the rows of all processes.
+        start: [1, 3, h, w], that it began as, likewise.
         target: the larger problem.
     """
-    seamless = target.preset.seamless
     if target.preset.init == "noise":
-        return replace(target, image=_upsampled(image, target.image, seamless))
-    change = _upsampled(image - start, target.image, seamless)
-    return replace(target, image=target.start + change)
+        return replace(target, image=_upsampled(image, target))
+    return replace(target, image=target.start + _upsampled(image - start, target))
 
 
-def _upsampled(image: Tensor, like: Tensor, seamless: bool) -> Tensor:
-    """Preprocessed [1, 3, h, w] in the size and dtype of ``like``; not clamped.
+def _upsampled(image: Tensor, target: Problem) -> Tensor:
+    """Preprocessed [1, 3, h, w] in the size and dtype of ``target``, its rows; not clamped.
 
     A seamless one is surrounded by itself before, and cut out of that again.
     """
-    if not seamless:
-        return F.interpolate(image, like.shape[-2:], mode="bicubic", align_corners=False).to(like)
-    sides = zip(image.shape[-2:], like.shape[-2:], strict=True)
+    height, width = size = target.shape[-2:]
+    if not target.preset.seamless:
+        whole = F.interpolate(image, size, mode="bicubic", align_corners=False)
+        return target.bands.own(whole).to(target.image)
+    sides = zip(image.shape[-2:], size, strict=True)
     (top, large_top), (left, large_left) = (_margin(small, large) for small, large in sides)
-    height, width = like.shape[-2:]
     image = F.pad(image, (left, left, top, top), mode="circular")
     size = height + 2 * large_top, width + 2 * large_left
-    large = F.interpolate(image, size, mode="bicubic", align_corners=False).to(like)
+    large = F.interpolate(image, size, mode="bicubic", align_corners=False).to(target.image)
     return large.narrow(2, large_top, height).narrow(3, large_left, width).contiguous()
 
 

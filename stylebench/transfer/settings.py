@@ -87,6 +87,8 @@ class Settings:
             ``rows:PX``: in tiles of so many rows over the whole width, which cost less time; or
             ``auto``: whole where that fits in memory, else rows. ``stylebench.model.tiles``.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None takes the best there is.
+        distributed: the processes of ``torch.distributed``'s group compute the picture together, a
+            band of its rows each.
         normalise: another spelling of ``normalize``.
 
     numpy's scalars are taken as Python's numbers.
@@ -126,6 +128,7 @@ class Settings:
     seed: int = 0
     tile: int | str = "auto"
     device: str | torch.device | None = None
+    distributed: bool = False
     normalise: InitVar[bool | None] = None
 
     def __post_init__(self, normalise: bool | None) -> None:
@@ -210,6 +213,12 @@ class Settings:
             raise ValueError(
                 f"polish is {self.polish}, and precision {precision.name!r} is polished by nothing "
                 "finer: drop it, or choose precision bf16, fp16 or auto"
+            )
+        if self.distributed and (self.masks or self.seamless):
+            name = "masks" if self.masks else "seamless"
+            raise ValueError(
+                f"distributed is True, and {name} is set: several processes have neither regions "
+                f"nor borders that meet; drop one of the two"
             )
         if self.masks and self.seamless:
             raise ValueError(

@@ -13,6 +13,9 @@ from stylebench.engines.fused.choices import choices_so_far
 from stylebench.optim.adam import Adam
 from stylebench.optim.base import DeviceOptimizer, Optimizer
 from stylebench.optim.lbfgs import LBFGS
+from stylebench.processes.bands import ONE_BAND, Bands
+from stylebench.processes.ranks import Ranks
+from stylebench.transfer.banded_state import band_state, whole_state
 from stylebench.transfer.checkpoint import Checkpoint, CheckpointError, identity_of
 from stylebench.transfer.optimizer import make_optimizer
 from stylebench.transfer.problem import Problem
@@ -32,6 +35,7 @@ class RunState:
         phase: the phase that the run is in.
         phase_began: evaluations before that phase.
         inputs: hashes by which pictures are known again, where checkpoints are written or read.
+        bands: of the images here, which are the rows of this process.
     """
 
     image: Tensor
@@ -41,6 +45,7 @@ class RunState:
     phase: Phase
     phase_began: int = 0
     inputs: Mapping[str, str] = field(default_factory=dict)
+    bands: Bands = ONE_BAND
 
     @classmethod
     def begin(
@@ -56,7 +61,9 @@ class RunState:
         image = problem.image.clone()
         optimizer = make_optimizer(phase.settings, problem, image)
         trace = Trace(image.clone())
-        return cls(image, optimizer, problem.start, trace, phase, inputs=inputs or {})
+        return cls(
+            image, optimizer, problem.start, trace, phase, inputs=inputs or {}, bands=problem.bands
+        )
 
     def enter(self, phase: Phase, problem: Problem) -> Problem:
         """Go on to the next phase.
@@ -70,14 +77,20 @@ class RunState:
             self.reset_best()
         else:
             plain = problem.start
-            problem = warm_start(self.trace.best, self.start, problem)
+            best, start = (self._of_all(x, problem.ranks) for x in (self.trace.best, self.start))
+            problem = warm_start(best, start, problem)
             # Not the warm start: the next size would lose what sizes before this one have changed.
             self.start, self.image = plain, problem.image.clone()
             del self.optimizer  # whose history the next one's would lie beside
             self.optimizer = make_optimizer(phase.settings, problem, self.image)
             self.trace.restart(self.image)
-        self.phase, self.phase_began = phase, self.trace.done
+        self.phase, self.phase_began, self.bands = phase, self.trace.done, problem.bands
         return problem
+
+    def _of_all(self, image: Tensor, ranks: Ranks) -> Tensor:
+        """The whole of an image, of the same bits on every rank."""
+        whole = self.bands.whole(image)
+        return ranks.of_first(whole) if self.bands.ranks.alone else whole
 
     def reset_best(self) -> None:
         """Forget the best image, since gradients of another precision come; keep the curvature."""
@@ -91,24 +104,34 @@ class RunState:
         return self.phase_began + self.phase.iterations
 
     def save(self, path: Path, problem: Problem) -> None:
-        """Write a checkpoint, atomically.
+        """Write a checkpoint, atomically, on rank 0.
 
         Raises:
             CheckpointError: the optimizer is one of torch's own.
         """
-        Checkpoint(
+        checkpoint = self.checkpoint(problem)
+        if problem.ranks.first:
+            checkpoint.save(path)
+
+    def checkpoint(self, problem: Problem) -> Checkpoint:
+        """The checkpoint of a run, which is whole on rank 0; all processes have to ask for it.
+
+        Raises:
+            CheckpointError: the optimizer is one of torch's own.
+        """
+        return Checkpoint(
             phase=self.phase.index,
             phase_began=self.phase_began,
-            start=self.start,
-            image=self.image,
-            optimizer=self.checkpointable().state_dict(),
+            start=self.bands.at_first(self.start),
+            image=self.bands.at_first(self.image),
+            optimizer=whole_state(self.checkpointable().state_dict(), self.image, self.bands),
             rows=self.trace.rows,
             best_loss=self.trace.best_loss,
             best_iteration=self.trace.best_iteration,
             identity=identity_of(problem),
             inputs=self.inputs,
             convolutions=choices_so_far(),
-        ).save(path)
+        )
 
     @classmethod
     def load(
@@ -135,11 +158,14 @@ class RunState:
                 f"the checkpoint has {len(checkpoint.rows)} iterations, more than this run comes "
                 "to in its phase: resume with as many iterations or more"
             )
-        problem = replace(problem, image=checkpoint.start.to(problem.image), noiseless=None)
+        bands = problem.bands
+        image = bands.own(checkpoint.start).to(problem.image)
+        problem = replace(problem, image=image, noiseless=None)
         state = cls.begin(phase, problem, inputs)
-        state.image.copy_(checkpoint.image)
+        state.image.copy_(bands.own(checkpoint.image))
         try:
-            state.checkpointable().load_state_dict(dict(checkpoint.optimizer))
+            own = band_state(checkpoint.optimizer, state.image, bands)
+            state.checkpointable().load_state_dict(own)
         except ValueError as error:
             raise CheckpointError(f"the checkpoint is of another optimizer: {error}") from error
         state.phase_began = checkpoint.phase_began

@@ -66,10 +66,22 @@ class Stepper(Protocol):
         """Wait for what was started and return the rows that were not read before."""
 
 
-def make_stepper(engine: Engine, optimizer: Optimizer | DeviceOptimizer, image: Tensor) -> Stepper:
-    """The iteration that suits the optimizer, which is bound to ``image`` [1, 3, H, W]."""
+def make_stepper(
+    engine: Engine,
+    optimizer: Optimizer | DeviceOptimizer,
+    image: Tensor,
+    capture: bool = True,
+) -> Stepper:
+    """The iteration that suits the optimizer, which is bound to ``image`` [1, 3, H, W].
+
+    Args:
+        engine: gives loss and gradient.
+        optimizer: moves the image.
+        image: preprocessed.
+        capture: whether it may be repeated without the host, as ``GraphStepper`` does.
+    """
     if isinstance(optimizer, DeviceOptimizer):
-        return GraphStepper(engine, optimizer, image)
+        return GraphStepper(engine, optimizer, image, capture)
     if image.is_cuda and engine.name != "reference":
         warnings.warn(
             f"engine {engine.name!r} waits for the host at every iteration, because tolerances "
@@ -136,7 +148,7 @@ class GraphStepper:
         self, engine: Engine, optimizer: DeviceOptimizer, image: Tensor, capture: bool = True
     ) -> None:
         self._engine, self._optimizer, self._image = engine, optimizer, image
-        self.syncs_every_step = not image.is_cuda
+        self.syncs_every_step = not (capture and image.is_cuda)
         self._capture = capture and image.is_cuda
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream(image.device) if self._capture else None  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ ROOMS = (
     "files",
     "image",
     "watch",
+    "processes",
     "model",
     "engines",
     "optim",

@@ -35,7 +35,7 @@ RECORDS, HEADLINE = "records", "headline"  # folders of records
 CACHE = "cache"
 #: The order in which suites are worth having, and the most seconds that each may take a call.
 _SUITES = {
-    "iteration": 240, "parity": 120, "sizes": 120, "time-to-loss": 120, "batch": 120,
+    "iteration": 240, "parity": 120, "sizes": 120, "time-to-loss": 120, "batch": 120, "scaling": 60,
     "stylize": 120,
 }  # fmt: skip
 _EARLIER = {"smoke": 75, "kernels": 120}  # suites before the tuner, likewise

@@ -18,6 +18,7 @@ SUITES: Mapping[str, str] = {
     "kernels": "Each style kernel against plain and compiled PyTorch, layer by layer.",
     "time-to-loss": "Seconds until the loss that the reference reaches after so many iterations.",
     "batch": "Pictures a minute of stylize_batch, and of stylize called in a loop.",
+    "scaling": "One picture in one process and in several: iterations, efficiency, bytes sent.",
     "stylize": "From the shell to the saved picture, cold and warm.",
 }
 

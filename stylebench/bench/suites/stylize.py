@@ -149,7 +149,7 @@ class _Shell:
         ]  # fmt: skip
         start = time.perf_counter()
         done = subprocess.run(
-            command, cwd=self.folder, env={**os.environ, **_sources(), **folders},
+            command, cwd=self.folder, env={**os.environ, **sources(), **folders},
             capture_output=True, text=True, check=False, timeout=_LIMIT,
         )  # fmt: skip
         seconds = time.perf_counter() - start
@@ -170,7 +170,7 @@ class _Shell:
         return float(parameters.get("loss", inf))
 
 
-def _sources() -> dict[str, str]:
+def sources() -> dict[str, str]:
     """``PYTHONPATH`` with which the command imports the same packages as this process."""
     packages = (stylebench.__file__, stylekernels.__file__)
     roots = [str(Path(file or ".").parents[1]) for file in packages]

@@ -5,7 +5,7 @@ Measured in the run, on random data: zeros cost a GPU less power, and so come ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -158,9 +158,15 @@ class ConvStack:
         """FLOP of a forward pass and the gradient of the image, two a multiply-add."""
         height, width = size
         return sum(
-            2 * 2 * 9 * LAYERS[name][0] * LAYERS[name][1] * (height // shrunk) * (width // shrunk)
+            self.flops_of([name], (height // shrunk) * (width // shrunk))
             for name, shrunk in self.convolutions()
         )
+
+    @staticmethod
+    def flops_of(layers: Iterable[str], positions: int) -> float:
+        """FLOP of the convolutions among ``layers`` at so many positions, likewise."""
+        convolutions = [name for name in layers if name.startswith("conv")]
+        return sum(2 * 2 * 9 * LAYERS[n][0] * LAYERS[n][1] * positions for n in convolutions)
 
 
 class _Chain:

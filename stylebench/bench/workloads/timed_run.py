@@ -35,7 +35,8 @@ class TimedRun:
         self._pairs = (
             problem.parameters["history"] if "lbfgs" in problem.parameters["optimizer"] else 0
         )
-        self._stepper = make_stepper(self.engine, self.optimizer, self.image)
+        alone = problem.ranks.alone
+        self._stepper = make_stepper(self.engine, self.optimizer, self.image, capture=alone)
 
     def advance(self, iterations: int) -> None:
         """Launch ``iterations`` of them; only the optimizer reads anything back."""

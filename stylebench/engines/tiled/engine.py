@@ -9,6 +9,10 @@ been summed. Two passes go through the network block by block (``stylebench.mode
    gradient goes from the map after the block to the map before it.
 
 A block that is one tile keeps its maps between the passes, and is computed but once.
+
+Several processes have a band of every map each (``stylebench.processes.bands``). Before a block,
+in both passes, they hand each other the rows of its halo; Gram matrices and losses are added up
+between the passes. The rest is the same: a process alone has the only band, and nobody to tell.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -31,14 +36,25 @@ from stylebench.engines.heap import malloc_trim
 from stylebench.engines.seam import add_gradient_of_seam_, tv_of_seam
 from stylebench.engines.tiled.block import Block
 from stylebench.engines.tiled.overwriting import Overwriting
-from stylebench.engines.tiled.sums import LayerSums
+from stylebench.engines.tiled.sums import LayerSums, add_up
 from stylebench.model.objective import Objective
 from stylebench.model.precision import PRECISIONS, Precision, arithmetic
 from stylebench.model.regions import Region, guidance_at, whole_picture
-from stylebench.model.tiles import Tile, Tiling, empty_map, put_own
+from stylebench.model.tiles import (
+    Tile,
+    Tiling,
+    empty_map,
+    halo_of,
+    outermost,
+    put_own,
+    unit_of,
+    widened,
+)
 from stylebench.model.vgg import VGG19
+from stylebench.processes.bands import Bands, Rows, bands_of, fill_halo
+from stylebench.processes.ranks import ALONE, Ranks
 
-Visit = Callable[[str, Tensor, Tile], None]
+Visit = Callable[[str, Tensor, Tile, Rows], None]
 
 
 class Tiled(ABC):
@@ -53,10 +69,12 @@ class Tiled(ABC):
         precision: of features and weights; losses and Gram matrices are at least fp32.
         tiling: the size of tiles, of the style images' too.
         regions: parts of the picture with styles of their own; none: the whole has one style.
+        ranks: who compute it together; each has a band of the image, and of its gradient.
 
     Attributes:
-        targets: as those of the engine of the same name; content features are whole and on the
-            device.
+        targets: as those of the engine of the same name; content features are of all rows that the
+            process reads, and on the device.
+        spoiled: [ranks], on the device: whose part of the last loss was not finite.
     """
 
     name: ClassVar[str]
@@ -73,12 +91,17 @@ class Tiled(ABC):
         precision: Precision = PRECISIONS["fp32"],
         tiling: Tiling = Tiling(2048),  # noqa: B008  # frozen
         regions: Sequence[Region] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
         self.objective = objective
         self.precision = precision
         self.tiling = tiling
+        self.ranks = ranks
+        self.spoiled: Tensor | None = None
+        self._unit = unit_of(network.layers)
+        self._bands = self._bands_of(content)
         self.rescaling = rescale_in_place(
-            network, objective, content, styles, precision, tiling, regions
+            network, objective, content, styles, precision, tiling, regions, ranks
         )
         self._rescaled_objective = self.rescaling.objective(objective)
         self._blocks = self._build_blocks(network, content)
@@ -99,34 +122,48 @@ class Tiled(ABC):
 
     @torch.no_grad()
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
-        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], fp32 or more."""
-        gradient = torch.zeros_like(image)
+        """Loss terms and gradient at the preprocessed ``image`` [1, 3, H, W], fp32 or more.
+
+        Image and gradient are the rows of this process; the loss is the whole picture's.
+        """
+        x, rows = self._entered(image, self._bands)
+        gradient = torch.zeros_like(x)
         losses: dict[str, Tensor] = {}
         with arithmetic(self.precision):
-            if self.objective.taps:
-                sums = self._new_sums(
-                    {name: [r.guide for r in regions] for name, regions in self._regions.items()}
-                )
-                inputs = self._forward(image, sums)
+            guides = {name: [r.guide for r in parts] for name, parts in self._regions.items()}
+            sums = self._new_sums(guides) if self.objective.taps else {}
+            inputs = self._forward(x, rows, sums) if sums else []
+            tv = self._tv(x, rows.own) if self.objective.tv else image.new_zeros(())
+            # oneDNN's ReLU turns NaN into 0: the loss of an image with NaN would be finite.
+            tv, nothing, self.spoiled = add_up(sums, tv, 0 * image.sum(), self._bands.ranks)
+            if sums:
                 taps = {layer: self._tap(layer, sums[layer], losses, image) for layer in sums}
                 self._backward(inputs, taps, gradient)
             if self.objective.tv:
-                kind = self.objective.tv_kind
-                losses["tv"] = sk.tv_loss(image, self._rescaled_objective.tv, kind)
-                sk.tv_loss_backward_(gradient, image, self.objective.tv, kind)
+                sk.tv_loss_backward_(gradient, x, self.objective.tv, self.objective.tv_kind)
                 if self.objective.seamless:
-                    losses["tv"] += tv_of_seam(image, self._rescaled_objective.tv, kind)
-                    add_gradient_of_seam_(gradient, image, self.objective.tv, kind)
+                    add_gradient_of_seam_(gradient, x, self.objective.tv, self.objective.tv_kind)
+        losses["tv"] = tv
         values = torch.stack([losses[name] for name in self.objective.terms])
-        # oneDNN's ReLU turns NaN into 0: the loss of an image with NaN would be finite.
-        values = self.rescaling.unscale(values) + 0 * image.sum()
+        values = self.rescaling.unscale(values) + nothing
+        if not self._bands.ranks.alone:
+            gradient = gradient[:, :, rows.own].contiguous()
         return LossTerms(self.objective.terms, values), gradient
 
-    def _forward(self, image: Tensor, sums: Mapping[str, LayerSums]) -> list[_Input]:
+    def _tv(self, x: Tensor, own: slice) -> Tensor:
+        """The total variation of the rows ``own`` of an image [1, 3, H, W]."""
+        weight, kind = self._rescaled_objective.tv, self.objective.tv_kind
+        below = x[:, :, own.stop : own.stop + 1]  # a step down belongs to the row above it
+        loss = sk.tv_loss(x[:, :, own.start : own.stop + 1], weight, kind)
+        if self.objective.seamless:
+            loss += tv_of_seam(x, weight, kind)
+        return loss - sk.tv_loss(below, weight, kind) if below.shape[2] else loss
+
+    def _forward(self, x: Tensor, rows: Rows, sums: Mapping[str, LayerSums]) -> list[_Input]:
         """The first pass: the input of every block; ``sums`` of all layers are filled."""
         objective, P = self._rescaled_objective, self.targets.content
 
-        def add(layer: str, F: Tensor, tile: Tile) -> None:
+        def add(layer: str, F: Tensor, tile: Tile, _: Rows) -> None:
             pooled = layer.startswith("pool")
             own = tile.own(F, pooled)
             if layer in objective.style:
@@ -135,14 +172,14 @@ class Tiled(ABC):
                 target = tile.place(P[layer], pooled)
                 sums[layer].add_content_loss(own, target, objective.content[layer])
 
-        return list(self._run(image, add, keep=True))
+        return list(self._run(x, rows, self._bands.ranks, add, keep=True))
 
     def _backward(self, inputs: list[_Input], taps: Mapping[str, Tap], gradient: Tensor) -> None:
         """The second pass: write ``gradient`` [1, 3, H, W], and consume ``inputs``."""
         above: Tensor | None = None
         while inputs:
-            block, x, code = inputs.pop()
-            tiles = self._tiles(block, x)
+            block, x, code, rows = inputs.pop()
+            tiles = self._tiles(block, x, rows)
             into = self._gradient_map(x, inputs) if inputs else gradient
             writer = Overwriting(into, tiles)
             of_block = {layer: tap for layer, tap in taps.items() if layer in block.layers}
@@ -156,49 +193,71 @@ class Tiled(ABC):
             writer.read(len(tiles))
             if len(tiles) > 1:
                 block.free()
-            above = into
+            if inputs:
+                read = inputs[-1].rows.pooled()
+                above = read.part(into, of=rows)
+                fill_halo(above, read, self._bands.ranks)
 
     def _gradient_map(self, x: Tensor, before: Sequence[_Input]) -> Tensor:
         """Memory for the gradient of a block's input ``x``, which is that of ``x`` itself.
 
         But where the block before is not cut, whose own maps it may be one of.
         """
-        block, of_block, _ = before[-1]
-        cut = len(self._tiles(block, of_block)) > 1
+        block, of_block, _, rows = before[-1]
+        cut = len(self._tiles(block, of_block, rows)) > 1
         return x if cut else empty_map(x, *x.shape[2:])
 
-    def _run(self, image: Tensor, visit: Visit, *, keep: bool = False) -> Iterator[_Input]:
-        """Send ``image`` through all blocks, and tell of the input of each.
+    def _run(
+        self, x: Tensor, rows: Rows, ranks: Ranks, visit: Visit, *, keep: bool = False
+    ) -> Iterator[_Input]:
+        """Send an image through all blocks, and tell of the input of each.
 
         Args:
-            image: preprocessed [1, 3, H, W].
-            visit: called with every tap's layer, the window's features and the tile.
+            x: preprocessed, of ``_entered``.
+            rows: of it.
+            ranks: who compute it together.
+            visit: called with every tap's layer, the window's features, the tile and its map's
+                rows.
             keep: whether a second pass follows.
         """
-        x: Tensor | None = image
-        for block in self._blocks:
-            assert x is not None
-            tiles = self._tiles(block, x)
+        for block, after in zip_longest(self._blocks, self._blocks[1:]):
+            following = rows.pooled()
+            following = following.reading(halo_of(after.layers)) if after else following
+            tiles = self._tiles(block, x, rows)
+            output: Tensor | None
             code: Tensor | None = None
             if len(tiles) == 1:
-                output: Tensor | None = self._run_whole(block, x, tiles[0], visit, keep)
+                output = whole = self._run_whole(block, x, tiles[0], visit, keep, rows)
+                if after and not ranks.alone:
+                    output = _put_output(None, whole, tiles[0], rows, following)
             else:
-                output, code = self._run_tiles(block, x, tiles, visit)
-            yield _Input(block, x, code)
-            x = output
+                output, code = self._run_tiles(block, x, tiles, visit, rows, following)
+            yield _Input(block, x, code, rows)
+            if after:
+                assert output is not None
+                x, rows = output, following
+                fill_halo(x, rows, ranks)
 
-    def _run_whole(self, block: Block, x: Tensor, tile: Tile, visit: Visit, keep: bool) -> Tensor:
+    def _run_whole(
+        self, block: Block, x: Tensor, tile: Tile, visit: Visit, keep: bool, rows: Rows
+    ) -> Tensor:
         """The output of a block that is not cut, and keeps its maps for the second pass."""
         output = block.forward(tile.window(x), differentiable=keep)
         for layer, F in block.features():
-            visit(layer, F, tile)
+            visit(layer, F, tile, rows)
         if not keep:
             block.release()
         pools = block.layers[-1].startswith("pool")
         return put_own(None, output, tile, pooled=True) if tile.wraps and pools else output
 
     def _run_tiles(
-        self, block: Block, x: Tensor, tiles: Sequence[Tile], visit: Visit
+        self,
+        block: Block,
+        x: Tensor,
+        tiles: Sequence[Tile],
+        visit: Visit,
+        rows: Rows,
+        following: Rows,
     ) -> tuple[Tensor | None, Tensor | None]:
         """The output and the code of a block that ends in a pooling, put together."""
         output: Tensor | None = None
@@ -206,18 +265,27 @@ class Tiled(ABC):
         for tile in tiles:
             y = block.forward(tile.window(x), differentiable=False)
             for layer, F in block.features():
-                visit(layer, F, tile)
+                visit(layer, F, tile, rows)
             if block.layers[-1].startswith("pool"):
-                output = put_own(output, y, tile, pooled=True)
-                code = block.code()
-                codes = None if code is None else put_own(codes, code, tile, pooled=True)
+                output = _put_output(output, y, tile, rows, following)
+                code, edge = block.code(), outermost(tile, rows.own)
+                codes = None if code is None else put_own(codes, code, edge, pooled=True)
             block.release()
         block.free()
         return output, codes
 
-    def _tiles(self, block: Block, x: Tensor) -> list[Tile]:
+    def _tiles(self, block: Block, x: Tensor, rows: Rows) -> list[Tile]:
         height, width = x.shape[2:]
-        return self.tiling.tiles(block.layers, height, width, self._wraps)
+        return self.tiling.tiles(block.layers, height, width, self._wraps, rows.own)
+
+    def _bands_of(self, image: Tensor) -> Bands:
+        return bands_of(self.ranks, image.shape[2], self._unit)
+
+    def _entered(self, band: Tensor, bands: Bands) -> tuple[Tensor, Rows]:
+        """The rows of an image that the first block reads, of those of each process."""
+        first = self._blocks[0].layers if self._blocks else ("conv1_1",)
+        rows = bands.rows.reading(halo_of(first))
+        return widened(band, rows, bands.ranks), rows
 
     def _new_sums(self, guides: Mapping[str, Sequence[Guide | None]]) -> dict[str, LayerSums]:
         """Sums of nothing, for every tap; of a layer without guides one Gram matrix."""
@@ -270,48 +338,62 @@ class Tiled(ABC):
         for layer in self.objective.style:
             maps = (region.style_guidance(image, layer) for region in regions)
             guides[layer] = [None if T is None else Guide.of(T) for T in maps]
-        sums = self._new_sums(guides)
+        sums, bands = self._new_sums(guides), self._bands_of(style)
 
-        def add(layer: str, F: Tensor, tile: Tile) -> None:
+        def add(layer: str, F: Tensor, tile: Tile, _: Rows) -> None:
             if layer in self.objective.style:
                 pooled = layer.startswith("pool")
                 sums[layer].add_features(tile.own(F, pooled), tile, pooled)
 
         if self.objective.style:
-            for _ in self._run(style, add):
+            for _ in self._run(*self._entered(bands.own(style), bands), bands.ranks, add):
                 pass
-        return {
-            layer: torch.cat(
-                [
-                    region.style_weights[image] * total.gram(style)
-                    for region, total in zip(regions, sums[layer].grams, strict=True)
-                ]
-            )
+        nothing = style.new_zeros(())
+        add_up(sums, nothing, nothing, bands.ranks)
+        grams = {
+            layer: [
+                region.style_weights[image] * total.gram(style)
+                for region, total in zip(regions, sums[layer].grams, strict=True)
+            ]
             for layer in self.objective.style
         }
+        return {layer: self.ranks.of_first(torch.cat(parts)) for layer, parts in grams.items()}
 
     def _content_features(self, image: Tensor) -> dict[str, Tensor]:
         """Features of every content layer, of all tiles together."""
         P: dict[str, Tensor] = {}
         scales = {layer: sums.channel_scale for layer, sums in self._new_sums({}).items()}
+        bands = self._bands
 
-        def put(layer: str, F: Tensor, tile: Tile) -> None:
+        def put(layer: str, F: Tensor, tile: Tile, rows: Rows) -> None:
             if layer in self.objective.content:
                 wide = equalized(F, scales[layer]).to(self.precision.wide)
-                P[layer] = put_own(P.get(layer), wide, tile, layer.startswith("pool"))
+                edge = outermost(tile, rows.own)
+                P[layer] = put_own(P.get(layer), wide, edge, layer.startswith("pool"))
 
         if self.objective.content:
-            for _ in self._run(image, put):
+            for _ in self._run(*self._entered(bands.own(image), bands), bands.ranks, put):
                 pass
         return {layer: P[layer] for layer in self.objective.content}
 
 
 class _Input(NamedTuple):
-    """A block, its input [1, N, H, W], and if it is cut its code."""
+    """A block, its input [1, N, H, W], if it is cut its code, and the rows of them."""
 
     block: Block
     x: Tensor
     code: Tensor | None
+    rows: Rows
+
+
+def _put_output(
+    output: Tensor | None, y: Tensor, tile: Tile, rows: Rows, following: Rows
+) -> Tensor:
+    """Copy a tile's output ``y`` into the next block's input, which has the rows ``following``."""
+    if output is None:
+        output = empty_map(y, following.held, tile.size(pooled=True)[1])
+    put_own(rows.pooled().part(output, of=following), y, tile, pooled=True)
+    return output
 
 
 def _window(whole: Tensor | None, tile: Tile) -> Tensor | None:

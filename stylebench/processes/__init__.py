@@ -1,0 +1,1 @@
+"""Several processes for one picture: who they are, and the rows that each holds."""
