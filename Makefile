@@ -31,7 +31,7 @@ test-all: $(READY)  ## the whole test suite
 
 bench: $(READY)  ## the quick suites, as tables; records only with BENCH="--output FOLDER"
 	failed=; \
-	for suite in smoke parity iteration kernels sizes time-to-loss stylize; do \
+	for suite in smoke parity iteration kernels sizes time-to-loss batch stylize; do \
 	  $(BIN)/stylebench bench $$suite --quick $(BENCH) || case $$? in \
 	    130) exit 130;; \
 	    *) failed="$$failed $$suite";; \

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stylebench.figures.make import make_figure
     from stylebench.files.paths import FileError
     from stylebench.image.load import ImageError
     from stylebench.model.presets import PRESETS, Preset
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from stylebench.transfer.api import style_transfer, stylize
     from stylebench.transfer.batch import stylize_batch
     from stylebench.transfer.checkpoint import CheckpointConfig, CheckpointError, Keep
-    from stylebench.transfer.observers import Step
     from stylebench.transfer.result import Diverged, Interrupted, Result, result_of
     from stylebench.transfer.reuse import clear_cache
     from stylebench.transfer.settings import Settings
     from stylebench.transfer.texture import texture
     from stylebench.version import __version__
+    from stylebench.watch.step import Step
 
 # Names are fetched when first used, so that the command line answers without loading torch.
 _HOMES = {
@@ -38,11 +39,12 @@ _HOMES = {
     "Preset": "model.presets",
     "Result": "transfer.result",
     "Settings": "transfer.settings",
-    "Step": "transfer.observers",
+    "Step": "watch.step",
     "WeightsError": "model.weights",
     "__version__": "version",
     "clear_cache": "transfer.reuse",
     "load_weights": "model.weights",
+    "make_figure": "figures.make",
     "result_of": "transfer.result",
     "style_transfer": "transfer.api",
     "stylize": "transfer.api",
@@ -67,6 +69,7 @@ __all__ = [
     "__version__",
     "clear_cache",
     "load_weights",
+    "make_figure",
     "result_of",
     "style_transfer",
     "stylize",

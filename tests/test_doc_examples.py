@@ -52,7 +52,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
-SLOW = ("bench", "compare", "demo", "report")
+SLOW = ("bench", "compare", "demo", "figure", "report")
 SMALL = {
     "size": 32,
     "iterations": 2,
@@ -215,7 +215,7 @@ def smaller_line(words: list[str]) -> list[str]:
     """The arguments of ``stylebench`` on small images."""
     command, *rest = words
     longer = 3 if "--resume" in rest else 2
-    if command in ("stylize", "batch", "demo", "compare"):
+    if command in ("stylize", "batch", "demo", "compare", "figure"):
         rest = put(rest, "--size", 32)
         rest = put(rest, "--iterations", longer)
         if command == "stylize":

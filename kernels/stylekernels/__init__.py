@@ -24,6 +24,7 @@ from stylekernels.ops.pool.op import (
     relu_max_pool2d_backward,
     relu_max_pool2d_forward,
 )
+from stylekernels.ops.spectral.op import scale_spectrum_
 from stylekernels.ops.style.op import (
     gram,
     gram_backward,
@@ -58,6 +59,7 @@ __all__ = [
     "relu_max_pool2d",
     "relu_max_pool2d_backward",
     "relu_max_pool2d_forward",
+    "scale_spectrum_",
     "style_loss",
     "style_loss_backward",
     "style_loss_forward",

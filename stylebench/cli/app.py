@@ -19,8 +19,10 @@ from stylebench import signals
 from stylebench.cli import interrupted, options
 from stylebench.cli.bench import app as bench
 from stylebench.cli.errors import leave, tell
+from stylebench.cli.figure import app as figure
 from stylebench.cli.options import Command, option
 from stylebench.cli.parsing import (
+    mask_files,
     naming_options,
     parse_layers,
     parse_numbers,
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
 _EXIT_CODES = (
     "Exit codes: 0 done; 2 an error; 3 the loss hardly fell; 4 the picture could not be written "
     "where it was asked for, and a line says where it is; 130, 143, 129 interrupted by SIGINT, "
-    "SIGTERM, SIGHUP. Whatever ends a run, its best image so far is saved."
+    "SIGTERM, SIGHUP. Whatever ends a run, its best image so far is saved. The button of --view "
+    "ends it with 0: that was asked for."
 )
 
 
@@ -93,15 +96,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.add_typer(figure, name="figure")
 
 
-Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
+Content = Annotated[
+    Path, typer.Argument(help="The image to repaint; - is standard input.", show_default=False)
+]
 StyleImages = Annotated[
     list[Path],
-    typer.Argument(help="One or more images to take the style from.", show_default=False),
+    typer.Argument(help="One or more images, or folders of them.", show_default=False),
 ]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff.")
+    Path,
+    typer.Option(
+        "--output", "-o", help="Where to write: .png, .jpg, .webp or .tiff; - is standard output."
+    ),
 ]
 
 
@@ -154,6 +163,7 @@ def stylize(
     tolerance_grad: Annotated[float, option("L-BFGS stops below this gradient.")] = -1.0,
     tolerance_change: Annotated[float, option("L-BFGS stops below this change.")] = -1.0,
     init: options.Init = None,
+    masks: options.Masks = None,
     seed: options.Seed = 0,
     tile: options.Tile = "auto",
     device: options.Device = None,
@@ -165,38 +175,56 @@ def stylize(
     resume: options.Resume = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
+    view: Annotated[
+        bool, option("Show the run on a local page, with a button that stops it.", "--view")
+    ] = False,
+    video: Annotated[
+        Path | None, option("Write a film of the run: .mp4 or .webm.", show_default=False)
+    ] = None,
+    video_fps: Annotated[int, option("Frames a second of the film.")] = 30,
+    video_seconds: Annotated[float, option("Length of the film, at most.")] = 10.0,
     quiet: options.Quiet = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
     with signals.importing():
         from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.inputs import typed_inputs
+        from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
-        from stylebench.image.decode import longest_side
+        from stylebench.cli.view import viewed
         from stylebench.transfer.init import is_named
         from stylebench.transfer.values import whole
+        from stylebench.watch.film import Film
 
     settings = _settings(locals())
     whole("--preview-every", preview_every, least=0)
     whole("--checkpoint-every", checkpoint_every)
     output = expand(output)
+    typed = typed_inputs(content, style)
     inputs = {
-        "the content": [content],
-        "a style": style,
+        **typed.files,
         "the init": [] if init is None or is_named(init) else [Path(init)],
+        "a mask": mask_files(settings.masks),
         "the weights": [Path(weights)],
     }
     previews = Previews(output, preview_every, overwrite)
-    wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
-    longest = longest_side(content) if size == "content" else settings.resolved_preset().size
+    film = Film(video, video_fps, video_seconds) if video else None
+    wanted = Destinations(output, bit_depth, losses, checkpoint, previews, film)
+    longest = typed.longest_side() if size == "content" else settings.resolved_preset().size
     with naming_options(["bit_depth"]):
         to = check_destinations(wanted, inputs, resume, longest, overwrite)
-    with naming_options(vars(settings)):
+    with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
         if dry_run:
-            typer.echo(dry_table(content, style, settings))
+            typer.echo(dry_table(typed.content, typed.styles, settings), err=to.is_stdout)
             return
-        stylize_files(content, style, settings, to, checkpoint_every, resume, quiet)
+        to = replace(to, stdout=stdout)
+        title = f"{content.name} in the manner of {', '.join(path.name for path in style)}"
+        with viewed(title if view else None) as page:
+            stylize_files(
+                typed.content, typed.styles, settings, to, checkpoint_every, resume, quiet, page
+            )
 
 
 @app.command(cls=Command, epilog=_EXIT_CODES)
@@ -240,6 +268,8 @@ def texture(
     """Paint a texture that looks like STYLE everywhere, from noise."""
     with signals.importing():
         from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.inputs import with_folders
+        from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
@@ -247,17 +277,19 @@ def texture(
 
     sides = parse_sides(size)
     settings = _settings({**locals(), "size": str(max(sides))})
+    style = with_folders(style)
     inputs = {"a style": style, "the weights": [Path(weights)]}
     output = expand(output)
     previews = Previews(output, preview_every, overwrite)
     wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
     with naming_options(["bit_depth"]):
         to = check_destinations(wanted, inputs, resume, max(sides), overwrite)
-    with naming_options(vars(settings)):
+    with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
         run = texture_run(style, sides, settings)
         if dry_run:
-            typer.echo(dry_table(run.canvas, run.styles, run.settings))
+            typer.echo(dry_table(run.canvas, run.styles, run.settings), err=to.is_stdout)
             return
+        to = replace(to, stdout=stdout)
         stylize_files(run.canvas, run.styles, run.settings, to, checkpoint_every, resume, quiet)
 
 
@@ -268,7 +300,7 @@ def batch(
     ],
     style: Annotated[
         list[Path],
-        option("An image to take the style from; may be given twice.", "--style"),
+        option("An image, or a folder of them, for the style; may be given twice.", "--style"),
     ],
     output: Annotated[Path, option("Folder for the pictures.", "--output", "-o")] = Path("out"),
     preset: options.Preset = "gatys-pytorch",
@@ -294,7 +326,9 @@ def batch(
     history: options.History = None,
     history_dtype: options.HistoryDtype = None,
     init: options.Init = None,
+    masks: options.Masks = None,
     seed: options.Seed = 0,
+    tile: options.Tile = "auto",
     device: options.Device = None,
     suffix: Annotated[str, option("Of the pictures: .png, .jpg, .webp or .tiff.")] = ".png",
     skip_existing: Annotated[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,20 +12,20 @@ from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 
-from PIL import Image
 from rich.progress import BarColumn, Progress, TextColumn
 
 from stylebench import signals
 from stylebench.cli.errors import explain, tell
-from stylebench.cli.parsing import with_options
+from stylebench.cli.inputs import with_folders
+from stylebench.cli.parsing import mask_files, with_options
 from stylebench.console import PlainConsole, stderr_console
 from stylebench.files.paths import FileError, exists, expand, same_file, special_kind
 from stylebench.files.writing import check_folder
-from stylebench.image.decode import FORMATS
+from stylebench.image.folder import pictures_in
 from stylebench.image.save import check_output
 from stylebench.transfer.batch import stylize_batch
-from stylebench.transfer.observers import Step
 from stylebench.transfer.settings import Settings
+from stylebench.watch.step import Step
 
 _RANKS = {"RANK": "0", "WORLD_SIZE": "1"}  # as torchrun sets them -> of a process alone
 FAILED = 1  # the exit code where a picture could not be made
@@ -102,7 +101,7 @@ def batch_files(
 
     Args:
         contents: files, and folders of them.
-        styles: image files.
+        styles: image files, and folders of them.
         folder: of the outputs, made where it is missing.
         settings: of every run.
         suffix: of the outputs.
@@ -116,7 +115,9 @@ def batch_files(
     console = stderr_console(quiet=quiet)
     folder = check_folder(folder)
     jobs = _jobs(contents, folder, suffix)
-    _check_outputs(jobs, [*(job.content for job in jobs), *map(expand, styles)])
+    styles = with_folders(styles)
+    read = [*(job.content for job in jobs), *styles, *mask_files(settings.masks)]
+    _check_outputs(jobs, list(map(expand, read)))
     rank, ranks = _rank()
     if warm_start and ranks > 1:
         raise ValueError(
@@ -216,23 +217,8 @@ def _jobs(contents: Sequence[Path], folder: Path, suffix: str) -> list[Job]:
     """A job a picture, those of a folder in the order of their names and numbers."""
     files: list[Path] = []
     for content in map(expand, contents):
-        files += _pictures_in(content) if special_kind(content) == "a folder" else [content]
+        files += pictures_in(content) if special_kind(content) == "a folder" else [content]
     return [Job(file, folder / f"{file.stem}{suffix}") for file in files]
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    Image.init()
-    known = {suffix for suffix, name in Image.EXTENSION.items() if name in FORMATS}
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in known]
-    if not pictures:
-        raise FileError(f"{folder}: has no pictures, expected files as .png or .jpg in it")
-    return sorted(pictures, key=_natural)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """``frame9`` before ``frame10``."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _check_outputs(jobs: Sequence[Job], inputs: Sequence[Path]) -> None:

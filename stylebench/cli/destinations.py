@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stylebench.cli.pipes import PIPE, check_stdout
 from stylebench.cli.previews import Previews
 from stylebench.files.paths import FileError, exists, expand, same_file
 from stylebench.files.writing import check_folder, check_writable
-from stylebench.image.save import check_output
+from stylebench.image.save import check_bit_depth, check_output
+from stylebench.watch.film import Film
 
-PICTURES = ("the content", "a style", "the init")
+PICTURES = ("the content", "a style", "a mask", "the init")
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,13 @@ class Destinations:
     """The outputs of a run.
 
     Attributes:
-        output: of the picture.
+        output: of the picture; ``-`` is standard output.
         bit_depth: of the picture.
         losses: of the loss history, or None.
         checkpoint: of the checkpoints, or None.
         previews: of the pictures on the way.
+        film: of the whole run, or None.
+        stdout: the descriptor of standard output, where the picture goes there.
     """
 
     output: Path
@@ -33,12 +37,32 @@ class Destinations:
     losses: Path | None
     checkpoint: Path | None
     previews: Previews
+    film: Film | None = None
+    stdout: int | None = None
+
+    @property
+    def is_stdout(self) -> bool:
+        """Whether the picture goes to standard output."""
+        return self.output == PIPE
 
     @property
     def named(self) -> dict[str, Path]:
         """The files by their options."""
-        files = {"-o": self.output, "--losses": self.losses, "--checkpoint": self.checkpoint}
+        files = {
+            "-o": None if self.is_stdout else self.output,
+            "--losses": self.losses,
+            "--checkpoint": self.checkpoint,
+            "--video": self.film and self.film.path,
+        }
         return {option: path for option, path in files.items() if path}
+
+    @property
+    def sync_every(self) -> int:
+        """Iterations after each multiple of which the image itself is needed; 0: never.
+
+        A film looks at every one, so that it is the same film however fast the device is.
+        """
+        return 1 if self.film else self.previews.every
 
 
 def check_destinations(
@@ -62,11 +86,12 @@ def check_destinations(
         FileError: naming the option, the file, and what is in the way.
     """
     checked = Destinations(
-        check_output(wanted.output, wanted.bit_depth, longest),
+        _checked_output(wanted, longest),
         wanted.bit_depth,
         wanted.losses and check_writable(wanted.losses),
         wanted.checkpoint and check_writable(wanted.checkpoint),
         wanted.previews,
+        wanted.film and wanted.film.checked(),
     )
     read = {what: [expand(path) for path in paths] for what, paths in inputs.items()}
     resumed = expand(resume) if resume else None
@@ -104,6 +129,19 @@ def check_folder_of(folder: Path, names: Sequence[str], inputs: Sequence[Path] =
             "another --output, or remove it"
         )
     return folder
+
+
+def _checked_output(wanted: Destinations, longest: int) -> Path:
+    if not wanted.is_stdout:
+        return check_output(wanted.output, wanted.bit_depth, longest)
+    check_bit_depth(wanted.bit_depth)
+    if wanted.previews.every:
+        raise FileError(
+            f"--preview-every {wanted.previews.every}: previews are named after the picture's "
+            "file, and -o - has none; give -o a name, or drop it"
+        )
+    check_stdout()
+    return wanted.output
 
 
 def _check_each_has_its_own(checked: Destinations) -> None:

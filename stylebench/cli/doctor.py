@@ -82,14 +82,22 @@ def _native_code() -> str:
 
 def _weights() -> list[str]:
     """The sources of weights, and which of them are there."""
-    original, caffe, imagenet = original_file(), caffe_file(), imagenet_file()
+    original, caffe = original_file(), caffe_file()
     return [
         f"weights (torch's cache is {checkpoint_folder()})",
         f"  original: in 8 bits, of the package {PACKAGE}, {'found' if original else 'missing'}",
         f"  gatys: {f'{caffe.name} found' if caffe else f'{CAFFE_FILES[0]} not in the cache'}",
-        f"  imagenet: {imagenet.name} {'found' if imagenet.is_file() else 'not in the cache'}",
+        f"  imagenet: {_imagenet()}",
         "  random: always",
     ]
+
+
+def _imagenet() -> str:
+    try:
+        file = imagenet_file()
+    except ImportError:
+        return "torchvision is not installed"
+    return f"{file.name} {'found' if file.is_file() else 'not in the cache'}"
 
 
 def _auto_weights() -> list[str]:

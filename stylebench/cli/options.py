@@ -20,19 +20,33 @@ class Command(TyperCommand):
     """A command that takes nothing empty, and no address where it reads files.
 
     It sees what was typed: of ``''`` a path is the current folder, of ``https://x`` ``https:/x``.
+    An option takes as many values as its metavar has words.
     """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        for param in self.params:  # typer has no list of tuples
+            if param.metavar and param.param_type_name == "option":
+                param.nargs = len(param.metavar.split())
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: D102
         typed, _, _ = self.make_parser(ctx).parse_args(list(args))
         for param in self.params:
             values, name = typed.get(param.name or ""), param.opts[0]
-            for value in values if isinstance(values, list | tuple) else [values]:
+            for value in _flat(values):
                 if value == "":
                     name = name if name.startswith("-") else name.upper()
                     raise ValueError(f"{name} is '': expected a name or a value")
                 if isinstance(value, str) and param.param_type_name == "argument":
                     check_no_address(value)
         return super().parse_args(ctx, args)
+
+
+def _flat(values: Any) -> list[Any]:
+    """The values of an option, of each time that it was given."""
+    if isinstance(values, list | tuple):
+        return [value for several in values for value in _flat(several)]
+    return [values]
 
 
 def option(text: str, *names: str, by_preset: bool = False, **more: Any) -> Any:
@@ -69,6 +83,16 @@ History = Annotated[
 HistoryDtype = Annotated[
     str | None, option("fp32, or bf16 for half the memory.", show_default="fp32, where that fits")
 ]
+Masks = Annotated[
+    list[Any] | None,
+    option(
+        "The white of one takes its style from the white of the other; whole: from all of a style "
+        "image; none: it keeps the content. May be given several times.",
+        "--mask",
+        metavar="CONTENT_MASK STYLE_MASK",
+        show_default=False,
+    ),
+]
 Init = Annotated[
     str | None,
     option(
@@ -76,6 +100,7 @@ Init = Annotated[
     ),
 ]
 Seed = Annotated[int, option("Of the noise.")]
+Tile = Annotated[str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")]
 Device = Annotated[
     str | None, option("cpu, cuda, cuda:1 or mps.", show_default="the best there is")
 ]
@@ -85,7 +110,6 @@ StyleLayers = Annotated[
 Seamless = Annotated[
     bool, option("Opposite borders meet: the picture tiles without a seam.", "--seamless")
 ]
-Tile = Annotated[str, option("Maps in tiles, for large pictures: auto, none, px, or rows:PX.")]
 BitDepth = Annotated[int, option("8, or 16 for .png and .tiff.")]
 Losses = Annotated[
     Path | None, option("Write the loss history to this CSV file.", show_default=False)

@@ -6,8 +6,10 @@ Nothing heavy is imported here, so that the command line can answer at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from stylebench.files.paths import FileError
 
@@ -134,6 +136,12 @@ def parse_sides(text: str) -> tuple[int, int]:
 def parse_tile(text: str) -> int | str:
     """``2048`` -> px; anything else as it is, for ``Settings`` to judge."""
     return int(text) if text.isdecimal() and len(text) < 20 else text
+
+
+def mask_files(masks: Sequence[tuple[Any, Any]] | None) -> list[Path]:
+    """The files of ``--mask``, without the words in the place of one."""
+    typed = [value for pair in masks or () for value in pair]
+    return [Path(value) for value in typed if value not in ("none", "whole")]
 
 
 def parse_numbers(where: str, text: str | None) -> list[float] | None:

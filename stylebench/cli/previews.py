@@ -14,7 +14,7 @@ from stylebench.files.paths import FileError, same_file
 from stylebench.files.writing import check_writable, naming_file
 
 if TYPE_CHECKING:
-    from stylebench.transfer.observers import Step
+    from stylebench.watch.step import Step
 
 _LONGEST_NAME = 255  # bytes, of every file system in use
 _LONGEST_END = len("-0000000.png")

@@ -1,50 +1,8 @@
-"""The progress of a run: a live bar on a terminal, a few plain lines elsewhere, a summary."""
+"""The summary of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
-from stylebench.transfer.observers import Step
 from stylebench.transfer.result import Result
-
-_LINES_WITHOUT_TERMINAL = 10  # progress lines in a log file
-
-
-@contextmanager
-def progress(console: Console) -> Iterator[Callable[[Step], None]]:
-    """Yield the function that shows steps on ``console``."""
-    if console.quiet:
-        yield lambda _: None
-        return
-    if not console.is_terminal:
-        yield lambda step: _print_some(console, step)
-        return
-    columns = (
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}", markup=False),
-        TextColumn("{task.fields[losses]}", markup=False),
-        TextColumn("{task.fields[rate]:.2f} it/s", markup=False),
-        TextColumn("{task.fields[eta]}", markup=False),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("loading", total=None, losses="", rate=0.0, eta="")
-
-        def show(step: Step) -> None:
-            bar.update(
-                task,
-                total=step.iterations,
-                completed=step.iteration,
-                losses=_losses(step),
-                rate=step.rate,
-                eta=f"{timedelta(seconds=round(step.eta))} to go",
-            )
-
-        yield show
 
 
 def summary(result: Result) -> str:
@@ -54,18 +12,3 @@ def summary(result: Result) -> str:
         f"loss {result.history[0]['loss']:.4g} -> {result.parameters['loss']:.4g} in {done} "
         f"iterations, {seconds:.1f} s, {done / seconds:.2f} it/s"
     )
-
-
-def _print_some(console: Console, step: Step) -> None:
-    every = max(1, step.iterations // _LINES_WITHOUT_TERMINAL)
-    if step.iteration == 1 or step.iteration % every == 0:
-        console.print(f"{step}  ({_losses(step)})")
-
-
-def _losses(step: Step) -> str:
-    """The total, and the sum of each kind of term."""
-    kinds: dict[str, float] = {}
-    for name, value in step.terms.items():
-        kind = name.split()[0]
-        kinds[kind] = kinds.get(kind, 0.0) + value
-    return "  ".join(f"{name} {value:.4g}" for name, value in {"loss": step.loss, **kinds}.items())

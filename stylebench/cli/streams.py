@@ -21,12 +21,21 @@ class _Unbroken(io.FileIO):
         return len(data) if written is None else written
 
 
+_closed: set[int] = set()  # standard descriptors that this process was started without
+
+
+def was_closed(descriptor: int) -> bool:
+    """Whether the process was started without a standard ``descriptor``, as by ``>&-``."""
+    return descriptor in _closed
+
+
 def install() -> None:
     """Make ``sys.stdout`` and ``sys.stderr`` streams that never fail, and that are there."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
+            _closed.add(descriptor)
             os.open(os.devnull, os.O_RDWR)  # or the next file that is opened would take its place
     sys.stdout, sys.stderr = _unbroken(1, sys.stdout), _unbroken(2, sys.stderr)
     if ascii_only(sys.stdout):

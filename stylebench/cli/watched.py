@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from stylebench import signals
-from stylebench.cli.progress import progress
 from stylebench.console import PlainConsole
 from stylebench.image.load import ImageSource
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.inputs import Styles
-from stylebench.transfer.observers import Step
 from stylebench.transfer.result import Result, keeping
 from stylebench.transfer.settings import Settings
+from stylebench.watch.progress import progress
+from stylebench.watch.step import Step
 
 
 def watched(

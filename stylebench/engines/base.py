@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from torch import Tensor
@@ -17,11 +17,15 @@ class Targets:
 
     Attributes:
         content: layer -> the content image's features P [1, N, H, W].
-        style: layer -> Gram matrix A [1, N, N], the weighted mean of the style images'.
+        style: layer -> Gram matrix A [1, N, N], the weighted mean of the style images'; with
+            regions one each [R, N, N].
+        guidance: layer -> T [R, 1, H, W], where the regions are (``stylebench.model.regions``);
+            empty without masks.
     """
 
     content: Mapping[str, Tensor]
     style: Mapping[str, Tensor]
+    guidance: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

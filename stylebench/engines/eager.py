@@ -16,9 +16,10 @@ from torch import Tensor
 from stylebench.engines.base import LossTerms, Targets
 from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
-from stylebench.model.losses import gram, loss_terms
+from stylebench.model.losses import loss_terms, style_grams
 from stylebench.model.objective import Objective
 from stylebench.model.precision import PRECISIONS, Precision, arithmetic
+from stylebench.model.regions import Region, guidance_at, whole_picture
 from stylebench.model.vgg import VGG19
 
 
@@ -32,6 +33,7 @@ class Eager:
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
         style_weights: one weight per style image, adding up to 1.
         precision: of features and weights; losses and Gram matrices are at least fp32.
+        regions: parts of the picture with styles of their own; none: the whole has one style.
 
     Raises:
         ValueError: an image is too small for the network.
@@ -48,16 +50,19 @@ class Eager:
         styles: Sequence[Tensor],
         style_weights: Sequence[float],
         precision: Precision = PRECISIONS["fp32"],
+        regions: Sequence[Region] = (),
     ) -> None:
         self.objective = objective
         self.precision = precision
-        self.rescaling = rescale_in_place(network, objective, content, styles, precision)
+        self.rescaling = rescale_in_place(
+            network, objective, content, styles, precision, regions=regions
+        )
         self._rescaled_objective = self.rescaling.objective(objective)
         self._channel_scale = {
             layer: self.rescaling.channel_scale(layer, content) for layer in objective.taps
         }
         self.network = network.to(precision.dtype).to(memory_format=torch.channels_last)
-        self.targets = self._capture(content, styles, style_weights)
+        self.targets = self._capture(content, styles, regions or [whole_picture(style_weights)])
         self._terms = self._formulation()
 
     def loss_and_grad(self, image: Tensor) -> tuple[LossTerms, Tensor]:
@@ -83,8 +88,8 @@ class Eager:
 
     def _loss_terms(self, x: Tensor) -> Tensor:
         features = self._features(x, self.objective.taps, self.objective.seamless)
-        P, A = self.targets.content, self.targets.style
-        return loss_terms(x, features, self._rescaled_objective, P, A)
+        P, A, T = self.targets.content, self.targets.style, self.targets.guidance
+        return loss_terms(x, features, self._rescaled_objective, P, A, T)
 
     def _features(
         self, x: Tensor, layers: Sequence[str], seamless: bool = False
@@ -99,12 +104,12 @@ class Eager:
 
     @torch.no_grad()
     def _capture(
-        self, content: Tensor, styles: Sequence[Tensor], style_weights: Sequence[float]
+        self, content: Tensor, styles: Sequence[Tensor], regions: Sequence[Region]
     ) -> Targets:
         with arithmetic(self.precision):
             P = self._features(content, list(self.objective.content), self.objective.seamless)
             A: dict[str, Tensor] = {}
-            for style, weight in zip(styles, style_weights, strict=True):
-                for layer, features in self._features(style, list(self.objective.style)).items():
-                    A[layer] = A.get(layer, 0) + weight * gram(features)
-        return Targets(P, A)
+            for image, style in enumerate(styles):
+                for layer, F in self._features(style, list(self.objective.style)).items():
+                    A[layer] = A.get(layer, 0) + style_grams(F, image, layer, regions)
+        return Targets(P, A, guidance_at(regions, self.objective.style))

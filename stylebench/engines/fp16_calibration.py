@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from stylebench.engines.fp16_scaling import Rescaling, convolution_of, equalized
-from stylebench.model.losses import gram, loss_terms
+from stylebench.model.losses import loss_terms, style_grams
 from stylebench.model.objective import Objective
 from stylebench.model.precision import Precision, exact_arithmetic
+from stylebench.model.regions import Region, guidance_at, whole_picture
 from stylebench.model.tiles import Tiling, tiled_features
 from stylebench.model.vgg import VGG19
 
@@ -37,6 +38,7 @@ def rescale_in_place(
     styles: Sequence[Tensor],
     precision: Precision,
     tiling: Tiling | None = None,
+    regions: Sequence[Region] = (),
 ) -> Rescaling:
     """Rescale ``network`` if ``precision`` needs it.
 
@@ -47,13 +49,14 @@ def rescale_in_place(
         styles: likewise.
         precision: whose ``rescaled`` decides.
         tiling: as for ``calibrate``.
+        regions: likewise.
 
     Returns:
         The exponents, all zero for an unchanged network.
     """
     if not precision.rescaled:
         return Rescaling()
-    rescaling = calibrate(network, objective, content, styles, tiling)
+    rescaling = calibrate(network, objective, content, styles, tiling, regions)
     rescaling.apply(network)
     return rescaling
 
@@ -64,6 +67,7 @@ def calibrate(
     content: Tensor,
     styles: Sequence[Tensor],
     tiling: Tiling | None = None,
+    regions: Sequence[Region] = (),
 ) -> Rescaling:
     """Choose exponents for ``network`` and ``objective``.
 
@@ -76,6 +80,7 @@ def calibrate(
         content: preprocessed content image [1, 3, H, W].
         styles: preprocessed style images [1, 3, H', W'].
         tiling: tiles to find the largest activations in, which are the whole images' all the same.
+        regions: parts of the picture with styles of their own; none: the whole has one style.
     """
     starts = [_cropped(content), _noise(content)]
     images = [content, *styles, starts[1]]
@@ -98,7 +103,8 @@ def calibrate(
     share = starts[0][0, 0].numel() / content[0, 0].numel()
     on_crop = replace(objective, style={name: k * share for name, k in objective.style.items()})
     crops = [_cropped(style) for style in styles]
-    steepest = max(gradient_ranges(network, on_crop, rescaling, starts, crops).values())
+    parts = [_cropped_region(region) for region in regions]
+    steepest = max(gradient_ranges(network, on_crop, rescaling, starts, crops, parts).values())
     return replace(rescaling, loss=GRADIENTS_BELOW - frexp(steepest)[1] if steepest else 0)
 
 
@@ -127,6 +133,7 @@ def gradient_ranges(
     rescaling: Rescaling,
     images: Sequence[Tensor],
     styles: Sequence[Tensor],
+    regions: Sequence[Region] = (),
 ) -> dict[str, float]:
     """Layer or ``image`` -> largest |gradient| of the rescaled loss with respect to it.
 
@@ -136,6 +143,7 @@ def gradient_ranges(
         rescaling: the exponents for both.
         images: images [1, 3, H, W] to take the gradient at; the first is the content image.
         styles: style images [1, 3, H', W'], each the only target of a gradient.
+        regions: of the images; each has that style in its part of it.
     """
     network, objective = deepcopy(network), replace(rescaling.objective(objective), tv=0.0)
     rescaling.apply(network)
@@ -148,7 +156,9 @@ def gradient_ranges(
     def equalize(layer: str, F: Tensor) -> Tensor:
         return equalized(F, rescaling.channel_scale(layer, F))
 
-    for style in styles if objective.taps else []:
+    for index, style in enumerate(styles if objective.taps else []):
+        alone = [replace(region, style_weights=_only(index, styles)) for region in regions]
+        targets = alone or [whole_picture(_only(index, styles))]
         with exact_arithmetic():
             with torch.no_grad():
                 P = {
@@ -156,7 +166,11 @@ def gradient_ranges(
                     for layer, F in network(content, objective.content).items()
                 }
                 style_features = network(rescaling.scale_input(style), objective.style)
-                A = {layer: gram(equalize(layer, F)) for layer, F in style_features.items()}
+                A = {
+                    layer: style_grams(equalize(layer, F), index, layer, targets)
+                    for layer, F in style_features.items()
+                }
+                T = guidance_at(targets, objective.style)
             for image in images:
                 x = start = image.detach().requires_grad_()
                 features = {}
@@ -165,7 +179,7 @@ def gradient_ranges(
                     x.register_hook(partial(record, name))
                     if name in objective.taps:
                         features[name] = equalize(name, x)
-                terms = loss_terms(start, features, objective, P, A)
+                terms = loss_terms(start, features, objective, P, A, T)
                 record("image", *torch.autograd.grad(terms.sum(), start))
     return largest
 
@@ -204,6 +218,19 @@ def _cropped(image: Tensor) -> Tensor:
     """The middle of ``image`` [1, 3, H, W], at most 512 px per side."""
     top, left = (max(0, side - _CROP) // 2 for side in image.shape[2:])
     return image[..., top : top + _CROP, left : left + _CROP]
+
+
+def _cropped_region(region: Region) -> Region:
+    """The region in the middle of all images; a style without a part of it there counts whole."""
+    content = None if region.content is None else _cropped(region.content)
+    styles = [None if mask is None else _cropped(mask) for mask in region.styles]
+    styles = [None if mask is None or not mask.any() else mask for mask in styles]
+    return replace(region, content=content, styles=styles)
+
+
+def _only(index: int, styles: Sequence[Tensor]) -> list[float]:
+    """Weights of style images, of which one counts."""
+    return [float(number == index) for number in range(len(styles))]
 
 
 def _noise(content: Tensor) -> Tensor:

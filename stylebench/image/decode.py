@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from stylebench.files.paths import FileError, expand, special_kind
 from stylebench.files.reading import read_file
+from stylebench.image.heif import missing_reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,14 @@ FORMATS = (
     "TGA", "ICO", "PCX", "PSD", "QOI", "SGI",
 )  # fmt: skip
 _LARGEST_FILE = 2**31  # bytes; Pillow's limit of pixels is 1.4 GB at 16 bits and four channels
+_BLOCK = 2**20  # bytes of a stream that are read at once
 _ONE_BY_ONE = "a run takes one content and one or more styles, each by its file name"
+#: Formats of which a file may hold several pictures -> how that is said.
+_SEVERAL = {
+    **dict.fromkeys(("GIF", "WEBP", "PNG", "AVIF"), "is animated, and the first of {} frames"),
+    "TIFF": "holds several pictures, and the first of {}",
+    "HEIF": "holds several pictures, and the main one of {}",
+}
 _ORIENTATION_TAG, _BITS_PER_SAMPLE_TAG = 0x0112, 0x0102
 
 
@@ -36,15 +44,23 @@ class ImageError(FileError):
 
 
 def decode_file(path: str | Path) -> Array:
-    """The pixels of an image file.
+    """The pixels of an image file; of several pictures in it the first, with a warning.
 
     Raises:
         ImageError: missing, no ordinary file, too large, of an unknown format, or corrupt.
     """
     path, data = _read(path)
-    with _decoding(str(path)), Image.open(io.BytesIO(data), formats=_formats()) as image:
-        deep = _deep_pixels(image, data, str(path))
-        return _pixels(image, str(path)) if deep is None else deep
+    return decode_bytes(data, str(path))
+
+
+def decode_bytes(data: bytes, name: str) -> Array:
+    """As ``decode_file``, of a file's bytes; ``name`` is what messages call it."""
+    with _opened(data, name) as image:
+        deep = _deep_pixels(image, data, name)
+        pixels = _pixels(image, name) if deep is None else deep
+        kind = image.format or ""
+    _tell_of_several(kind, data, name)
+    return pixels
 
 
 def longest_side(path: Path) -> int:
@@ -54,8 +70,27 @@ def longest_side(path: Path) -> int:
         ImageError: as ``decode_file``, but for pixels that are corrupt.
     """
     path, data = _read(path)
-    with _decoding(str(path)), Image.open(io.BytesIO(data), formats=_formats()) as image:
+    with _opened(data, str(path)) as image:
         return max(image.size)
+
+
+def read_stream(stream: BinaryIO, name: str) -> bytes:
+    """The bytes of an image file from a stream, whose length is known only at its end.
+
+    Raises:
+        ImageError: it is empty, too large for a picture, or breaks off.
+    """
+    blocks: list[bytes] = []
+    try:
+        while block := stream.read(_BLOCK):
+            blocks.append(block)
+            if len(blocks) * _BLOCK > _LARGEST_FILE:
+                raise ImageError(f"{name}: is more than the {_LARGEST_FILE} bytes of an image file")
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
+    if not blocks:
+        raise ImageError(f"{name}: is empty, expected an image file")
+    return b"".join(blocks)
 
 
 def _read(path: str | Path) -> tuple[Path, bytes]:
@@ -81,6 +116,27 @@ def decode_pil(image: Image.Image) -> Array:
 def _formats() -> list[str]:
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    """The picture in ``data``, whose pixels are still to be decoded."""
+    if reason := missing_reader(data):
+        raise ImageError(f"{name}: {reason}")
+    with _decoding(name), Image.open(io.BytesIO(data), formats=_formats()) as image:
+        yield image
+
+
+def _tell_of_several(kind: str, data: bytes, name: str) -> None:
+    """Warn that a file of the format ``kind`` holds more pictures than the one that was read."""
+    if kind not in _SEVERAL:
+        return
+    frames = 1
+    # Faults of pictures after the first, which nobody asked for.
+    with suppress(Exception), Image.open(io.BytesIO(data), formats=[kind]) as image:
+        frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        warnings.warn(f"{name}: {_SEVERAL[kind].format(frames)} is read", stacklevel=2)
 
 
 @contextmanager

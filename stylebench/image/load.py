@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from stylebench.image.decode import ImageError, decode_file, decode_pil
+from stylebench.image.decode import ImageError, decode_bytes, decode_file, decode_pil
 from stylebench.image.metadata import NO_METADATA, Metadata, read_metadata
 
-__all__ = ["ImageError", "ImageSource", "Picture", "fit", "load_image", "resize"]
+__all__ = ["ImageError", "ImageSource", "Picture", "fit", "load_bytes", "load_image", "resize"]
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[Any]
 
 #: The types that ``load_image`` accepts.
-ImageSource: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor"
+ImageSource: TypeAlias = "str | Path | Image.Image | np.ndarray[Any, Any] | Tensor | Picture"
 
 _TENSOR_DTYPES = (
     torch.bool, torch.uint8, torch.uint16, torch.float16, torch.bfloat16, torch.float32,
@@ -55,7 +55,7 @@ class Picture:
         return height, width
 
 
-def load_image(source: ImageSource | Picture) -> Picture:
+def load_image(source: ImageSource) -> Picture:
     """Read an image of any supported kind.
 
     Args:
@@ -65,7 +65,8 @@ def load_image(source: ImageSource | Picture) -> Picture:
             ``Picture`` is returned as it is.
 
     Files and PIL images have their EXIF orientation applied and an embedded ICC profile converted
-    to sRGB. 16-bit files keep their 16 bits. Of an animation the first frame is used.
+    to sRGB. 16-bit files keep their 16 bits. Of an animation the first frame is used, and of
+    a file of several pictures the first one; a warning tells how many there are.
 
     Raises:
         ImageError: a missing, empty, corrupt or oversized file, one of a format that is not read
@@ -92,6 +93,11 @@ def load_image(source: ImageSource | Picture) -> Picture:
             f"{type(source).__name__} is no image: expected a path, PIL image, array or tensor"
         )
     return replace(_picture(name, array), metadata=read_metadata(source))
+
+
+def load_bytes(data: bytes, name: str) -> Picture:
+    """Read an image file's bytes as ``load_image`` reads the file; messages call it ``name``."""
+    return replace(_picture(name, decode_bytes(data, name)), metadata=read_metadata(data))
 
 
 def fit(size: tuple[int, int], longest: int) -> tuple[int, int]:

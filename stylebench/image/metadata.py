@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ ARTIST_TAG, COPYRIGHT_TAG = 0x013B, 0x8298
 X_RESOLUTION_TAG, Y_RESOLUTION_TAG, RESOLUTION_UNIT_TAG = 0x011A, 0x011B, 0x0128
 INCH, _CENTIMETER = 2, 3  # values of the unit of a resolution
 _PER_INCH = {INCH: 1.0, _CENTIMETER: 2.54}
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # the ones that carry them
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF")  # the ones that carry them
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,17 @@ NO_METADATA = Metadata()
 
 
 def read_metadata(source: object) -> Metadata:
-    """The metadata of an image file or a PIL image; empty for all else, and where it is broken."""
+    """The metadata of an image file, its bytes or a PIL image; empty for all else or if broken."""
     try:
         if isinstance(source, Image.Image):
             return _metadata(source)
-        if isinstance(source, str | Path):
+        if isinstance(source, str | Path | bytes):
+            file = io.BytesIO(source) if isinstance(source, bytes) else expand(source)
+            Image.init()
+            formats = [name for name in _FORMATS if name in Image.OPEN]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of size and of tags: the loader tells what counts
-                with Image.open(expand(source), formats=_FORMATS) as image:
+                with Image.open(file, formats=formats) as image:
                     return _metadata(image)
     except Exception:  # readers of metadata raise what they like, and no run depends on it
         pass

@@ -68,8 +68,7 @@ def check_output(path: str | Path, bit_depth: int = 8, longest: int | None = Non
             f"{path}: unknown image extension {path.suffix!r}; expected {', '.join(FORMATS)}"
         )
     kind = FORMATS[path.suffix.lower()]
-    if bit_depth not in (8, 16):
-        raise ValueError(f"bit_depth is {bit_depth!r}: expected 8 or 16")
+    check_bit_depth(bit_depth)
     if bit_depth == 16 and kind not in _DEEP_FORMATS:
         raise ImageError(f"{path}: {path.suffix} has no 16 bits; use .png or .tiff")
     if longest is not None and longest > _LONGEST_SIDES.get(kind, longest):
@@ -78,6 +77,12 @@ def check_output(path: str | Path, bit_depth: int = 8, longest: int | None = Non
             ".png or .tiff"
         )
     return check_writable(path)
+
+
+def check_bit_depth(bit_depth: int) -> None:
+    """Refuse a depth that no picture has: ValueError."""
+    if bit_depth not in (8, 16):
+        raise ValueError(f"bit_depth is {bit_depth!r}: expected 8 or 16")
 
 
 def to_pil(rgb: Tensor, alpha: Tensor | None = None) -> Image.Image:

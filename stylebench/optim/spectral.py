@@ -17,6 +17,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+import stylekernels as sk
+
 #: Orthonormal: grey, the first color against the last, and both against the second. Red and blue
 #: may be either way round.
 _COLORS = (
@@ -47,19 +49,15 @@ class SpectralPreconditioner:
             raise ValueError(f"image is {tuple(image.shape)}; expected [B, 3, H, W]")
         self._size = image.shape[2:]
         self._colors = image.new_tensor(_COLORS)
-        self._gains = _gains(*self._size).to(image)
+        gains = _gains(*self._size) / self._size.numel()  # the transforms' own factor
+        self._gains = gains.to(image, memory_format=torch.contiguous_format)
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """P times ``gradient`` [B, 3, H, W], of its shape and dtype."""
-        spectrum = torch.fft.rfft2(_mixed(self._colors, gradient), norm="ortho")
-        spectrum *= self._gains
-        filtered = torch.fft.irfft2(spectrum, s=self._size, norm="ortho")
-        return _mixed(self._colors.T, filtered)
-
-
-def _mixed(colors: Tensor, image: Tensor) -> Tensor:
-    """The channels of ``image`` [B, 3, H, W], multiplied by ``colors`` [3, 3]."""
-    return (colors @ image.flatten(2)).view_as(image)
+        # Without factors: cuFFT's would be a pass each.
+        spectrum = torch.fft.rfft2(gradient, norm="backward").contiguous()
+        sk.scale_spectrum_(spectrum, self._colors, self._gains)
+        return torch.fft.irfft2(spectrum, s=self._size, norm="forward")
 
 
 def _gains(height: int, width: int) -> Tensor:

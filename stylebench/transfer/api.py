@@ -21,6 +21,7 @@ from stylebench.transfer.device import choose_learning_rate, resolve_precision
 from stylebench.transfer.fields import HISTORY_DTYPES
 from stylebench.transfer.input_hashes import input_hashes
 from stylebench.transfer.inputs import Styles
+from stylebench.transfer.masks import MaskPairs
 from stylebench.transfer.observers import Callback, Observers
 from stylebench.transfer.prepare import prepare
 from stylebench.transfer.problem import Problem, build_problem
@@ -31,7 +32,9 @@ from stylebench.transfer.schedule import make_schedule, polish_iterations
 from stylebench.transfer.settings import Layers, Scales, Settings
 from stylebench.transfer.state import RunState
 from stylebench.transfer.torch_state import own_torch_state
-from stylebench.transfer.values import check_callable, whole, wrong
+from stylebench.transfer.values import check_callable, flag, whole, wrong
+from stylebench.watch.live import live_progress
+from stylebench.watch.step import Step
 
 _log = logging.getLogger(__name__)
 
@@ -67,10 +70,12 @@ def stylize(
     tolerance_grad: float = -1.0,
     tolerance_change: float = -1.0,
     init: ImageSource | None = None,
+    masks: MaskPairs | None = None,
     seed: int = 0,
     tile: int | str = "auto",
     device: str | torch.device | None = None,
     callback: Callback | None = None,
+    progress: bool = False,
 ) -> Image.Image:
     """Paint ``content`` in the manner of ``style`` (Gatys, Ecker, Bethge: arXiv 1508.06576).
 
@@ -82,6 +87,8 @@ def stylize(
         style: the same, or a sequence of several.
         callback: called with a ``Step`` for every iteration; ``print`` will do. A GPU is asked some
             ten times a second how far it is, and the iterations since then are told at once.
+        progress: show how the run goes: the picture and a bar in a notebook, a bar on a terminal,
+            some lines in a log file (stderr).
 
     The other arguments are described at ``Settings``; None means "as the preset says". What was
     chosen, of the engine above all, is logged (``logging``, INFO).
@@ -100,7 +107,17 @@ def stylize(
     keywords = locals()
     names = [*(field.name for field in fields(Settings)), "normalise"]
     settings = Settings(**{name: keywords[name] for name in names})
-    return style_transfer(content, style, settings, callback).image
+    if not flag("progress", progress):
+        return style_transfer(content, style, settings, callback).image
+    check_callable("callback", callback)
+    with live_progress() as show:
+
+        def show_and_tell(step: Step) -> None:
+            show(step)
+            if callback:
+                callback(step)
+
+        return style_transfer(content, style, settings, show_and_tell).image
 
 
 @own_torch_state()

@@ -27,6 +27,7 @@ from stylebench.files.reading import check_file
 from stylebench.files.writing import atomic_path
 from stylebench.transfer.hashing import hash_of
 from stylebench.transfer.init import is_named
+from stylebench.transfer.masks import NONE, WHOLE
 from stylebench.transfer.problem import Problem
 from stylebench.transfer.values import whole
 
@@ -209,6 +210,9 @@ def identity_of(problem: Problem) -> dict[str, Any]:
     chosen = {name: value for name, value in problem.parameters.items() if name not in _FREE}
     if not is_named(chosen.get("init")):
         chosen["init"] = "a picture"  # which is among the inputs
+    masks = chosen.pop("masks", None)
+    if masks:  # whose pictures are, too
+        chosen["masks"] = [style if style in (NONE, WHOLE) else "a mask" for _, style in masks]
     identity: dict[str, Any] = json.loads(json.dumps(chosen, default=str))
     return identity
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from stylebench.engines import ENGINES
 from stylebench.files.paths import exists, expand
-from stylebench.image.load import ImageSource
+from stylebench.image.load import ImageSource, Picture
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import PRESETS
 from stylebench.model.tiles import BANDS
@@ -20,6 +20,7 @@ from stylebench.model.vgg import Pooling, Weights, check_layer
 from stylebench.model.weights import SOURCES
 from stylebench.transfer.color import COLORS
 from stylebench.transfer.init import CHOICES, checked_name, is_named
+from stylebench.transfer.masks import NONE, WHOLE, style_of
 from stylebench.transfer.values import (
     check_distinct,
     choice,
@@ -131,7 +132,7 @@ def _tile(name: str, value: Any) -> int | str:
 
 def _source(name: str, value: Any) -> ImageSource:
     """``init``: a name, a file that is there, or a picture as it is."""
-    if isinstance(value, Image.Image | np.ndarray | torch.Tensor):
+    if isinstance(value, Image.Image | np.ndarray | torch.Tensor | Picture):
         return value
     if not isinstance(value, str | Path):
         raise wrong(name, value, f"{CHOICES}, an image file, PIL image, array or tensor")
@@ -140,6 +141,39 @@ def _source(name: str, value: Any) -> ImageSource:
     if _exists(value):
         return value
     raise ValueError(f"unknown {name} {shown(str(value))}: expected {CHOICES} or an image file")
+
+
+def _masks(name: str, value: Any) -> list[tuple[ImageSource, ImageSource | None]]:
+    """Pairs of a mask of the content, and one of a style image, ``whole``, ``none`` or None."""
+    expected = "pairs of a content's mask and a style's, as [('sky.png', 'paint.png')]"
+    pairs = [
+        listed(f"an entry of {name}", pair, expected) for pair in listed(name, value, expected)
+    ]
+    for index, pair in enumerate(pairs, start=1):
+        if len(pair) != 2:
+            raise wrong(f"mask {index}", pair, "two: one of the content, and one of a style")
+        for mask in pair if style_of(pair[1]) is None else pair[:1]:
+            _check_mask(f"mask {index}", mask)
+    return [(of_content, of_style) for of_content, of_style in pairs]
+
+
+def _check_mask(name: str, value: Any) -> None:
+    if isinstance(value, Image.Image | np.ndarray | torch.Tensor):
+        return
+    if not isinstance(value, str | Path):
+        raise wrong(name, value, "an image file, PIL image, array or tensor")
+    if not _exists(value):
+        raise ValueError(
+            f"{name}: there is no file {shown(str(value))}: expected a gray picture, or in the "
+            f"place of a style's mask {NONE} or {WHOLE}"
+        )
+
+
+def mask_names(masks: Any) -> list[list[str]] | None:
+    """The files of ``Settings.masks``, or their kinds, for records."""
+    if not masks:
+        return None
+    return [[source_name(one), style_of(two) or source_name(two)] for one, two in masks]
 
 
 def _exists(path: str | Path) -> bool:
@@ -155,6 +189,8 @@ def source_name(source: Any) -> str:
         return f"./{source}"
     if isinstance(source, str | Path):
         return str(source)
+    if isinstance(source, Picture):
+        return source.name
     kinds = {Image.Image: "PIL image", torch.Tensor: "tensor"}
     return next((name for kind, name in kinds.items() if isinstance(source, kind)), "array")
 
@@ -204,6 +240,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "tolerance_grad": number,
     "tolerance_change": number,
     "init": _source,
+    "masks": _masks,
     "seed": lambda name, value: whole(name, value, least=0),
     "tile": _tile,
     "device": _device,

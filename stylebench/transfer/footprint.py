@@ -23,6 +23,7 @@ from stylebench.transfer.device import (
     choose_precision,
 )
 from stylebench.transfer.fields import HISTORY_DTYPES
+from stylebench.transfer.masks import NONE, style_of
 from stylebench.transfer.settings import Settings
 
 Size = tuple[int, int]  # (height, width) in pixels
@@ -52,6 +53,7 @@ class Choices:
         iterations: of the phase and those before it that its optimizer has seen.
         device: that it runs on.
         tiling: the tiles that feature maps are computed in; None: whole.
+        regions: with a style of their own, at most; 0 without masks.
     """
 
     engine: str
@@ -63,6 +65,7 @@ class Choices:
     iterations: int
     device: torch.device
     tiling: Tiling | None = None
+    regions: int = 0
 
     @classmethod
     def of(cls, settings: Settings, pixels: int) -> Choices:
@@ -81,6 +84,7 @@ class Choices:
             iterations=settings.resolved_preset().iterations,
             device=device,
             tiling=None if settings.tile == "auto" else Tiling.of(settings.tile),
+            regions=_regions(settings),
         )
 
     @property
@@ -179,11 +183,23 @@ def _network(choices: Choices, last: bool) -> int:
 
 
 def _targets(choices: Choices, content: Size) -> int:
-    """The features P, and of each Gram matrix the target, the image's own and its gradient."""
+    """The features P, and of each Gram matrix the target, the image's own and its gradient.
+
+    With masks a Gram matrix a region; and its guidance, whole and cut to its box, and the mask.
+    """
     preset, itemsize = choices.preset, choices.precision.wide.itemsize
     features = sum(_elements(preset.content_layers, content).values())
     grams = sum(LAYERS[layer][1] ** 2 for layer in preset.style_layers)
-    return itemsize * (features + 3 * grams)
+    shapes = feature_shapes(preset.style_layers, *content).values()
+    guidance = 2 * sum(positions for _, positions in shapes) + content[0] * content[1]
+    return itemsize * (features + 3 * grams * max(1, choices.regions) + guidance * choices.regions)
+
+
+def _regions(settings: Settings) -> int:
+    """The pairs of masks that have a style, and the background."""
+    if not settings.masks:
+        return 0
+    return 1 + sum(style_of(style) != NONE for _, style in settings.masks)
 
 
 def _history(choices: Choices, image: int) -> int:
@@ -249,7 +265,15 @@ def _fused_maps(choices: Choices, size: Size, taps: Collection[str]) -> int:
         total += (itemsize + 1) * elements[after] if pooled else 0
     # A GPU takes a map whole: before and after what follows it, and its gradient.
     whole = 0 if choices.on_cpu else _BETWEEN_TAPS * itemsize * max(elements.values())
-    return total + whole
+    return total + whole + _masked_maps(choices, size)
+
+
+def _masked_maps(choices: Choices, size: Size) -> int:
+    """On a GPU the masked features of one region and their gradient; a CPU takes tiles of them."""
+    if not choices.regions or choices.on_cpu:
+        return 0
+    largest = max(_elements(choices.preset.style_layers, size).values(), default=0)
+    return 2 * choices.precision.dtype.itemsize * largest
 
 
 def _autograd_maps(choices: Choices, size: Size) -> int:
@@ -261,9 +285,12 @@ def _autograd_maps(choices: Choices, size: Size) -> int:
     taps = _elements(choices.preset.taps, size).values()
     widened = sum(taps) * wide if itemsize < wide else 0
     gradients = wide * (sum(taps) + 2 * max(taps, default=0))
+    masked = _elements(choices.preset.style_layers, size).values()
+    of_regions = wide * choices.regions * (sum(masked) + max(masked, default=0))
     # A seamless image's convolutions keep their input with the opposite border around it.
     padded = itemsize * (relus + pools) if choices.preset.seamless else 0
-    return itemsize * relus + (itemsize + of_windows) * pools + widened + gradients + padded
+    maps = itemsize * relus + (itemsize + of_windows) * pools
+    return maps + widened + gradients + of_regions + padded
 
 
 def _tiled_maps(

@@ -19,13 +19,14 @@ from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
 from stylebench.transfer.color import in_color
 from stylebench.transfer.device import resolve_precision
+from stylebench.transfer.masks import Box, Masks, load_masks
 from stylebench.transfer.seamless import check_closes
 from stylebench.transfer.settings import Settings
 
 if TYPE_CHECKING:
     from stylebench.transfer.reuse import EngineCache
 
-Styles: TypeAlias = "ImageSource | Sequence[ImageSource | Picture]"
+Styles: TypeAlias = "ImageSource | Sequence[ImageSource]"
 
 _LARGEST_LENGTH = 2**62  # px, beyond all memory; floats may be infinite
 _SEVERAL = 4  # times the content's area, that a style which keeps its aspect may have
@@ -43,6 +44,7 @@ class Inputs:
         weights: VGG-19's; None before they are read, and once they were taken.
         source: where weights are read from that are None.
         engines: kept from other runs, if this one may take them.
+        masks: which part of the content takes which style, or None.
         loaded: as they were loaded, where ``Settings.color`` has changed the pictures.
     """
 
@@ -52,6 +54,7 @@ class Inputs:
     weights: Weights | None = None
     source: str | Path | Weights | None = None
     engines: EngineCache | None = None
+    masks: Masks | None = None
     loaded: Inputs | None = None
 
     def read_weights(self) -> Weights:
@@ -96,18 +99,25 @@ def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> In
     Transparent parts of a style outside the box of its opaque ones are cut off.
 
     Raises:
-        ImageError: a picture that cannot be read, or a size too small for the layers.
-        ValueError: no style image, style weights of another number, or a factor beyond the
-            precision.
+        ImageError: a picture or mask that cannot be read, or a size too small for the layers.
+        ValueError: no style image, style weights or masks of another number, or a factor beyond
+            the precision.
     """
     photo = load_image(content)
-    paintings = [_opaque_part(load_image(source)) for source in as_list(style)]
+    originals = [load_image(source) for source in as_list(style)]
+    paintings = [_opaque_part(original) for original in originals]
     settings = settings.sized(photo.size)
-    settings.normalized_style_weights(len(paintings))
+    style_weights = settings.normalized_style_weights(len(paintings))
     init = None
     if settings.init is not None and settings.starts_from_file:
         init = load_image(settings.init)
-    inputs = Inputs(photo, paintings, init, source=settings.weights)
+    masks = None
+    if settings.masks:
+        boxes = [_opaque_box(original) for original in originals]
+        masks = load_masks(settings.masks, photo, originals, boxes, style_weights)
+        if settings.style_weights is not None and len(paintings) > 1:
+            masks.check_blend()
+    inputs = Inputs(photo, paintings, init, source=settings.weights, masks=masks)
     fit_pictures(inputs, settings, min(settings.schedule()))
     sizes = fit_pictures(inputs, settings, max(settings.schedule()))
     for longest in settings.schedule() if settings.seamless else ():
@@ -133,7 +143,7 @@ def fit_pictures(inputs: Inputs, settings: Settings, longest: int) -> Sizes:
     return Sizes(content, styles)
 
 
-def as_list(style: Styles) -> list[ImageSource | Picture]:
+def as_list(style: Styles) -> list[ImageSource]:
     """One style image or several, as a list.
 
     Raises:
@@ -193,21 +203,32 @@ def _opaque_part(picture: Picture) -> Picture:
     Raises:
         ImageError: nothing of it can be seen.
     """
-    if picture.alpha is None:
+    box = _opaque_box(picture)
+    if box is None or picture.alpha is None:
         return picture
-    alpha = picture.alpha[0]
-    painted = alpha >= _OPAQUE if bool((alpha >= _OPAQUE).any()) else alpha > 0
-    rows, columns = (painted.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
-    if min(len(rows), len(columns)) < 2:  # less has no texture
-        raise ImageError(f"{picture.name}: hardly a pixel is opaque, expected a style to be seen")
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    if bool((alpha[box] < 1).any()):
+    if bool((picture.alpha[0][box] < 1).any()):
         warnings.warn(
             f"style {picture.name}: its transparent parts are taken as white paint; crop or fill "
             "them",
             stacklevel=2,
         )
     return replace(picture, rgb=picture.rgb[:, *box].contiguous(), alpha=None)
+
+
+def _opaque_box(picture: Picture) -> Box | None:
+    """The rows and columns around the opaque part of a style image; None where all of it is.
+
+    Raises:
+        ImageError: as ``_opaque_part``.
+    """
+    if picture.alpha is None:
+        return None
+    alpha = picture.alpha[0]
+    painted = alpha >= _OPAQUE if bool((alpha >= _OPAQUE).any()) else alpha > 0
+    rows, columns = (painted.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    if min(len(rows), len(columns)) < 2:  # less has no texture
+        raise ImageError(f"{picture.name}: hardly a pixel is opaque, expected a style to be seen")
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _check_factors(settings: Settings, content: tuple[int, int]) -> None:

@@ -1,69 +1,15 @@
-"""The observers of a run, and the steps that they are told of."""
+"""The observers of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import gcd
 from typing import TypeAlias
 
-from PIL import Image
-
 from stylebench.transfer.checkpoint import CheckpointConfig
 from stylebench.transfer.problem import Problem
-
-_COLUMNS = ("iteration", "seconds", "loss")  # of a trace's row, before its terms
-
-
-@dataclass(frozen=True)
-class Step:
-    """One iteration, as a callback sees it.
-
-    Attributes:
-        iteration: function evaluations so far, from 1.
-        iterations: evaluations in all.
-        loss: the sum of the terms.
-        terms: loss terms by name.
-        seconds: since the first evaluation began.
-        share: of the whole run's work that is done, 0 to 1.
-        eta: seconds to go, estimated.
-        picture: makes the image as it is now, 8-bit; nothing is computed until it is called.
-    """
-
-    iteration: int
-    iterations: int
-    loss: float
-    terms: dict[str, float]
-    seconds: float
-    share: float
-    eta: float
-    picture: Callable[[], Image.Image] = field(repr=False)
-
-    @classmethod
-    def of(
-        cls,
-        row: dict[str, float],
-        iterations: int,
-        share: float,
-        eta: float,
-        picture: Callable[[], Image.Image],
-    ) -> Step:
-        """The step that a row of a ``Trace`` tells of, in a run of so many iterations."""
-        terms = {name: value for name, value in row.items() if name not in _COLUMNS}
-        iteration, seconds, loss = (row[name] for name in _COLUMNS)
-        return cls(int(iteration), iterations, loss, terms, seconds, share, eta, picture)
-
-    @property
-    def rate(self) -> float:
-        """Iterations a second so far."""
-        return self.iteration / self.seconds
-
-    def __str__(self) -> str:
-        return (
-            f"iteration {self.iteration}/{self.iterations}  loss {self.loss:.4g}  "
-            f"{self.rate:.2f} it/s  {self.eta:.0f} s to go"
-        )
-
+from stylebench.watch.step import Step
 
 Callback: TypeAlias = Callable[[Step], object]
 

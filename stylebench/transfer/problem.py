@@ -16,10 +16,12 @@ from stylebench.image.load import resize
 from stylebench.image.metadata import NO_METADATA, Metadata
 from stylebench.model.normalize import normalized
 from stylebench.model.presets import Preset
+from stylebench.model.regions import Region
 from stylebench.model.tiles import UNCUT
 from stylebench.model.vgg import VGG19, Preprocessing
 from stylebench.transfer.color import chrominance_source
 from stylebench.transfer.device import choose_history
+from stylebench.transfer.fields import mask_names
 from stylebench.transfer.footprint import Choices, footprint
 from stylebench.transfer.init import starting_image
 from stylebench.transfer.inputs import Inputs, fit_pictures
@@ -96,12 +98,13 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
     content = resize(inputs.content.rgb, sizes.content)
     pairs = zip(inputs.styles, sizes.styles, strict=True)
     styles = [resize(style.rgb, size) for style, size in pairs]
+    regions = inputs.masks.regions(sizes.content, sizes.styles) if inputs.masks else []
     bound = give_back = None
     if inputs.engines is not None:
-        key = engine_key(choices, settings.weights, content, styles, style_weights)
+        key = engine_key(choices, settings.weights, content, styles, style_weights, regions)
         bound = inputs.engines.take(key)
     if bound is None:
-        bound = _bind(inputs, choices, content, styles, style_weights, last=last)
+        bound = _bind(inputs, choices, content, styles, style_weights, regions, last=last)
         preprocess = _Preprocess(bound.preprocessing, choices)
     else:
         preprocess = _Preprocess(bound.preprocessing, choices)
@@ -112,6 +115,7 @@ def build_problem(inputs: Inputs, settings: Settings, *, last: bool = False) -> 
         "width": sizes.content[1],
         "height": sizes.content[0],
         "style_weights": style_weights,
+        "masks": mask_names(settings.masks),
         **bound.identity,
         "engine": choices.engine,
         "precision": choices.precision.name,
@@ -143,6 +147,7 @@ def _bind(
     content: Tensor,
     styles: Sequence[Tensor],
     style_weights: Sequence[float],
+    regions: Sequence[Region],
     *,
     last: bool,
 ) -> BoundEngine:
@@ -159,13 +164,14 @@ def _bind(
     network = network.to(choices.device, precision.wide)
     del weights  # the network has those that it needs, and engines convert them
     targets = preset.objective(*size), image, paintings, style_weights, precision
+    parts = [region.to(image) for region in regions]
     tiling = choices.tiling
     if preset.seamless and choices.engine == "fused":  # whose windows alone wrap around
         tiling = tiling or UNCUT
     engine: Engine = (
-        ENGINES[choices.engine](network, *targets)
+        ENGINES[choices.engine](network, *targets, parts)
         if tiling is None
-        else TILED[choices.engine](network, *targets, tiling)
+        else TILED[choices.engine](network, *targets, tiling, parts)
     )
     held = footprint(choices, (size[0], size[1]), [], last).engine
     return BoundEngine(engine, preprocess.preprocessing, identity, held)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from stylebench.engines import Engine
 from stylebench.model.original import original_file
+from stylebench.model.regions import Region
 from stylebench.model.vgg import Preprocessing, Weights
 from stylebench.model.weights import caffe_file, imagenet_file
 from stylebench.transfer.footprint import Choices
@@ -106,6 +107,7 @@ def engine_key(
     content: Tensor,
     styles: Sequence[Tensor],
     style_weights: Sequence[float],
+    regions: Sequence[Region] = (),
 ) -> Hashable | None:
     """All that an engine is determined by, but the content image where it is captured anew.
 
@@ -115,6 +117,7 @@ def engine_key(
         content: [3, H, W], as it is resized.
         styles: [3, H', W'], likewise.
         style_weights: one a style.
+        regions: at the sizes of the pictures.
 
     Returns:
         None where the weights cannot be told from others.
@@ -131,7 +134,14 @@ def engine_key(
         repr(preset.objective(*content.shape[-2:])), tuple(content.shape),
         hash_of({"content": content}) if scaled else "",
         tuple(hash_of({"style": style}) for style in styles), tuple(style_weights),
+        tuple(map(_of_region, regions)),
     )  # fmt: skip
+
+
+def _of_region(region: Region) -> Hashable:
+    named = [("content", region.content), *((str(i), m) for i, m in enumerate(region.styles))]
+    present = {name: mask for name, mask in named if mask is not None}
+    return hash_of(present), tuple(region.style_weights)
 
 
 def _source(weights: str | Path | Weights) -> Hashable | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from stylebench.image.save import to_pil
 from stylebench.transfer.device import choose_learning_rate
 from stylebench.transfer.loop import optimize
-from stylebench.transfer.observers import Callback, Observers, Step
+from stylebench.transfer.observers import Callback, Observers
 from stylebench.transfer.problem import Problem
 from stylebench.transfer.result import Diverged, Result, keeping
 from stylebench.transfer.schedule import make_schedule
@@ -16,6 +16,7 @@ from stylebench.transfer.settings import Settings
 from stylebench.transfer.state import RunState
 from stylebench.transfer.trace import NonFinite
 from stylebench.version import __version__
+from stylebench.watch.step import Step
 
 _TIME_TO_FALL, _FALLEN = 60, 0.2  # iterations, and the share of the first loss after them
 
@@ -121,6 +122,7 @@ def _step(problem: Problem, state: RunState, row: dict[str, float]) -> Step:
         phase.share(done),
         phase.seconds_to_go(done, first["seconds"], row["seconds"]),
         lambda: to_pil(problem.rgb(state.image), problem.alpha),
+        phase.index,
     )
 
 

@@ -15,6 +15,7 @@ from stylebench.model.presets import Preset, preset
 from stylebench.model.vgg import Pooling, Weights
 from stylebench.transfer.fields import CHECKS, CONTENT_SIZE, Layers, Scales, source_name
 from stylebench.transfer.init import INITS, is_named
+from stylebench.transfer.masks import MaskPairs
 from stylebench.transfer.values import flag
 
 __all__ = ["HISTORY", "INITS", "Layers", "Scales", "Settings"]
@@ -75,6 +76,11 @@ class Settings:
         init: ``content``, ``noise`` (white, as the paper), ``style``, ``gray``, ``mean`` (the style
             images' mean color), ``content+noise:SHARE`` with the noise's share of the mixture, 0 to
             1, or a picture: all that the content may be.
+        masks: pairs of gray pictures, a mask of the content and one of a style image: the white of
+            the one is painted in the manner of the other's. ``whole`` stands for all of a style
+            image; None or ``none`` for a part that keeps the content. With several style images the
+            pairs are of them in order. What is left of the content takes what is left of the style.
+            ``stylebench.model.regions``.
         seed: of the noise.
         tile: ``none``: feature maps are computed whole; a number: in square tiles of so many px a
             side, which need less memory and give the whole picture's loss and gradient;
@@ -116,6 +122,7 @@ class Settings:
     tolerance_grad: float = -1.0
     tolerance_change: float = -1.0
     init: ImageSource | None = None
+    masks: MaskPairs | None = None
     seed: int = 0
     tile: int | str = "auto"
     device: str | torch.device | None = None
@@ -203,6 +210,11 @@ class Settings:
             raise ValueError(
                 f"polish is {self.polish}, and precision {precision.name!r} is polished by nothing "
                 "finer: drop it, or choose precision bf16, fp16 or auto"
+            )
+        if self.masks and self.seamless:
+            raise ValueError(
+                "seamless is True, and masks are given: a region ends at a border, which a "
+                "seamless picture does not have; drop one of the two"
             )
 
 

@@ -1,9 +1,19 @@
-"""Tensors that pretend to be on a GPU."""
+"""Tensors that pretend to be on a GPU, and a browser."""
+
+import shutil
 
 import pytest
 from torch import Tensor
 
 from stylebench.model import precision
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 class Apple(Tensor):
@@ -33,3 +43,18 @@ class PretendedGPU(Tensor):
 def pretended_gpu() -> type[Tensor]:
     """A class for ``x.as_subclass(pretended_gpu)``."""
     return PretendedGPU
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium."""
+    reason = "playwright is not installed"
+    playwright = pytest.importorskip("playwright.sync_api", reason=reason)
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed")
+    with playwright.sync_playwright() as driver:
+        context = driver.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, args=ARGUMENTS
+        )
+        yield context
+        context.close()

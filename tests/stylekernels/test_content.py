@@ -48,6 +48,21 @@ def test_content_loss_of_channels_with_factors_is_that_of_their_multiples(
     no_worse_than(grad, plain.to(dtype), exact)
 
 
+@pytest.mark.parametrize("factors", [False, True], ids=["plain", "factors"])
+def test_a_gradient_behind_a_relu_is_that_without_masked(factors, layout, dtype, activation):
+    """In one pass, to the bit."""
+    shape = (2, 6, 7, 9)
+    x, target = activation(shape, dtype).relu_(), activation(shape)
+    x[0, 1, 2, 3] = float("nan")  # as torch's own, the mask lets it pass
+    grad = activation(shape, dtype, layout)
+    v = 2.0 ** (torch.arange(6, device=x.device) - 5) if factors else None
+    expected = grad.clone()
+    stylekernels.content_loss_backward_(expected, x, target, 0.5, v)
+    stylekernels.content_loss_backward_(grad, x, target, 0.5, v, True)
+    torch.testing.assert_close(grad, naive.mask(expected, x), rtol=0, atol=0, equal_nan=True)
+    assert (grad == 0).any()
+
+
 def test_factors_that_are_not_one_a_channel_are_refused(device):
     x, factors = torch.zeros(1, 4, 3, 3, device=device), torch.ones(3, device=device)
     with pytest.raises(ValueError, match=r"channel_scale must be \[4\], got \[3\]"):

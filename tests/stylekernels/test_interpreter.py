@@ -19,7 +19,7 @@ import torch
 FOLDER = Path(__file__).parent
 FILES = (
     "addressing", "bias", "content", "contract", "dgrad", "gram", "image", "lbfgs_kernels",
-    "losses", "pool", "slope", "style", "tap", "tune", "tv",
+    "losses", "pool", "slope", "spectral", "style", "tap", "tune", "tv",
 )  # fmt: skip
 
 

@@ -116,6 +116,21 @@ def test_torch_kernels_read_and_write_these_bytes(compute, read, written):
     assert (kernel.work.read, kernel.work.written) == (read, written)
 
 
+def test_a_transform_back_is_a_copy_and_a_factor_more():
+    """ATen's for cuFFT, which may write over its input and knows no factor."""
+
+    def there_and_back(norms, x):
+        torch.fft.irfft2(torch.fft.rfft2(x, norm=norms[0]), s=x.shape[-2:], norm=norms[1])
+
+    shape, kind = (1, 3, 8, 8), {"dtype": torch.float32}
+    for norms, expected in (
+        (("backward", "forward"), ["_fft_r2c", "clone", "_fft_c2r"]),
+        (("ortho", "ortho"), ["_fft_r2c", "mul_", "clone", "_fft_c2r", "mul_"]),
+    ):
+        trace = traced(lambda x, norms=norms: there_and_back(norms, x), shape, **kind)
+        assert names(trace) == expected
+
+
 def test_a_row_is_all_that_is_written_to_a_log():
     def log(rows, row):
         rows.index_copy_(0, torch.zeros(1, dtype=torch.int64, device="cuda"), row)

@@ -25,6 +25,7 @@ def operands(x):
     pooled = x.new_ones((batch, channels, height // 2, width // 2))
     code = torch.full_like(pooled, 5, dtype=torch.uint8)
     content = x.detach().clone()
+    gains = torch.rand(3, height, width, device=x.device)
     return {
         "bias_relu_": ((content, torch.ones(channels, device=x.device)), False),
         "dgrad": ((content, content.new_ones(channels, 3, 3, 3)), False),
@@ -36,7 +37,7 @@ def operands(x):
         "style_tap_backward_": ((content, x, s, ones, None, 0.0), False),
         "content_loss": ((x, content, 0.5, factors), True),
         "content_loss_backward": ((scalar, x, content, 0.5, factors), False),
-        "content_loss_backward_": ((content, x, x.detach() + 1, 0.5), False),
+        "content_loss_backward_": ((content, x, x.detach() + 1, 0.5, None, True), False),
         "relu_pool2d": ((x, False), True),
         "relu_pool2d_backward": ((pooled, code, height, width, True), False),
         "tv_loss": ((x, 0.5, True), True),
@@ -44,6 +45,7 @@ def operands(x):
         "tv_loss_backward_": ((content, x, 0.5, True), False),
         "network_input": ((x, 0.5, torch.float16, 2, 2 * channels + 3), False),
         "image_gradient": ((x, 0.5, 3, torch.float16), False),
+        "scale_spectrum_": ((torch.complex(gains, gains)[None], s.new_ones(3, 3), gains), False),
         "loss_terms": (([scalar, scalar + 1], 0.5, s.new_zeros(3)), False),
         "log_row_": ((s.new_zeros(4, 3), code.new_zeros(1).long(), s.new_ones(2), scalar), False),
     }

@@ -3,6 +3,7 @@ import math
 import os
 import runpy
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import ClassVar
 
@@ -31,6 +32,15 @@ def test_split_factors_are_among_what_is_tuned():
     splits = {other.split for other in around(START)}
     assert len(splits) > 4
     assert min(splits) < START.split < max(splits)
+
+
+def test_the_image_gradient_is_tuned_at_the_first_layer_alone():
+    assert [kind.kernel for kind in tune.tuned(64)] == [*KERNELS, "dgrad"]
+    assert [kind.kernel for kind in tune.tuned(128)] == KERNELS
+    start = config.DgradConfig.default(torch.float16, 64, 512**2, H200)
+    tried = list(tune.neighbors(start, H200, 64))
+    assert {other.block_w for other in tried} == {32, 64, 128}
+    assert len({other.rows for other in tried}) > 3
 
 
 def test_numbers_of_programs_that_keep_s_are_among_what_is_tuned():
@@ -104,6 +114,11 @@ def test_a_shape_is_measured_only_where_it_is_right(monkeypatch, device):
     shape.s.zero_()  # as a wrong candidate may leave it
     shape.allowed.clear()
     assert shape.backward(config.BackwardConfig.default(torch.float32, 16, 64, gpu)) == 1.0
+    few = config.DgradConfig.default(torch.float32, 16, 64, gpu)
+    assert shape.dgrad(few) == 1.0
+    assert shape.allowed["dgrad"] < 1e-5
+    shape.exact_image_gradient = shape.exact_image_gradient * 1.001
+    assert shape.dgrad(replace(few, rows=3)) == math.inf
     assert shape.allowed["backward"] < 1e-5
 
 
@@ -160,6 +175,10 @@ class Layer:
         self.act("backward")
         return float(blocks.num_warps)
 
+    def dgrad(self, blocks):
+        self.act("dgrad")
+        return float(blocks.num_warps)
+
     def act(self, what):
         self.calls.append((self.channels, self.size, what))
 
@@ -194,26 +213,69 @@ def tuner(monkeypatch, tmp_path):
     monkeypatch.setattr(Layer, "calls", [])
     path = tmp_path / "nvidia_h200.json"
 
+    def code():
+        return tune.main(["--size", "32", "--dtype", "float16", "--output", str(tmp_path)])
+
     def run():
-        options = ["--size", "32", "--dtype", "float16", "--output", str(tmp_path)]
-        code = tune.main(options)
-        return code, rows()
+        return code(), rows()
 
     def rows():
         return json.loads(path.read_text())["rows"] if path.exists() else []
 
-    run.rows = rows
+    run.rows, run.code = rows, code
     return run
+
+
+def test_a_file_that_is_no_table_of_configurations_is_one_line(tuner, tmp_path, capsys):
+    (tmp_path / "nvidia_h200.json").write_text("{")
+    assert tuner.code() == 2
+    line = capsys.readouterr().err
+    assert line.startswith("stylekernels.tune: error: nvidia_h200.json is not")
+    assert line.count("\n") == 1
+    assert (tmp_path / "nvidia_h200.json").read_text() == "{"
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_rows_before(tuner, monkeypatch, capsys):
+    def full(path, gpu, row, write=tune.write):
+        if len(tuner.rows()) == 2:
+            raise OSError(28, "No space left on device")
+        write(path, gpu, row)
+
+    monkeypatch.setattr(tune, "write", full)
+    assert tuner.code() == 2
+    assert "stylekernels.tune: error: [Errno 28] No space left" in capsys.readouterr().err
+    assert len(tuner.rows()) == 2
+
+
+@pytest.mark.parametrize("wrong", [["--jobs", "0"], ["--size", "8"], ["--size", "-1"]])
+def test_numbers_that_cannot_be_are_refused(wrong, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tune.main(wrong)
+    assert "--jobs must be at least 1, and --size at least 16" in capsys.readouterr().err
+
+
+def test_tuners_at_once_lose_no_row(tmp_path):
+    """Each reads the file, adds its row and writes it; without turns rows of others are lost."""
+    path = tmp_path / config.file_name(H200.name)
+
+    def add(number):
+        tune.write(path, H200, config.as_row(START, torch.bfloat16, 64, number + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    rows = json.loads(path.read_text())["rows"]
+    assert sorted(row["positions"] for row in rows) == list(range(1, 41))
 
 
 LAYERS = [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]
 KERNELS = ["gram", "finish", "backward"]
+ROWS = [(c, s * s, kernel) for c, s in LAYERS for kernel in KERNELS] + [(64, 1024, "dgrad")]
 
 
 def test_what_is_tuned_is_not_tuned_again_by_the_same_versions(tuner, monkeypatch):
     code, rows = tuner()
     assert code == 0
-    assert len(rows) == len(LAYERS) * len(KERNELS)
+    assert len(rows) == len(ROWS)
     assert {row["num_warps"] for row in rows} == {2}
     Layer.calls.clear()
     assert tuner() == (0, rows)
@@ -223,7 +285,7 @@ def test_what_is_tuned_is_not_tuned_again_by_the_same_versions(tuner, monkeypatc
     assert len({(channels, size) for channels, size, _ in Layer.calls}) == len(LAYERS)
 
 
-@pytest.mark.parametrize("kept", range(4))
+@pytest.mark.parametrize("kept", range(5))
 def test_a_run_that_is_cut_short_keeps_every_kernel_and_goes_on_from_there(
     tuner, monkeypatch, kept
 ):
@@ -237,13 +299,13 @@ def test_a_run_that_is_cut_short_keeps_every_kernel_and_goes_on_from_there(
         with pytest.raises(KeyboardInterrupt):
             tuner()
     before = tuner.rows()
-    assert sorted(row["kernel"] for row in before) == sorted([*KERNELS, "gram"][:kept])
+    assert sorted(row["kernel"] for row in before) == sorted([*KERNELS, "dgrad", "gram"][:kept])
     Layer.calls.clear()
     code, rows = tuner()
     assert code == 0
-    assert len(rows) == len(LAYERS) * len(KERNELS)
+    assert len(rows) == len(ROWS)
     assert all(row in rows for row in before)
-    assert ((64, 32, "make") in Layer.calls) is (kept < 3)
+    assert ((64, 32, "make") in Layer.calls) is (kept < 4)
     assert ((64, 32, "forward") in Layer.calls) is (kept < 2)
 
 
@@ -259,7 +321,7 @@ def test_one_kernels_fault_is_not_the_others(tuner, monkeypatch, capsys, fault):
     found = {(row["channels"], row["positions"], row["kernel"]) for row in rows}
     missing = {(256, 64, kernel) for kernel in KERNELS}
     missing |= {(128, 256, "gram"), (128, 256, "finish"), (64, 1024, "backward")}
-    assert found == {(c, s * s, kernel) for c, s in LAYERS for kernel in KERNELS} - missing
+    assert found == set(ROWS) - missing
     assert capsys.readouterr().err.count(str(fault)) == 4
 
 
@@ -269,7 +331,7 @@ def test_a_candidate_whose_compiler_dies_is_not_measured(tuner, monkeypatch, cap
     code, rows = tuner()
     assert code == 0
     warps = {row["kernel"]: row["num_warps"] for row in rows}
-    assert warps == {"gram": 2, "finish": 4, "backward": 4}
+    assert warps == {"gram": 2, "finish": 4, "backward": 4, "dgrad": 4}
     assert capsys.readouterr().err.count("left out: its compiler died") >= len(LAYERS)
 
 
@@ -285,6 +347,10 @@ def test_candidates_are_compiled_as_they_will_be_launched(monkeypatch):
     back = config.BackwardConfig.default(torch.float16, 64, 32**2, H200)
     tune.compile_candidate(tune.Candidate(layer, H200, "backward", (replace(back, block_m=32),)))
     assert [launch.constants["BLOCK_M"] for launch in compiled[::2]] == [START.block_m, 32]
+    few = config.DgradConfig.default(torch.float32, 64, 32**2, H200)
+    layer = (torch.float32, 64, 32)
+    tune.compile_candidate(tune.Candidate(layer, H200, "dgrad", (replace(few, rows=8),)))
+    assert compiled[-1].constants.items() >= {"ROWS": 8, "PRECISION": "ieee"}.items()
     assert all(value.is_meta for value in compiled[0].arguments.values() if is_tensor(value))
 
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import flop_registry
 from stylekernels.runtime.work import Arithmetic, Work, arithmetic_of
 
 _ATEN = torch.ops.aten
+_TRANSFORMS = ("_fft_r2c", "_fft_c2r")
 _CONVOLUTION_RELU = _ATEN.cudnn_convolution_relu.default
 _ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 _FILLS = {"zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones"}
@@ -43,7 +44,11 @@ def kernels_of(func: Any, args: Any, kwargs: Any, result: Any) -> Iterator[tuple
     formula = flop_registry.get(func.overloadpacket)
     flops = formula(*args, **kwargs, out_val=result) if formula else 0
     tf32 = _has_tf32(torch.backends.cuda.matmul)
+    if name == "_fft_c2r":  # it may overwrite its input: torch gives it a copy
+        yield "clone", Work(tuple(reads), tuple(reads))
     yield name, Work(tuple(reads), tuple(writes), flops, arithmetic_of(writes[0].dtype, tf32))
+    if name in _TRANSFORMS and args[2]:  # a factor, in a pass of its own
+        yield "mul_", Work(tuple(writes), tuple(writes))
 
 
 def waits_for_host(func: Any, args: Any, kwargs: Any) -> bool:

@@ -24,6 +24,7 @@ from stylekernels.ops.lbfgs.work import WORK as LBFGS
 from stylekernels.ops.losses.work import WORK as LOSSES
 from stylekernels.ops.pointwise.work import WORK as POINTWISE
 from stylekernels.ops.pool.work import WORK as POOL
+from stylekernels.ops.spectral.work import WORK as SPECTRAL
 from stylekernels.ops.style.work import WORK as STYLE
 from stylekernels.ops.tv.work import WORK as TV
 from stylekernels.runtime.config import Gpu, assuming
@@ -32,7 +33,8 @@ from stylekernels.runtime.operators import FUNCTIONS
 from stylekernels.runtime.work import Work
 
 WORK: dict[str, Callable[[Launch], Work]] = {
-    **IMAGE, **STYLE, **POOL, **POINTWISE, **DGRAD, **TV, **LOSSES, **LBFGS,
+    **IMAGE, **STYLE, **POOL, **POINTWISE, **DGRAD, **TV, **LOSSES, **SPECTRAL,
+    **LBFGS,
 }  # fmt: skip
 """Kernel -> the work of one launch of it."""
 

@@ -3,10 +3,10 @@
     python -m stylekernels.tune [--size 512] [--dtype bfloat16] [--output FOLDER]
 
 From the analytic default, one field at a time is varied and the fastest value kept, until a round
-changes nothing. The launches timed are those of the fused engine's taps: both forward ones
-together, because the split that suits the first burdens the second. A candidate that errs more than
-the default does, or fails in whatever way, is not timed. L2 is flushed before every sample; medians
-are compared.
+changes nothing. The launches timed are those of the fused engine's taps, and of the image's
+gradient: both forward ones together, because the split that suits the first burdens the second. A
+candidate that errs more than the default does, or fails in whatever way, is not timed. L2 is
+flushed before every sample; medians are compared.
 
 The candidates around a configuration are compiled beforehand, side by side: the GPU only measures.
 
@@ -20,8 +20,9 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +30,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from stylekernels.ops.dgrad import cpu as torch_dgrad
 from stylekernels.ops.style import naive
 from stylekernels.ops.style.cpu import narrowed
 from stylekernels.ops.style.terms import Style
@@ -36,6 +38,7 @@ from stylekernels.runtime import config
 from stylekernels.runtime.config import (
     BackwardConfig,
     Config,
+    DgradConfig,
     FinishConfig,
     Gpu,
     GramConfig,
@@ -46,7 +49,8 @@ from stylekernels.tuning.shapes import VGG
 
 K = TypeVar("K", bound=Config)
 Row = dict[str, Any]
-TUNED: tuple[type[Config], ...] = (GramConfig, FinishConfig, BackwardConfig)
+_SMALLEST = max(factor for _, factor in VGG)
+_AT_TAPS: tuple[type[Config], ...] = (GramConfig, FinishConfig, BackwardConfig)
 CHOICES: dict[str, tuple[int, ...]] = {
     "block_m": (16, 32, 64, 128),
     "block_c": (32, 64, 128),
@@ -54,10 +58,17 @@ CHOICES: dict[str, tuple[int, ...]] = {
     "block_k": (16, 32, 64, 128),
     "block_e": (64, 128, 256, 512, 1024),
     "block_s": (4, 8, 16, 32, 64),
+    "block_w": (32, 64, 128),
+    "rows": (2, 4, 8, 16, 32),
     "num_warps": (2, 4, 8),
     "num_stages": (1, 2, 3, 4, 5),
     "one_load": (False, True),
 }
+
+
+def tuned(channels: int) -> tuple[type[Config], ...]:
+    """Return the kinds of kernels of one layer: the first has the image's gradient too."""
+    return (*_AT_TAPS, DgradConfig) if channels == VGG[0][0] else _AT_TAPS
 
 
 def neighbors(center: K, gpu: Gpu, channels: int) -> Iterator[K]:
@@ -175,6 +186,26 @@ class Shape:
         exact = self.exact_gradient
         return self._cost("backward", launches, lambda: self._error(self.gradient, exact))
 
+    def dgrad(self, blocks: DgradConfig) -> float:
+        """Return the milliseconds of `dgrad` behind this layer, the image's gradient."""
+        from stylekernels.ops.dgrad.triton_dgrad import launches
+
+        output = self.x[:, :3].contiguous(memory_format=torch.channels_last)
+        planned = launches(self.above, self.kernels, output, blocks)
+        # as the engine multiplies fp32, whatever torch's own convolutions are set to here
+        exactly = [replace(one, constants=one.constants | {"PRECISION": "ieee"}) for one in planned]
+        return self._cost("dgrad", exactly, lambda: self._error(output, self.exact_image_gradient))
+
+    @cached_property
+    def kernels(self) -> torch.Tensor:
+        """Weights [C, 3, 3, 3] of the layer's convolution."""
+        return _random((self.channels, 3, 3, 3), 2, self.x.device).to(self.dtype)
+
+    @cached_property
+    def exact_image_gradient(self) -> torch.Tensor:
+        """The image's gradient [1, 3, size, size] in fp64."""
+        return torch_dgrad.dgrad(self.above.double(), self.kernels.double())
+
     def _error(self, value: torch.Tensor, exact: torch.Tensor) -> float:
         error = (value.double() - exact).norm() / exact.norm()
         return float(error.nan_to_num(nan=math.inf))
@@ -247,16 +278,18 @@ def tune_shape(
     """
     size = (shape.dtype, shape.channels, shape.size**2)
     best: dict[type[Config], Any] = {
-        kind: known.get(kind.kernel) or kind.default(*size, gpu) for kind in TUNED
+        kind: known.get(kind.kernel) or kind.default(*size, gpu) for kind in tuned(shape.channels)
     }
     measured: dict[type[Config], Callable[[Any], tuple[str, tuple[Config, ...]]]] = {
         GramConfig: lambda c: ("forward", (c, best[FinishConfig])),
         FinishConfig: lambda c: ("forward", (best[GramConfig], c)),
         BackwardConfig: lambda c: ("backward", (c,)),
+        DgradConfig: lambda c: ("dgrad", (c,)),
     }
     layer = (shape.dtype, shape.channels, shape.size)
     whole = True
-    for kind, call in measured.items():
+    for kind in best:
+        call = measured[kind]
         if kind.kernel in known:
             continue
 
@@ -307,7 +340,7 @@ def known_rows(path: Path, dtype: str, channels: int, positions: int) -> dict[st
     rows = {row["kernel"]: row for row in _rows(path) if row.items() >= wanted.items()}
     return {
         kind.kernel: kind(**{field.name: rows[kind.kernel][field.name] for field in fields(kind)})
-        for kind in TUNED
+        for kind in tuned(channels)
         if kind.kernel in rows
     }
 
@@ -315,24 +348,51 @@ def known_rows(path: Path, dtype: str, channels: int, positions: int) -> dict[st
 def write(path: Path, gpu: Gpu, row: Row) -> None:
     """Put `row` into the file of a GPU, in place of the one of its size, atomically."""
     keys = ("kernel", "dtype", "channels", "positions")
-    rows = [*_rows(path), row | _versions()]
-    merged = {tuple(row[key] for key in keys): row for row in rows}
-    content = {"gpu": asdict(gpu), "rows": [merged[key] for key in sorted(merged)]}
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    os.replace(draft, path)  # noqa: PTH105  replace, not rename: atomic on every system
+    with _turn(path.parent):
+        rows = [*_rows(path), row | _versions()]
+        merged = {tuple(row[key] for key in keys): row for row in rows}
+        content = {"gpu": asdict(gpu), "rows": [merged[key] for key in sorted(merged)]}
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        os.replace(draft, path)  # noqa: PTH105  replace, not rename: atomic on every system
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Have other tuners of the same files wait: each would write without the others' last rows."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command."""
+    """Run the command; return 1 if a kernel could not be tuned, 2 with one line after an error."""
     parser = argparse.ArgumentParser(prog="python -m stylekernels.tune", description=__doc__)
     parser.add_argument("--size", type=int, action="append", help="pixels square; 512 and 2048")
     parser.add_argument("--dtype", action="append", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--jobs", type=int, default=_jobs(), help="compilers side by side")
     parser.add_argument("--output", type=Path, help="a folder; the installed package's by default")
     options = parser.parse_args(arguments)
+    if options.jobs < 1 or min(options.size or [_SMALLEST]) < _SMALLEST:
+        parser.error(f"--jobs must be at least 1, and --size at least {_SMALLEST}")
     if not torch.cuda.is_available():
         parser.error("there is no GPU here to measure on")
+    try:
+        return _tune(options)
+    except (OSError, ValueError) as fault:  # a full disk, a file that is none of configurations
+        sys.stderr.write(f"stylekernels.tune: error: {' '.join(str(fault).split())}\n")
+        return 2
+
+
+def _tune(options: argparse.Namespace) -> int:
     device = torch.device("cuda", torch.cuda.current_device())
     gpu = gpu_of(device)
     folder = options.output or Path(str(files("stylekernels") / "configs"))
@@ -354,7 +414,7 @@ def main(arguments: list[str] | None = None) -> int:
     with Compilers(compile_candidate, options.jobs) as compilers:
         for dtype, channels, side in layers:
             known = known_rows(path, str(dtype).removeprefix("torch."), channels, side**2)
-            if len(known) == len(TUNED):
+            if len(known) == len(tuned(channels)):
                 continue
             try:
                 shape = Shape(dtype, channels, side, device)

@@ -17,6 +17,7 @@ from stylekernels.ops.lbfgs.state import lbfgs_state
 from stylekernels.ops.losses import triton_losses
 from stylekernels.ops.pointwise import triton_stream
 from stylekernels.ops.pool import triton_pool
+from stylekernels.ops.spectral import triton_spectral
 from stylekernels.ops.style.terms import Style, Terms
 from stylekernels.ops.style.triton_backward import backward_launches
 from stylekernels.ops.style.triton_launches import forward_launches
@@ -134,6 +135,8 @@ def content(case: Case) -> list[Launch]:
         *triton_stream.content_forward_launches(x, p, loss, 1.0),
         *triton_stream.content_backward_launches(x, p, x, 1.0, None, loss),
         *triton_stream.content_backward_launches(x, p, x, 1.0, x),
+        *triton_stream.content_backward_launches(x, p, x, 1.0, x, relu=True),
+        *triton_stream.content_backward_launches(x, p, x, 1.0, x, None, factors, relu=True),
     ]
 
 
@@ -192,6 +195,18 @@ def losses(case: Case) -> list[Launch]:
     ]
 
 
+def spectrum(case: Case) -> list[Launch]:
+    """Plan the gains of an image's frequencies, of even and odd numbers of them."""
+    half = case.size // 2 + 1
+    return [
+        launch
+        for rows in (case.size, case.size - 1)
+        for launch in triton_spectral.spectrum_launches(
+            case.single(1, 3, rows, half, 2), case.single(3, 3), case.single(3, rows, half)
+        )
+    ]
+
+
 def optimizer(case: Case) -> list[Launch]:
     """Plan an iteration of L-BFGS, with short and long histories in `case.dtype`."""
     x, loss = case.single(case.channels * case.size * case.size), case.single()
@@ -235,7 +250,8 @@ def cases(
                 for channels, factor in VGG:
                     case = Case(dtype, channels, size // factor, channels_last, device)
                     yield f"{row.__name__} {kind} {order} C={channels}", row, case
-    yield losses.__name__, losses, Case(torch.float32, 3, size, False, device)
+    for row in (losses, spectrum):
+        yield row.__name__, row, Case(torch.float32, 3, size, False, device)
     for dtype in HISTORY_DTYPES:
         kind = str(dtype).removeprefix("torch.")
         yield f"{optimizer.__name__} {kind}", optimizer, Case(dtype, 3, size, False, device)

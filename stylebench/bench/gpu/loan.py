@@ -4,9 +4,9 @@
     PYTHONPATH=.:kernels python -m stylebench.bench.gpu --output OUT2 --resume OUT/records.tar.gz
 
 Measures the headline, then all suites, tunes, and tests, within ``--minutes``. OUT gets three
-files: records.tar.gz with records, pictures, tuned configurations, logs and the state; summary.txt;
-state.json. They are written anew whenever a stage has written something, so a call that is killed
-has lost no more than the case it was at.
+files: records.tar.gz with records, pictures, tuned configurations, chosen convolutions, logs and
+the state; summary.txt; state.json. They are written anew whenever a stage has written something, so
+a call that is killed has lost no more than the case it was at.
 
 The next call skips finished stages and cases. Once the sources or the GPU are others, it begins new
 records, keeps the old, and runs every stage again, the failed ones too.
@@ -16,22 +16,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from stat import S_ISREG
 
 import torch
 
 from stylebench import signals
 from stylebench.bench.gpu.stages import (
+    CACHE,
     HEADLINE,
     RECORDS,
     Stage,
@@ -43,6 +46,7 @@ from stylebench.bench.gpu.stages import (
 from stylebench.bench.records.show import summary
 from stylebench.bench.records.store import read_or_none
 from stylebench.files.from_dict import from_dict
+from stylebench.files.lock import try_lock
 from stylebench.files.paths import FileError
 from stylebench.files.reading import check_file, read_json
 from stylebench.files.scratch import scratch_folder
@@ -81,15 +85,53 @@ def _main(options: argparse.Namespace) -> int:
         raise ValueError(f"--minutes {options.minutes}: expected a number above 0")
     chosen = _chosen(stages(options.rehearse, options.quick), options.stages)
     with scratch_folder("stylebench-loan-") as work:
-        earlier = options.resume or options.output / _ARCHIVE
-        if options.resume or earlier.exists():
-            _unpack(earlier, work)
-        state = _read_state(work)
-        options.output.mkdir(parents=True, exist_ok=True)
-        _run(chosen, state, work, options.output, time.monotonic() + 60 * options.minutes)
-        lines = _summary(state, work)
+        if options.resume:
+            _unpack(options.resume, work)
+            _read_state(work)  # whether it is one
+        with _alone_in(options.output):
+            _take_up(options.output / _ARCHIVE, options.resume, work)
+            state = _read_state(work)
+            _run(chosen, state, work, options.output, time.monotonic() + 60 * options.minutes)
+            lines = _summary(state, work)
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Make ``folder``, and hold it: of two calls at once each would write over the other's records.
+
+    Raises:
+        ValueError: another call holds it, or it is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ValueError(f"{folder}: is no folder: name another --output") from error
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if try_lock(descriptor) is False:
+            raise ValueError(f"{folder}: another call is writing there: name another --output")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take_up(archive: Path, resumed: Path | None, work: Path) -> None:
+    """Go on with the archive that is in the output already.
+
+    Raises:
+        ValueError: another one is resumed, which would be written over it; or it is none.
+    """
+    if not archive.exists():
+        return
+    if resumed is None:
+        _unpack(archive, work)
+    elif not archive.samefile(resumed):
+        raise ValueError(
+            f"{archive}: is another call's, and would be written over: leave out --resume to go on "
+            "with it, or name another --output"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,13 +231,14 @@ class _Growth:
 
 
 def _files(work: Path) -> dict[Path, tuple[int, int]]:
-    """File -> time and size, of all that stages leave but their logs."""
+    """File -> time and size, of all that stages leave but their logs; a folder alone is nothing."""
     found = {}
-    for folder in (HEADLINE, RECORDS, "configs"):
+    for folder in (HEADLINE, RECORDS, CACHE, "configs"):
         for path in (work / folder).rglob("[!.]*"):
             with suppress(OSError):  # it was replaced meanwhile
                 status = path.stat()
-                found[path] = (status.st_mtime_ns, status.st_size)
+                if S_ISREG(status.st_mode):
+                    found[path] = (status.st_mtime_ns, status.st_size)
     return found
 
 
@@ -219,13 +262,17 @@ def _keep(state: _State, work: Path, output: Path) -> None:
     """Write the three files into ``output``.
 
     Raises:
-        OSError: they cannot be written there; the message says where the archive is.
+        OSError: they cannot be written there; the message says where the archive is, or the files
+            themselves where there is no room for one.
     """
     try:
         _write(state, work, output)
     except (OSError, FileError) as error:
         elsewhere = Path(tempfile.mkdtemp(prefix="stylebench-records-")) / _ARCHIVE
-        _pack(work, elsewhere)
+        try:
+            _pack(work, elsewhere)
+        except (OSError, FileError):
+            elsewhere = work.rename(elsewhere.with_name("files"))
         raise OSError(f"{output}: cannot be written ({error}); all is in {elsewhere}") from error
 
 

@@ -19,7 +19,7 @@ from stylebench.bench.machine.provenance import PACKAGES
 from stylebench.bench.records.record import Record
 from stylebench.bench.records.store import read_or_none
 from stylebench.bench.suites import SUITES
-from stylebench.bench.suites.child_process import child_process, end_group
+from stylebench.bench.suites.child_process import child_process, end_group, end_with_parent
 from stylekernels.native.sources import sources_hash
 from stylekernels.runtime.config import OWN_FOLDER
 
@@ -30,9 +30,13 @@ _KERNELS = PACKAGES[1:]
 _MERCY = 20.0  # s that a stage gets to write its results down, after it is told to stop
 _TICK = 1.0  # s between looks at what a stage has written
 RECORDS, HEADLINE = "records", "headline"  # folders of records
+#: Folder of the convolutions that were chosen: a search that was cut short goes on on the next
+#: machine of its kind.
+CACHE = "cache"
 #: The order in which suites are worth having, and the most seconds that each may take a call.
 _SUITES = {
-    "iteration": 240, "parity": 120, "sizes": 120, "time-to-loss": 120, "stylize": 120,
+    "iteration": 240, "parity": 120, "sizes": 120, "time-to-loss": 120, "batch": 120,
+    "stylize": 120,
 }  # fmt: skip
 _EARLIER = {"smoke": 75, "kernels": 120}  # suites before the tuner, likewise
 assert {*_SUITES, *_EARLIER} == set(SUITES)
@@ -72,8 +76,8 @@ def _gpu() -> str | None:
 
 
 def _meaning(code: int | None) -> StageResult:
-    """A stage that had to be stopped is worth another try: nothing says that it fails."""
-    if code is None:
+    """A stage that was stopped, by whomever, is worth another try: nothing says that it fails."""
+    if code is None or -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         return "unfinished"
     return "done" if code == 0 else "failed"
 
@@ -218,10 +222,11 @@ def run_stage(
             [sys.executable, *stage.command(work, limit)],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=lines, stderr=subprocess.STDOUT,
             env={
-                **os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
+                "STYLEBENCH_CACHE": str(work / CACHE), **os.environ,
+                "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1",
                 OWN_FOLDER: str(_configs(work)),  # what was tuned is what is measured
             },
-            preexec_fn=_hear_interrupts,
+            preexec_fn=_prepare,
         ) as process:  # fmt: skip
             code = _finish(process, limit, tick)
         lines.write(f"\nexit code {code}\n")
@@ -234,8 +239,12 @@ def _callers_paths() -> list[str]:
     return [str(Path(path).absolute()) for path in paths if path]
 
 
-def _hear_interrupts() -> None:
-    """Undo a shell's &, whose processes and their children ignore Ctrl-C."""
+def _prepare() -> None:
+    """Undo a shell's &, whose processes and their children ignore Ctrl-C; outlive no killed call.
+
+    It would go on, beside what the next call measures.
+    """
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

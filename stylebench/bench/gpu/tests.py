@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from stylebench.bench.suites.child_process import end_with_parent
+
 _AT_ONCE = 12
 _PASSED, _NOTHING_CHOSEN = 0, 5  # pytest's exit codes
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-W", "default", "-k", "not aot")
@@ -28,6 +30,7 @@ def _tested(file: str) -> int:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", file, *OPTIONS],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        preexec_fn=end_with_parent,
     )  # fmt: skip
     sys.stdout.write(f"{file}:\n{done.stdout}{done.stderr}\n")
     sys.stdout.flush()

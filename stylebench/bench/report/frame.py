@@ -27,17 +27,17 @@ USUAL_SIDE = 512
 # Parameters shown as text -> the word before them, where the value alone would not tell.
 _TEXTS = {
     "engine": "", "precision": "", "preset": "", "optimizer": "", "history": "history ",
-    "scales": "scales ", "init": "from ", "pooling": "", "seed": "seed ", "kernel": "",
-    "layer": "", "implementation": "",
+    "scales": "scales ", "init": "from ", "pooling": "", "seed": "seed ", "tile": "tile ",
+    "kernel": "", "layer": "", "implementation": "",
 }  # fmt: skip
 _SPELLED = {"lbfgs": "L-BFGS", "adam": "Adam"}
 _TIMES = ["median", "q1", "q3", "spread", "rate", "roof_share", "build", "first", "capture"]
 _NUMBERS = ["width", "height", "channels", "positions", "psnr", "peak_bytes", "flops", "bytes",
             "cold_seconds", "warm_seconds", "first_iteration_seconds", *_TIMES]  # fmt: skip
-_SETTINGS = ["preset", "optimizer", "history", "scales", "init", "overrides"]
+_SETTINGS = ["preset", "optimizer", "history", "scales", "init", "tile", "overrides"]
 _VARYING = ["size", "preset", "optimizer", "history", "scales", "init", "pooling", "seed",
-            "overrides"]  # fmt: skip
-_WORK = ["record", "size", "preset", "optimizer", "history", "scales"]
+            "tile", "overrides"]  # fmt: skip
+_WORK = ["record", "size", "preset", "optimizer", "history", "scales", "tile"]
 
 
 # Columns that ``load_results`` does not have -> their values, of an anchor, record and case.

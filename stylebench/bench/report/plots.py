@@ -90,7 +90,7 @@ def _by_size(
     if drawn.empty:
         return None
     # Named over all of them at once, so that a line's name is the same at every size.
-    varying = ("preset", "optimizer", "history", "pooling", "overrides")
+    varying = ("preset", "optimizer", "history", "pooling", "tile", "overrides")
     points = drawn.assign(x=drawn["pixels"], y=drawn[column], series=names(drawn, varying=varying))
     points["words"] = _words(lambda row: f"{row.series}, {row.size}: {spell(row.y)}", points)
     looks = _engine_lines(points, "lines+markers")

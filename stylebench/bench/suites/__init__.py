@@ -17,6 +17,7 @@ SUITES: Mapping[str, str] = {
     "sizes": "How an iteration's cost and memory grow, from 256 px to the largest that fits.",
     "kernels": "Each style kernel against plain and compiled PyTorch, layer by layer.",
     "time-to-loss": "Seconds until the loss that the reference reaches after so many iterations.",
+    "batch": "Pictures a minute of stylize_batch, and of stylize called in a loop.",
     "stylize": "From the shell to the saved picture, cold and warm.",
 }
 

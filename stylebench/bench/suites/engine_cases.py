@@ -12,7 +12,7 @@ import torch
 from stylebench.bench.measure.clocks import synchronize
 from stylebench.bench.measure.memory import out_of_memory, peak_memory, release
 from stylebench.bench.measure.timing import Candidate, measure_interleaved
-from stylebench.bench.records.record import Case, Parity, RecordedCheck, Setup, Timing
+from stylebench.bench.records.record import Case, Parity, RecordedCheck, Setup, Timing, Value
 from stylebench.bench.suites.base import Bench, Job, Parameters, isolate, isolate_each, optional
 from stylebench.bench.workloads.breakdown import breakdown
 from stylebench.bench.workloads.lower_bound import iteration_flops, iteration_lower_bound
@@ -33,17 +33,25 @@ class EngineRun:
         precision: as ``Settings.precision``.
         optimizer: as ``Settings.optimizer``.
         history: as ``Settings.history``.
+        tile: as ``Settings.tile``; here ``auto`` is whole, whether it fits or not.
     """
 
     engine: str
     precision: str
     optimizer: str = "lbfgs"
     history: int = HISTORY
+    tile: int | str = "auto"
+
+    @property
+    def choices(self) -> dict[str, Value]:
+        """The settings by name, of tiles those that there are."""
+        return {name: value for name, value in vars(self).items() if value != "auto"}
 
     def name(self, width: int, height: int) -> str:
         """``fused fp32 512x384``, with what is not usual behind it."""
         more = f" {self.optimizer}" if self.optimizer != "lbfgs" else ""
         more += f" history {self.history}" if self.history != HISTORY else ""
+        more += f" tile {self.tile}" if self.tile != "auto" else ""
         return f"{self.engine} {self.precision} {width}x{height}{more}"
 
 
@@ -65,7 +73,7 @@ def engine_job(
         prove_at: (width, height) of the parity gate, where the oracle may not fit at ``size``.
     """
     by_name = {run.name(*size): run for run in runs}
-    cases = {name: bench.parameters(size, **vars(run)) for name, run in by_name.items()}
+    cases = {name: bench.parameters(size, **run.choices) for name, run in by_name.items()}
     group = _Group(bench, size, by_name, cases, alone, prove_at or size)
     return Job(cases, group.measured)
 
@@ -141,7 +149,8 @@ class _Group:
         return (one.optimizer, one.history) == (two.optimizer, two.history)
 
     def _gate(self, settings: Settings) -> ParityGate:
-        return ParityGate(self.bench.inputs(self.size, settings), settings)
+        whole = replace(settings, tile="auto")  # so that an oracle knows nothing of tiles
+        return ParityGate(self.bench.inputs(self.size, whole), whole)
 
     def _settings(self, run: EngineRun, size: tuple[int, int]) -> Settings:
         return self.bench.settings(size=max(size), **vars(run))
@@ -194,7 +203,11 @@ class _Group:
 
     def _timings(self, ready: Mapping[str, _Prepared]) -> tuple[dict[str, Timing], str | None]:
         """Time what is ready with the roofs beside it, or without where memory runs out."""
-        settings = {self.runs[name].precision: one.settings for name, one in ready.items()}
+        settings = {  # tiles are for maps that do not fit, and nor would the roof's
+            self.runs[name].precision: one.settings
+            for name, one in ready.items()
+            if self.runs[name].tile == "auto"
+        }
         try:
             return self._timed(ready, settings), None
         except Exception as error:

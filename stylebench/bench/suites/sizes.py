@@ -1,4 +1,4 @@
-"""``sizes``: how an iteration's cost and memory grow with the picture, each engine alone."""
+"""``sizes``: how cost and memory of an iteration grow with the picture, whole and in tiles."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from stylebench.bench.records.record import Case
 from stylebench.bench.suites.base import Bench, Job, Parameters, isolate
 from stylebench.bench.suites.engine_cases import EngineRun, engine_job
 from stylebench.bench.workloads.precisions import chosen
+from stylebench.model.tiles import BANDS
 
-_LONGEST = {"cpu": (256, 512, 1024, 2048), "cuda": (256, 512, 1024, 2048, 4096, 8192, 16384)}
+_LONGEST = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (256, 512, 1024, 2048, 4096, 8192, 16384)}
 _QUICK_LONGEST = {"cpu": (64, 128), "cuda": (256, 512, 1024)}
+_ROWS, _QUICK_ROWS = 256, 32  # of a tile; a picture with no more of them is whole
 _PROVEN = {"cpu": 1024, "cuda": 2048}  # px, the longest side of the fp64 oracle
 _HISTORY = 10  # pairs; each is 24 bytes a pixel, so more would make this a benchmark of L-BFGS
 _SPARE = 0.9  # of the free memory that a case may need
 
 
 def jobs(bench: Bench) -> Iterator[Job]:
-    """Doubling sizes, fused in its own choice of precision and the reference.
+    """Doubling sizes: fused in its own choice of precision, whole and in tiles, and the reference.
 
     One job a size; on a CPU, a case too large for its memory would end the process.
 
@@ -37,10 +39,10 @@ def jobs(bench: Bench) -> Iterator[Job]:
     if not bench.options.quick:
         bench.plan = Plan(target=0.02, least=3, seconds=20.0)
     precision = chosen("fused", bench.device)
-    runs = [
-        EngineRun("fused", precision, history=_HISTORY),
-        EngineRun("reference", "fp32", history=_HISTORY),
-    ]
+    fused = EngineRun("fused", precision, history=_HISTORY)
+    rows = _QUICK_ROWS if bench.options.quick else _ROWS
+    tiled = replace(fused, tile=f"{BANDS}{rows}")
+    reference = EngineRun("reference", "fp32", history=_HISTORY)
     longest = (_QUICK_LONGEST if bench.options.quick else _LONGEST)[kind]
     aspect = (1, 1) if kind == "cuda" else (4, 3)
     sizes = bench.sizes(*[(side, side * aspect[1] // aspect[0]) for side in longest])
@@ -48,12 +50,13 @@ def jobs(bench: Bench) -> Iterator[Job]:
     for size in sizes:
         scale = min(1.0, _PROVEN[kind] / max(size))
         proven = (round(size[0] * scale), round(size[1] * scale))
+        runs = [fused, tiled, reference] if size[1] > rows else [fused, reference]
         job = engine_job(bench, size, runs, alone=True, prove_at=proven)
         yield need.guarding(job) if kind == "cpu" else job
 
 
 class _Need:
-    """Memory that each engine took a pixel at smaller sizes; refuses a size that will not fit."""
+    """Memory that an engine, whole or in tiles, took a pixel at smaller sizes; refuses the rest."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -70,7 +73,7 @@ class _Need:
         return replace(job, run=run)
 
     def _refused(self, name: str, parameters: Parameters) -> Case | None:
-        needed = self._a_pixel.get(parameters["engine"], 0.0) * _pixels(parameters)
+        needed = self._a_pixel.get(_way(parameters), 0.0) * _pixels(parameters)
         free = free_memory(self._device) or 0
         if needed <= _SPARE * free:
             return None
@@ -80,10 +83,13 @@ class _Need:
     def _measured(self, job: Job, name: str) -> Iterator[Case]:
         for case in isolate(job.cases, job.run, [name]):
             if case.peak_bytes:
-                self._a_pixel[case.parameters["engine"]] = case.peak_bytes / _pixels(
-                    case.parameters
-                )
+                self._a_pixel[_way(case.parameters)] = case.peak_bytes / _pixels(case.parameters)
             yield case
+
+
+def _way(parameters: Mapping[str, Any]) -> object:
+    """The engine, and its tiles if there are any."""
+    return parameters["engine"], parameters.get("tile")
 
 
 def _pixels(parameters: Mapping[str, Any]) -> int:

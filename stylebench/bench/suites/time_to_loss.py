@@ -61,11 +61,11 @@ def _job(
     marks = _QUICK_MARKS if bench.options.quick else _MARKS
     label = "{} {}x{} from {}".format
     cases: dict[str, Parameters] = {
-        label(name, *size, init): bench.parameters(size, init=init, **vars(run))
+        label(name, *size, init): bench.parameters(size, init=init, **run.choices)
         for name, run in {"reference fp32": _REFERENCE, **runs}.items()
     }
     coarse = label(f"{scaled.engine} {scaled.precision} coarse to fine", *size, init)
-    cases[coarse] = bench.parameters(size, init=init, scales="auto", **vars(scaled))
+    cases[coarse] = bench.parameters(size, init=init, scales="auto", **scaled.choices)
 
     def run(names: Collection[str]) -> Iterator[Case]:
         torch.compiler.reset()  # sizes add up to more than a function may be compiled for
@@ -150,7 +150,7 @@ class _TimeToLoss:
         Raises:
             ImpossibleTime: it took less than its iterations can.
         """
-        choices = {name: parameters[name] for name in vars(_REFERENCE)}
+        choices = {name: parameters[name] for name in _REFERENCE.choices}
         settings = replace(self.settings, **choices)  # type: ignore[arg-type]
         self.bench.progress(f"building and proving {name}")
         start = time.perf_counter()

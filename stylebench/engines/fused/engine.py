@@ -18,14 +18,16 @@ from stylebench.engines.base import LossTerms, Targets
 from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.convolution import Convolution
+from stylebench.engines.fused.guided import GuidedTap, region_losses, style_grams
 from stylebench.engines.fused.image import HALF, ImageEdge
 from stylebench.engines.fused.side import SideStream
 from stylebench.engines.fused.stage import InputGradient, Stage
-from stylebench.engines.fused.tap import Tap, gram
+from stylebench.engines.fused.tap import Tap
 from stylebench.engines.fused.tiling import TiledTensor, row_tiles
 from stylebench.engines.heap import malloc_trim
 from stylebench.model.objective import Objective
 from stylebench.model.precision import PRECISIONS, Precision, arithmetic
+from stylebench.model.regions import Region, guidance_at, whole_picture
 from stylebench.model.vgg import VGG19
 from stylekernels.ops.conv.op import Workspace
 
@@ -40,6 +42,7 @@ class Fused:
         styles: preprocessed style images [1, 3, H', W'], of any sizes.
         style_weights: one weight per style image, adding up to 1.
         precision: of features and weights; fp64 is for tests.
+        regions: parts of the picture with styles of their own; none: the whole has one style.
 
     Raises:
         ValueError: the objective is seamless: see ``stylebench.engines.tiled``.
@@ -62,13 +65,16 @@ class Fused:
         styles: Sequence[Tensor],
         style_weights: Sequence[float],
         precision: Precision = PRECISIONS["fp32"],
+        regions: Sequence[Region] = (),
     ) -> None:
         if objective.seamless:
             raise ValueError("a seamless image is computed in windows: take TILED['fused'], UNCUT")
         self.objective = objective
         self.precision = precision
         self.side = SideStream(content.device)
-        self.rescaling = rescale_in_place(network, objective, content, styles, precision)
+        self.rescaling = rescale_in_place(
+            network, objective, content, styles, precision, regions=regions
+        )
         self._rescaled_objective = self.rescaling.objective(objective)
         self._channel_scale = {
             layer: self.rescaling.channel_scale(layer, content) for layer in objective.taps
@@ -78,7 +84,8 @@ class Fused:
         first = self._stages[0].convolution if self._stages else None
         self._edge = ImageEdge(precision, self.rescaling, first.padded_inputs if first else 0)
         malloc_trim()  # the converted weights, before larger blocks are allocated behind them
-        self.targets = self._capture(content, styles, style_weights)
+        self.targets = self._capture(content, styles, regions or [whole_picture(style_weights)])
+        self._regions = region_losses(self.targets, self._rescaled_objective.style)
         malloc_trim()  # the maps between the taps
         self._attach(self._tap)
         self._reserve(content)
@@ -148,19 +155,20 @@ class Fused:
 
     @torch.no_grad()
     def _capture(
-        self, content: Tensor, styles: Sequence[Tensor], style_weights: Sequence[float]
+        self, content: Tensor, styles: Sequence[Tensor], regions: Sequence[Region]
     ) -> Targets:
         with arithmetic(self.precision):
             A: dict[str, Tensor] = {}
-            for style, weight in zip(styles, style_weights, strict=True):
+            for image, style in enumerate(styles):
                 for layer, x in self._features(style, self.objective.style):
-                    A[layer] = A.get(layer, 0) + weight * gram(x, self._channel_scale[layer])
+                    G = style_grams(x, image, layer, regions, self._channel_scale[layer])
+                    A[layer] = A.get(layer, 0) + G
             # The content last: its maps have the size of the iterations', which reuse the memory.
             P = {
                 layer: equalized(x, self._channel_scale[layer]).to(self.precision.wide, copy=True)
                 for layer, x in self._features(content, self.objective.content)
             }
-        return Targets(P, A)
+        return Targets(P, A, guidance_at(regions, self.objective.style))
 
     def _features(self, image: Tensor, layers: Collection[str]) -> Iterator[tuple[str, Tensor]]:
         """(layer, features [1, N, H, W]) of ``image``; features are valid until the next pair."""
@@ -183,11 +191,11 @@ class Fused:
         k, c = objective.style.get(layer), objective.content.get(layer)
         if k is None and c is None:
             return None
-        return Tap(
-            None if k is None else (self.targets.style[layer], k),
-            None if c is None else (self.targets.content[layer], c),
-            self._channel_scale[layer],
-        )
+        content = None if c is None else (self.targets.content[layer], c)
+        v = self._channel_scale[layer]
+        if layer in self._regions:
+            return GuidedTap(None, content, v, regions=self._regions[layer])
+        return Tap(None if k is None else (self.targets.style[layer], k), content, v)
 
     def _reserve(self, image: Tensor) -> None:
         """Allocate the memory that the maps of ``image`` are put together in."""

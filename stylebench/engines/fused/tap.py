@@ -66,9 +66,10 @@ class Tap:
         if self.slope is not None:
             one = x.new_ones((), dtype=self.slope[1].dtype)
             gradient += sk.style_loss_backward(one, x, *self.slope, v)
-        if P is not None:
-            sk.content_loss_backward_(gradient, x, P, c, v)
-        return mask_(gradient, x) if relu else gradient
+        if P is None:
+            return mask_(gradient, x) if relu else gradient
+        sk.content_loss_backward_(gradient, x, P, c, v, relu)
+        return gradient
 
 
 def gram(x: Tensor, channel_scale: Tensor | None) -> Tensor:

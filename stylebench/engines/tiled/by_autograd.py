@@ -15,6 +15,7 @@ from stylebench.engines.fp16_scaling import equalized
 from stylebench.engines.fused.tap import Tap
 from stylebench.engines.reference import Reference
 from stylebench.engines.tiled.engine import Tiled
+from stylebench.model.regions import Region
 from stylebench.model.tiles import Tile, blocks
 from stylebench.model.vgg import VGG19
 
@@ -65,9 +66,9 @@ class TiledCompiled(TiledEager):
     name: ClassVar[str] = "compiled"
 
     def _capture(
-        self, content: Tensor, styles: Sequence[Tensor], style_weights: Sequence[float]
+        self, content: Tensor, styles: Sequence[Tensor], regions: Sequence[Region]
     ) -> Targets:
-        targets = super()._capture(content, styles, style_weights)
+        targets = super()._capture(content, styles, regions)
         for block in self._blocks:
             if isinstance(block, AutogradBlock):
                 block.compile(Compiled.backend)

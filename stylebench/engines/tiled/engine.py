@@ -25,6 +25,7 @@ import stylekernels as sk
 from stylebench.engines.base import LossTerms, Targets
 from stylebench.engines.fp16_calibration import rescale_in_place
 from stylebench.engines.fp16_scaling import equalized
+from stylebench.engines.fused.guided import Guide, GuidedTap, region_losses
 from stylebench.engines.fused.tap import Tap
 from stylebench.engines.heap import malloc_trim
 from stylebench.engines.seam import add_gradient_of_seam_, tv_of_seam
@@ -33,6 +34,7 @@ from stylebench.engines.tiled.overwriting import Overwriting
 from stylebench.engines.tiled.sums import LayerSums
 from stylebench.model.objective import Objective
 from stylebench.model.precision import PRECISIONS, Precision, arithmetic
+from stylebench.model.regions import Region, guidance_at, whole_picture
 from stylebench.model.tiles import Tile, Tiling, empty_map, put_own
 from stylebench.model.vgg import VGG19
 
@@ -50,6 +52,7 @@ class Tiled(ABC):
         style_weights: one weight per style image, adding up to 1.
         precision: of features and weights; losses and Gram matrices are at least fp32.
         tiling: the size of tiles, of the style images' too.
+        regions: parts of the picture with styles of their own; none: the whole has one style.
 
     Attributes:
         targets: as those of the engine of the same name; content features are whole and on the
@@ -69,14 +72,18 @@ class Tiled(ABC):
         style_weights: Sequence[float],
         precision: Precision = PRECISIONS["fp32"],
         tiling: Tiling = Tiling(2048),  # noqa: B008  # frozen
+        regions: Sequence[Region] = (),
     ) -> None:
         self.objective = objective
         self.precision = precision
         self.tiling = tiling
-        self.rescaling = rescale_in_place(network, objective, content, styles, precision, tiling)
+        self.rescaling = rescale_in_place(
+            network, objective, content, styles, precision, tiling, regions
+        )
         self._rescaled_objective = self.rescaling.objective(objective)
         self._blocks = self._build_blocks(network, content)
-        self.targets = self._capture(content, styles, style_weights)
+        self.targets = self._capture(content, styles, regions or [whole_picture(style_weights)])
+        self._regions = region_losses(self.targets, self._rescaled_objective.style)
         malloc_trim()
 
     @abstractmethod
@@ -97,7 +104,9 @@ class Tiled(ABC):
         losses: dict[str, Tensor] = {}
         with arithmetic(self.precision):
             if self.objective.taps:
-                sums = self._new_sums()
+                sums = self._new_sums(
+                    {name: [r.guide for r in regions] for name, regions in self._regions.items()}
+                )
                 inputs = self._forward(image, sums)
                 taps = {layer: self._tap(layer, sums[layer], losses, image) for layer in sums}
                 self._backward(inputs, taps, gradient)
@@ -121,7 +130,7 @@ class Tiled(ABC):
             pooled = layer.startswith("pool")
             own = tile.own(F, pooled)
             if layer in objective.style:
-                sums[layer].add_gram(own)
+                sums[layer].add_features(own, tile, pooled)
             if layer in objective.content:
                 target = tile.place(P[layer], pooled)
                 sums[layer].add_content_loss(own, target, objective.content[layer])
@@ -210,10 +219,10 @@ class Tiled(ABC):
         height, width = x.shape[2:]
         return self.tiling.tiles(block.layers, height, width, self._wraps)
 
-    def _new_sums(self) -> dict[str, LayerSums]:
-        """Sums of nothing, for every tap."""
+    def _new_sums(self, guides: Mapping[str, Sequence[Guide | None]]) -> dict[str, LayerSums]:
+        """Sums of nothing, for every tap; of a layer without guides one Gram matrix."""
         return {
-            layer: LayerSums(block.channel_scale(layer))
+            layer: LayerSums(block.channel_scale(layer), guides.get(layer, (None,)))
             for block in self._blocks
             for layer in self.objective.taps
             if layer in block.layers
@@ -222,44 +231,69 @@ class Tiled(ABC):
     def _tap(self, layer: str, sums: LayerSums, losses: dict[str, Tensor], like: Tensor) -> Tap:
         """The tap of the whole map, with its slope; its losses are written to ``losses``."""
         objective = self._rescaled_objective
-        tap = Tap(None, None, sums.channel_scale)
+        content = None
         if layer in objective.content:
             losses[f"content {layer}"] = sums.content_loss(like)
-            tap.content = self.targets.content[layer], objective.content[layer]
+            content = self.targets.content[layer], objective.content[layer]
+        tap = Tap(None, content, sums.channel_scale)
+        if layer in self._regions:
+            solved = [
+                (region, *total.style_loss(region.target, region.weight))
+                for region, total in zip(self._regions[layer], sums.grams, strict=True)
+            ]
+            losses[f"style {layer}"] = sum((loss for _, loss, _ in solved), like.new_zeros(()))
+            regions = [replace(region, slope=slope) for region, _, slope in solved]
+            return GuidedTap(None, content, sums.channel_scale, regions=regions)
         if layer in objective.style:
             A, k = self.targets.style[layer], objective.style[layer]
-            losses[f"style {layer}"], tap.slope = sums.style_loss(A, k)
+            losses[f"style {layer}"], tap.slope = sums.grams[0].style_loss(A, k)
         return tap
 
     @torch.no_grad()
     def _capture(
-        self, content: Tensor, styles: Sequence[Tensor], style_weights: Sequence[float]
+        self, content: Tensor, styles: Sequence[Tensor], regions: Sequence[Region]
     ) -> Targets:
         with arithmetic(self.precision):
             A: dict[str, Tensor] = {}
-            for style, weight in zip(styles, style_weights, strict=True):
-                for layer, G in self._grams(style).items():
-                    A[layer] = A.get(layer, 0) + weight * G
+            for image, style in enumerate(styles):
+                for layer, G in self._style_grams(style, image, regions).items():
+                    A[layer] = A.get(layer, 0) + G
             self._wraps = self.objective.seamless  # from here on; style images end at their borders
-            return Targets(self._content_features(content), A)
+            guidance = guidance_at(regions, self.objective.style)
+            return Targets(self._content_features(content), A, guidance)
 
-    def _grams(self, image: Tensor) -> dict[str, Tensor]:
-        """Gram matrix [1, N, N] of every style layer."""
-        sums = self._new_sums()
+    def _style_grams(
+        self, style: Tensor, image: int, regions: Sequence[Region]
+    ) -> dict[str, Tensor]:
+        """As ``model.losses.style_grams``, of every style layer."""
+        guides: dict[str, Sequence[Guide | None]] = {}
+        for layer in self.objective.style:
+            maps = (region.style_guidance(image, layer) for region in regions)
+            guides[layer] = [None if T is None else Guide.of(T) for T in maps]
+        sums = self._new_sums(guides)
 
         def add(layer: str, F: Tensor, tile: Tile) -> None:
             if layer in self.objective.style:
-                sums[layer].add_gram(tile.own(F, layer.startswith("pool")))
+                pooled = layer.startswith("pool")
+                sums[layer].add_features(tile.own(F, pooled), tile, pooled)
 
         if self.objective.style:
-            for _ in self._run(image, add):
+            for _ in self._run(style, add):
                 pass
-        return {layer: sums[layer].gram(image) for layer in self.objective.style}
+        return {
+            layer: torch.cat(
+                [
+                    region.style_weights[image] * total.gram(style)
+                    for region, total in zip(regions, sums[layer].grams, strict=True)
+                ]
+            )
+            for layer in self.objective.style
+        }
 
     def _content_features(self, image: Tensor) -> dict[str, Tensor]:
         """Features of every content layer, of all tiles together."""
         P: dict[str, Tensor] = {}
-        scales = {layer: sums.channel_scale for layer, sums in self._new_sums().items()}
+        scales = {layer: sums.channel_scale for layer, sums in self._new_sums({}).items()}
 
         def put(layer: str, F: Tensor, tile: Tile) -> None:
             if layer in self.objective.content:
@@ -287,7 +321,10 @@ def _window(whole: Tensor | None, tile: Tile) -> Tensor | None:
 
 def _tap_in(tile: Tile, layer: str, tap: Tap) -> Tap:
     """The tap of what the tile reads."""
+    pooled = layer.startswith("pool")
+    if isinstance(tap, GuidedTap):
+        tap = tap.within(tile.rows.window(pooled), tile.columns.window(pooled))
     if tap.content is None:
         return tap
     P, c = tap.content
-    return replace(tap, content=(tile.window(P, layer.startswith("pool")), c))
+    return replace(tap, content=(tile.window(P, pooled), c))

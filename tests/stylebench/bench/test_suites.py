@@ -5,7 +5,7 @@ import torch
 
 from stylebench.bench.measure.statistics import timing
 from stylebench.bench.records.store import read_record
-from stylebench.bench.suites import SUITES, engine_cases, sizes, suite
+from stylebench.bench.suites import SUITES, batch, engine_cases, sizes, suite
 from stylebench.bench.suites import kernels as kernels_suite
 from stylebench.bench.suites.base import Bench, Options
 from stylebench.bench.suites.runner import run_suite
@@ -19,6 +19,7 @@ from stylebench.bench.workloads.roofline import ConvStack
 from stylebench.bench.workloads.tap_tasks import tap_tasks
 from stylebench.cli.app import main
 from stylebench.engines.fused import engine as fused
+from stylebench.engines.tiled.engine import Tiled
 from stylebench.model.original import SHA256
 
 from .conftest import BRIEF, ShallowBench
@@ -222,6 +223,53 @@ def test_sizes_measures_each_engine_alone(smallest):
     record = smallest("sizes", pattern="fused")
     assert [case.status for case in record.cases] == ["ok"]
     assert record.cases[0].values["megapixel iterations a second"] > 0
+
+
+def test_sizes_measures_tiles_beside_the_whole(smallest, monkeypatch):
+    monkeypatch.setattr(sizes, "_QUICK_ROWS", 16)
+    (case,) = smallest("sizes", pattern="fused*tile*").cases
+    assert (case.status, case.parameters["tile"]) == ("ok", "rows:16")
+    assert case.name.endswith("32x24 history 10 tile rows:16")
+    assert case.parity.passed
+    assert case.roof_share is None
+    bench = Bench(Options(device="cpu"))
+    jobs = [list(job.cases) for job in suite("sizes").jobs(bench)]
+    tiled = [sum("tile rows:256" in name for name in names) for names in jobs]
+    assert tiled == [0, 1, 1, 1, 1]  # of 256 to 4096 px; the first has no more rows
+
+
+def test_a_wrong_tile_gets_no_time(smallest, monkeypatch):
+    monkeypatch.setattr(sizes, "_QUICK_ROWS", 16)
+    original = Tiled.loss_and_grad
+
+    def wrong(engine, image):
+        terms, gradient = original(engine, image)
+        return terms, gradient * 1.5
+
+    monkeypatch.setattr(Tiled, "loss_and_grad", wrong)
+    (case,) = smallest("sizes", pattern="fused*tile*").cases
+    assert (case.status, case.timing) == ("parity failed", None)
+
+
+def test_batch_paints_the_same_pictures_in_three_ways(smallest):
+    record = smallest("batch")
+    assert [case.parameters["call"] for case in record.cases] == list(batch._CALLS)
+    for case in record.cases:
+        assert (case.status, case.note) == ("ok", None)
+        assert case.parity.passed
+        assert case.parity.checks[-1].what == "values unlike a lone run's"
+        assert case.timing.per_sample == case.parameters["pictures"] == 2
+        assert case.values == {"pictures a minute": 60 / case.timing.median}
+
+
+def test_batch_gives_no_time_to_another_picture(smallest, monkeypatch):
+    def wrong(*arguments):
+        return [picture + 1e-6 for picture in batch._batch(*arguments)]
+
+    monkeypatch.setitem(batch._CALLS, "stylize_batch", wrong)
+    (case,) = smallest("batch", pattern="stylize_batch*").cases
+    assert (case.status, case.timing) == ("parity failed", None)
+    assert case.note == "outside the tolerance: values unlike a lone run's; no time is kept"
 
 
 def test_kernels_beat_nobody_without_proof(smallest):

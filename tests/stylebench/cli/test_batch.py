@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from stylebench.cli import batch
+from stylebench.image.save import read_parameters
 
 QUICK = (
     "--style", "painting.png", "--size", "40", "-n", "2", "--weights", "random", "--device", "cpu",
@@ -46,6 +47,16 @@ def test_a_picture_of_a_batch_is_that_of_stylize(clip, call):
     call("batch", "in", *QUICK)
     _, style, *rest = QUICK
     call("stylize", "in/frame2.png", style, "-o", "alone.png", *rest)
+    assert (pixels(clip / "out" / "frame2.png") == pixels(clip / "alone.png")).all()
+
+
+def test_a_batch_in_tiles_is_stylize_in_tiles(clip, call):
+    tiles = ("--tile", "rows:16")
+    code, _, err = call("batch", "in", *QUICK, *tiles)
+    assert code == 0, err
+    _, style, *rest = QUICK
+    call("stylize", "in/frame2.png", style, "-o", "alone.png", *rest, *tiles)
+    assert read_parameters(clip / "out" / "frame2.png")["tile"] == "rows:16"
     assert (pixels(clip / "out" / "frame2.png") == pixels(clip / "alone.png")).all()
 
 
@@ -122,6 +133,7 @@ def test_a_warm_start_makes_other_pictures_but_the_first(clip, call):
         (("photo.png", "--suffix", ".txt", "-o", "."), "unknown image extension"),
         (("photo.png", "--style", "missing.png"), "missing.png"),
         (("photo.png", "--size", "0"), "--size is 0"),
+        (("photo.png", "--tile", "rows:0"), "--tile is 'rows:0': expected"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_first_picture(clip, photo, call, arguments, message):

@@ -12,7 +12,7 @@ from stylebench.cli.previews import Previews
 from stylebench.files.paths import FileError
 from stylebench.image.load import load_image
 from stylebench.transfer.checkpoint import Checkpoint
-from stylebench.transfer.observers import Step
+from stylebench.watch.step import Step
 
 QUICK = [
     "--weights", "random", "--size", "32", "--iterations", "4", "--device", "cpu",
@@ -86,7 +86,10 @@ def files(folder, photo):
         (["--checkpoint", "/dev/null"], "/dev/null: is a device, expected a file name"),
         (["--losses", "x" * 5000], "cannot be written (File name too long)"),
         (["--checkpoint", "x" * 5000], "cannot be written (File name too long)"),
-        (["--init", "x" * 5000], ": expected content, noise, style or an image file"),
+        (
+            ["--init", "x" * 5000],
+            ": expected content, noise, style, gray, mean, content+noise:SHARE or an image file",
+        ),
         (["-o", "~nosuchuser/a.png"], "no user 'nosuchuser'"),
         (["-o", "a.webp", "--size", "16384"], "a side of 16384 px, and .webp holds 16383"),
         (["-o", "a.jpg", "--size", "65501"], "a side of 65501 px, and .jpg holds 65500"),

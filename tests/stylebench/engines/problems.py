@@ -96,7 +96,7 @@ def in_fp64(weights):
     return replace(weights, layers=layers)
 
 
-def build(engine, weights, preset, precision, images):
+def build(engine, weights, preset, precision, images, regions=()):
     """An engine bound to ``images``, and the last of them on its device in its dtype.
 
     Args:
@@ -105,17 +105,19 @@ def build(engine, weights, preset, precision, images):
         preset: of the losses.
         precision: a name in ``PRECISIONS``, or a ``Precision``.
         images: content, styles and image, as of ``random_images``.
+        regions: of them.
     """
     precision = PRECISIONS.get(precision, precision)
     network = VGG19(weights, preset.deepest_layer, preset.pooling).to(DEVICE, precision.wide)
     content, *styles, image = (x.to(DEVICE, precision.wide) for x in images)
     objective = preset.objective(*content.shape[2:])
-    return engine(network, objective, content, styles, STYLE_WEIGHTS, precision), image
+    more = {"regions": [region.to(content) for region in regions]} if regions else {}
+    return engine(network, objective, content, styles, STYLE_WEIGHTS, precision, **more), image
 
 
-def evaluate(engine, weights, preset, precision, images):
+def evaluate(engine, weights, preset, precision, images, regions=()):
     """Loss terms and gradient of a new engine, in fp64 on the CPU."""
-    bound, image = build(engine, weights, preset, precision, images)
+    bound, image = build(engine, weights, preset, precision, images, regions)
     return result_at(bound, image)
 
 

@@ -150,7 +150,7 @@ def test_pictures_may_be_of_any_size(weights64, engine, size):
 
 @pytest.mark.parametrize("engine", FUSED_FIRST)
 def test_the_last_tile_may_be_one_row(weights64, monkeypatch, engine):
-    def cut(length, size, halo, wraps=False):
+    def cut(length, size, halo, wraps):
         """Spans of eight positions, the last of the rest, which is one."""
         starts = range(0, length, 8)
         return [

@@ -5,8 +5,8 @@ import torch
 
 from stylebench.engines import LossTerms
 from stylebench.transfer.loop import optimize
-from stylebench.transfer.observers import Step
 from stylebench.transfer.trace import NonFinite, Trace
+from stylebench.watch.step import Step
 
 
 class Bowl:

@@ -161,21 +161,25 @@ def jumps(rgb):
 
 @pytest.mark.parametrize("engine", ["eager", "fused"])
 def test_the_saved_picture_has_no_seam(engine, tmp_path):
-    """Of a smooth style: noise has no smoother place anywhere."""
+    """Of a smooth style: noise has no smoother place anywhere. Borders are few pixels: three."""
     y, x = np.mgrid[0:48, 0:48] / 48
     waves = [np.sin(9 * x + 4 * y), np.sin(5 * y - 7 * x), np.cos(8 * x)]
     style = (0.5 + 0.4 * np.stack(waves)).astype(np.float32)
     style = torch.from_numpy(style)
     settings = replace(QUICK, engine=engine, iterations=40, scales=None, tv_weight=3e-2)
 
-    def saved(seamless):
-        result = made(style, 32, replace(settings, seamless=seamless))
-        return load_image(result.save(tmp_path / f"{seamless}.png")).rgb
+    def mean_jumps(seamless):
+        """Inside and across of saved pictures, the mean of three, each [2]."""
+        found = []
+        for seed in range(3):
+            result = made(style, 32, replace(settings, seamless=seamless, seed=seed))
+            found.append(jumps(load_image(result.save(tmp_path / f"{seed}.png")).rgb))
+        return np.mean(found, axis=0)
 
-    inside, across = jumps(saved(True))
-    assert all(a < 1.15 * i for a, i in zip(across, inside, strict=True))
-    inside, across = jumps(saved(False))
-    assert all(a > 2 * i for a, i in zip(across, inside, strict=True))  # which has one
+    inside, across = mean_jumps(seamless=True)
+    assert (across < 1.15 * inside).all()
+    inside, across = mean_jumps(seamless=False)
+    assert (across > 2 * inside).all()  # which has one
 
 
 def test_the_memory_of_a_seamless_run_is_planned_for(painting):

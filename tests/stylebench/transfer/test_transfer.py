@@ -291,7 +291,7 @@ def test_signature_and_settings_are_the_same():
     options = {
         name: parameter.default
         for name, parameter in parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "callback"
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in ("callback", "progress")
     }
     assert options.pop("normalise") is None  # another spelling of one of them
     assert options == {field.name: field.default for field in fields(Settings)}

@@ -85,16 +85,19 @@ def _write(
     incoming: Tensor | None,
     loss_gradient: Tensor | None,
     channel_scale: Tensor | None,
+    relu: bool = False,
 ) -> None:
     parts = incoming, loss_gradient, channel_scale
     if not uses_triton(x, target, output, *parts):
         cpu.write_content_gradient(x, target, weight, output, *parts)
+        if relu:
+            cpu.mask_(output, x)
         return
     from stylekernels.ops.pointwise.triton_stream import content_backward_launches
     from stylekernels.runtime.launch import run_all
 
     x, target = _aligned(x, output), _aligned(target, output)
-    run_all(content_backward_launches(x, target, output, weight, *parts))
+    run_all(content_backward_launches(x, target, output, weight, *parts, relu=relu))
 
 
 @operator("content_loss_backward")
@@ -123,14 +126,22 @@ refuse_second_derivative(content_loss_backward)
 
 @operator("content_loss_backward_", mutates=("grad",))
 def content_loss_backward_(
-    grad: Tensor, x: Tensor, target: Tensor, weight: float, channel_scale: Tensor | None = None
+    grad: Tensor,
+    x: Tensor,
+    target: Tensor,
+    weight: float,
+    channel_scale: Tensor | None = None,
+    relu: bool = False,
 ) -> None:
-    """Add 2 weight v (v x - target) to `grad`, dL/dx so far and shaped as `x`."""
+    """Add 2 weight v (v x - target) to `grad`, dL/dx so far and shaped as `x`.
+
+    With `relu`, which made `x`, the sum is 0 where it was off.
+    """
     if grad.is_contiguous(memory_format=output_format(grad)):
-        _write(x, target, weight, grad, grad, None, channel_scale)
+        _write(x, target, weight, grad, grad, None, channel_scale, relu)
         return
     output = empty_like(grad)
-    _write(x, target, weight, output, _aligned(grad, output), None, channel_scale)
+    _write(x, target, weight, output, _aligned(grad, output), None, channel_scale, relu)
     grad.copy_(output)
 
 

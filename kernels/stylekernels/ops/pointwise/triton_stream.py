@@ -79,11 +79,13 @@ def content_bwd_kernel(
     INCOMING: tl.constexpr,
     LOSS_GRADIENT: tl.constexpr,
     CHANNEL_SCALE: tl.constexpr,
+    RELU: tl.constexpr,
 ):
-    """Write incoming + factor * v (v x - target); `output` may be `incoming`."""
+    """Write incoming + factor * v (v x - target), perhaps masked; `output` may be `incoming`."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
-    d = tl.load(x + at, inside, other=0.0).to(tl.float32)
+    own = tl.load(x + at, inside, other=0.0).to(tl.float32)
+    d = own
     v = 1.0
     if CHANNEL_SCALE:
         v = channel_factors(channel_scale, at, inside, inner, channels)
@@ -94,6 +96,8 @@ def content_bwd_kernel(
     d *= factor * v
     if INCOMING:
         d += tl.load(incoming + at, inside, other=0.0).to(tl.float32)
+    if RELU:
+        d = tl.where(own <= 0, 0.0, d)
     tl.store(output + at, d.to(output.dtype.element_ty), inside)
 
 
@@ -164,8 +168,13 @@ def content_backward_launches(
     loss_gradient: Tensor | None = None,
     channel_scale: Tensor | None = None,
     config: PointwiseConfig | None = None,
+    *,
+    relu: bool = False,
 ) -> list[Launch]:
-    """Plan output = incoming + loss_gradient * 2 weight v (v x - target), all in one order."""
+    """Plan output = incoming + loss_gradient * 2 weight v (v x - target), all in one order.
+
+    With `relu` it is 0 where x is not above 0.
+    """
     blocks = config or select(PointwiseConfig, x.dtype, 1, x.numel(), gpu_of(x.device))
     launch = Launch(
         content_bwd_kernel,
@@ -186,6 +195,7 @@ def content_backward_launches(
             "INCOMING": incoming is not None,
             "LOSS_GRADIENT": loss_gradient is not None,
             "CHANNEL_SCALE": channel_scale is not None,
+            "RELU": relu,
         },
         blocks.num_warps,
         blocks.num_stages,

@@ -74,7 +74,7 @@ def loss_of_gram_(
     gram: Tensor,
     target: Tensor,
     weight: float,
-    positions: int,
+    positions: float,
     dtype: torch.dtype,
     channel_scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:

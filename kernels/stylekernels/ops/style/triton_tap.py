@@ -120,14 +120,16 @@ def tap_bwd_kernel(
     own = _load(x, at, n, C, M, stride, CHANNELS_LAST)
     g = own
     p = own
-    if INCOMING:
-        incoming += batch * g_batch_stride
+    incoming += batch * g_batch_stride
+    if INCOMING and CHANNELS_LAST:
         g = _load(incoming, at, n, C, M, g_stride, CHANNELS_LAST)
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for k in range(0, C, BLOCK_K):
         inner = k + tl.arange(0, BLOCK_K)
         a = _load(x, at, inner, C, M, stride, CHANNELS_LAST)  # [BM, BK]
         total = tl.dot(a, _load_s(s, inner, n, C), total, input_precision=PRECISION)
+    if INCOMING and not CHANNELS_LAST:  # whose addresses leave it no registers during the product
+        g = _load(incoming, at, n, C, M, g_stride, CHANNELS_LAST)
     if CONTENT:
         content += batch * p_batch_stride
         p = _load(content, at, n, C, M, p_stride, CHANNELS_LAST)

@@ -1,15 +1,7 @@
 """How tests open the page: in a headless Chromium, as a person would, from a disk."""
 
-import shutil
 from contextlib import contextmanager
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 #: Words that the edge of their chart cuts off.

@@ -27,7 +27,7 @@ from stylebench.bench.records.record import (
 from stylebench.bench.records.store import file_name, write_record
 from stylebench.bench.report.page import write_report
 
-from .browsing import ARGUMENTS, CHROMIUM, PHONE, opened
+from .browsing import PHONE, opened
 
 HOSTILE = "<script>window.hacked = true</script><img src=x onerror='window.hacked=true'>"
 
@@ -235,18 +235,3 @@ def desktop(browser, site):
 def phone(browser, site):
     with opened(browser, site.as_uri(), size=PHONE) as page:
         yield page
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    """A headless Chromium."""
-    reason = "playwright is not installed"
-    playwright = pytest.importorskip("playwright.sync_api", reason=reason)
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed")
-    with playwright.sync_playwright() as driver:
-        context = driver.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, args=ARGUMENTS
-        )
-        yield context
-        context.close()

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from stylebench.cli.progress import progress
 from stylebench.console import PlainConsole
-from stylebench.transfer.observers import Step
+from stylebench.watch.progress import progress
+from stylebench.watch.step import Step
 
 
 def steps(count):

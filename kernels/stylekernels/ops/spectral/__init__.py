@@ -1,0 +1,1 @@
+"""Gains for the frequencies and colors of an image."""
