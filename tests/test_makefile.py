@@ -34,14 +34,14 @@ def bench(tmp_path):
 def test_every_suite_runs_and_failures_are_named_at_the_end(bench):
     code, ran, said = bench(parity=1, sizes=2)
     assert code != 0
-    assert ran == ["smoke", "parity", "iteration", "kernels", "sizes", "time-to-loss", "scaling",
-                   "stylize"]  # fmt: skip
+    assert ran == ["smoke", "parity", "iteration", "kernels", "sizes", "time-to-loss", "batch",
+                   "scaling", "stylize"]  # fmt: skip
     assert "failed: parity sizes" in said
 
 
 def test_suites_that_do_not_fail_are_no_failure(bench):
     code, ran, _ = bench()
-    assert (code, len(ran)) == (0, 8)
+    assert (code, len(ran)) == (0, 9)
 
 
 def test_ctrl_c_ends_it(bench):

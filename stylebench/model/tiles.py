@@ -225,6 +225,8 @@ def spans_of(own: slice, length: int, size: int | None, halo: int) -> list[Span]
 
 def outermost(tile: Tile, own: slice) -> Tile:
     """A tile at the edge of the rows ``own`` as if it were for all beyond them that it reads."""
+    if tile.wraps:  # which has no edge
+        return tile
     rows = tile.rows
     start = rows.first if rows.start == own.start else rows.start
     stop = rows.last if rows.stop == own.stop else rows.stop
@@ -233,7 +235,12 @@ def outermost(tile: Tile, own: slice) -> Tile:
 
 def halo_of(layers: Iterable[str]) -> int:
     """The positions that a gradient of a block reads beyond a tile's own, on either side."""
-    return _aligned(2 * sum(name.startswith("conv") for name in layers))
+    return 2 * sum(name.startswith("conv") for name in layers)
+
+
+def aligned_halo_of(layers: Iterable[str]) -> int:
+    """As ``halo_of``, to the alignment of tiles: the rows that a band reads of its neighbors."""
+    return _aligned(halo_of(layers))
 
 
 def unit_of(layers: Iterable[str]) -> int:
@@ -303,7 +310,7 @@ def tiled_features(
     bands = bands_of(ranks, image.shape[2], unit_of(network.layers))
     image, rows = bands.own(image), bands.rows
     for names in blocks(network.layers):
-        rows = rows.reading(halo_of(names))
+        rows = rows.reading(aligned_halo_of(names))
         image = widened(image, rows, bands.ranks)
         height, width = image.shape[2:]
         tiles = (tiling or Tiling(height)).tiles(names, height, width, own=rows.own)

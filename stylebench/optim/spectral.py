@@ -12,7 +12,7 @@ docs/decisions/spectral.md has what they are worth.
 
 from __future__ import annotations
 
-from math import prod, sqrt
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -51,12 +51,14 @@ class SpectralPreconditioner:
         if image.dim() != 4 or image.shape[1] != 3:
             raise ValueError(f"image is {tuple(image.shape)}; expected [B, 3, H, W]")
         height, width = image.shape[2:]
-        self._size = (bands.height if bands else height), width
-        self._colors = image.new_tensor(_COLORS)
-        gains = _gains(*self._size) / prod(self._size)  # the transforms' own factor
         self._columns: BandedTransform | None = None
-        if bands and not bands.ranks.alone:
+        if bands is not None and not bands.ranks.alone:
+            height = bands.height
             self._columns = BandedTransform(bands, width)
+        self._size = height, width
+        self._colors = image.new_tensor(_COLORS)
+        gains = _gains(height, width) / (height * width)  # the transforms' own factor
+        if self._columns:
             gains = gains[:, :, self._columns.own]
         self._gains = gains.to(image, memory_format=torch.contiguous_format).contiguous()
 

@@ -111,7 +111,7 @@ def _replaced(module: ModuleType, name: str, stand_in: object) -> Iterator[None]
         setattr(module, name, before)
 
 
-def _rescaled(*operands: object) -> Rescaling:
+def _rescaled(*operands: object, **_options: object) -> Rescaling:
     precision = operands[-1]
     return _SCALED if isinstance(precision, Precision) and precision.rescaled else Rescaling()
 

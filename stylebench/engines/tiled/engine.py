@@ -43,8 +43,8 @@ from stylebench.model.regions import Region, guidance_at, whole_picture
 from stylebench.model.tiles import (
     Tile,
     Tiling,
+    aligned_halo_of,
     empty_map,
-    halo_of,
     outermost,
     put_own,
     unit_of,
@@ -222,7 +222,7 @@ class Tiled(ABC):
         """
         for block, after in zip_longest(self._blocks, self._blocks[1:]):
             following = rows.pooled()
-            following = following.reading(halo_of(after.layers)) if after else following
+            following = following.reading(aligned_halo_of(after.layers)) if after else following
             tiles = self._tiles(block, x, rows)
             output: Tensor | None
             code: Tensor | None = None
@@ -284,7 +284,7 @@ class Tiled(ABC):
     def _entered(self, band: Tensor, bands: Bands) -> tuple[Tensor, Rows]:
         """The rows of an image that the first block reads, of those of each process."""
         first = self._blocks[0].layers if self._blocks else ("conv1_1",)
-        rows = bands.rows.reading(halo_of(first))
+        rows = bands.rows.reading(aligned_halo_of(first))
         return widened(band, rows, bands.ranks), rows
 
     def _new_sums(self, guides: Mapping[str, Sequence[Guide | None]]) -> dict[str, LayerSums]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stylebench.bench.model.exchange import exchange, table
+from stylebench.bench.workloads.exchange import exchange, table
 from stylebench.model.presets import PRESETS
 from stylebench.transfer.settings import Settings
 

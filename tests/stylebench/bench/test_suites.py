@@ -137,10 +137,12 @@ def test_a_loop_that_does_not_do_what_its_engine_does_gets_no_time(smallest, mon
 def test_a_size_is_proven_itself_where_the_oracle_fits(smallest, monkeypatch, fits, where):
     monkeypatch.setitem(sizes._PROVEN, "cpu", 32)
     monkeypatch.setattr(engine_cases, "oracle_fits", lambda *_: fits)
-    (case,) = smallest("sizes", size=48, pattern="fused").cases
-    whats = [check.what for check in case.parity.checks]
-    assert f"loss after the timed loop{where}" in whats
-    assert ("loss logged by the timed loop" in whats) is fits
+    cases = smallest("sizes", size=48, pattern="fused").cases
+    assert len(cases) == 2, "whole and in tiles"
+    for case in cases:
+        whats = [check.what for check in case.parity.checks]
+        assert f"loss after the timed loop{where}" in whats
+        assert ("loss logged by the timed loop" in whats) is fits
 
 
 def fail(error):

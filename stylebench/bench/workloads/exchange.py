@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from stylebench.bench.workloads.roofline import ConvStack
 from stylebench.model.presets import Preset
-from stylebench.model.tiles import blocks, halo_of, unit_of
+from stylebench.model.tiles import aligned_halo_of, blocks, unit_of
 from stylebench.model.vgg import LAYERS
 from stylebench.processes.bands import Rows
 from stylebench.processes.ranks import SMALL
@@ -68,7 +68,7 @@ def exchange(
     of_blocks = blocks(layers)
     halos, rows, across, own_flops, flops = 0, whole, width, 0.0, 0.0
     for index, names in enumerate(of_blocks):
-        rows = rows.reading(halo_of(names))
+        rows = rows.reading(aligned_halo_of(names))
         inputs, channels = LAYERS[names[0]]
         bytes_each = _WIDE if index == 0 else itemsize
         halos += _rows_sent(rows, processes) * across * inputs * bytes_each
