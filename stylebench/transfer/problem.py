@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stylebench.engines import ENGINES, Engine
+from stylebench.engines.fused.choices import choosing_as
 from stylebench.engines.tiled import TILED
 from stylebench.image.load import resize
 from stylebench.image.metadata import NO_METADATA, Metadata
@@ -118,7 +119,8 @@ def build_problem(
         key = engine_key(choices, settings.weights, content, styles, style_weights)
         bound = inputs.engines.take(key)
     if bound is None:
-        bound = _bind(inputs, choices, content, styles, style_weights, bands.ranks, last=last)
+        with choosing_as(ranks.word_of_first):
+            bound = _bind(inputs, choices, content, styles, style_weights, bands.ranks, last=last)
         preprocess = _Preprocess(bound.preprocessing, choices)
     else:
         preprocess = _Preprocess(bound.preprocessing, choices)
