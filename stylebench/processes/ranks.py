@@ -63,6 +63,10 @@ class Ranks:
         """The tensor ``x`` of rank 0, whose bits all have from now on."""
         return x
 
+    def word_of_first(self, word: str) -> str:
+        """The ``word`` of rank 0."""
+        return word
+
     def agree(self, error: BaseException | None = None) -> None:
         """Wait for all ranks; raise where any of them has an error.
 
@@ -173,6 +177,12 @@ class Group(Ranks):
         with self._reaching():
             dist.broadcast(x, 0, group=self._group)
         return x
+
+    def word_of_first(self, word: str) -> str:  # noqa: D102
+        words: list[str | None] = [None] * self.size
+        with self._reaching():
+            dist.all_gather_object(words, word, group=self._group)
+        return words[0] or word
 
     def agree(self, error: BaseException | None = None) -> None:  # noqa: D102
         status = 0 if error is None else -1

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from stylebench.engines import ENGINES, Engine
+from stylebench.engines.fused.choices import choosing_as
 from stylebench.engines.tiled import TILED
 from stylebench.image.color import with_luminance
 from stylebench.image.load import resize
@@ -131,9 +132,10 @@ def build_problem(
         key = engine_key(choices, settings.weights, content, styles, style_weights, regions)
         bound = inputs.engines.take(key)
     if bound is None:
-        bound = _bind(
-            inputs, choices, content, styles, style_weights, regions, bands.ranks, last=last
-        )
+        with choosing_as(ranks.word_of_first):
+            bound = _bind(
+                inputs, choices, content, styles, style_weights, regions, bands.ranks, last=last
+            )
         preprocess = _Preprocess(bound.preprocessing, choices)
     else:
         preprocess = _Preprocess(bound.preprocessing, choices)

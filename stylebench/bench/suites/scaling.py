@@ -165,8 +165,8 @@ class _Runs:
             said = [process.communicate(timeout=_LIMIT)[1] for process in started]
         for process, text in zip(started, said, strict=True):
             if process.returncode:
-                *_, reason = ["no word", *str(text).strip().splitlines()]
-                raise RuntimeError(f"a process ended with {process.returncode}: {reason}")
+                reason = str(text).strip().splitlines()[-1:] or ["no word"]
+                raise RuntimeError(f"a process ended with {process.returncode}: {reason[0]}")
         ran: dict[str, Tensor] = torch.load(self.folder / RAN)
         return ran
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import RLock
 
 from stylekernels.native import cache_folder, keep, read_kept
@@ -16,6 +17,7 @@ from stylekernels.native import cache_folder, keep, read_kept
 _FILE = "convolutions.json"
 _choices: dict[str, dict[str, str]] = {}  # machine -> layer -> name of its algorithm
 _proven: dict[tuple[str, str], str] = {}  # those that this process has measured or seen to hold
+_share: Callable[[str], str] = str  # a process alone takes its own
 _lock = (
     RLock()
 )  # two threads that measured at once would disturb each other, and choose differently
@@ -37,8 +39,24 @@ def choose_once(
         name = choices.get(layer)
         if name is None or not (_proven.get((machine, layer)) == name or holds(name)):
             name = _keep(machine, layer, measure(), holds)
+        name = _share(name)
         choices[layer] = _proven[machine, layer] = name
         return name
+
+
+@contextmanager
+def choosing_as(share: Callable[[str], str]) -> Iterator[None]:
+    """A block in which several processes choose alike, all of them layer by layer.
+
+    Args:
+        share: this process's choice -> that of all.
+    """
+    global _share
+    _share, before = share, _share
+    try:
+        yield
+    finally:
+        _share = before
 
 
 def choices_so_far() -> dict[str, dict[str, str]]:

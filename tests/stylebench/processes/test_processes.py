@@ -31,7 +31,7 @@ def outcomes(ranks, folder, *more):
 @pytest.fixture(scope="module", params=ALL)
 def of_all(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    half = replace(checks.QUICK, iterations=10)
+    half = replace(checks.RUNS["lbfgs"], iterations=10)
     checks.run(half, keep=Keep(folder / "alone.safetensors", 5))
     return outcomes(request.param, folder), folder
 
@@ -111,8 +111,8 @@ def test_a_run_is_that_of_one_process(of_all, alone, name):
 
 def test_as_many_processes_compute_the_same_bits(of_all):
     for results in of_all[0]:
-        losses, picture = results["lbfgs"]
-        again, same = results["lbfgs again"]
+        losses, picture = results["lbfgs in fp32"]
+        again, same = results["lbfgs in fp32 again"]
         assert losses == again
         assert torch.equal(picture, same)
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_goes_on_in_as_many_processes_as_there_are(of_all, alone):
     results, folder = of_all
     expected, _ = alone("lbfgs")
     assert results[0]["from one"][0] == pytest.approx(expected, rel=1e-5)
-    losses, _ = checks.run(checks.QUICK, resume=folder / "own.safetensors")
+    losses, _ = checks.run(checks.RUNS["lbfgs"], resume=folder / "own.safetensors")
     assert losses == pytest.approx(expected, rel=1e-5)
 
 

@@ -75,10 +75,10 @@ def test_the_image_is_the_one_that_a_run_of_so_many_iterations_gives(photo, pain
 
 
 def failing_in(monkeypatch, failing, error):
-    def build(inputs, settings, last):
+    def build(inputs, settings, **more):
         if failing(settings):
             raise error
-        return build_problem(inputs, settings, last=last)
+        return build_problem(inputs, settings, **more)
 
     monkeypatch.setattr(api, "build_problem", build)
 

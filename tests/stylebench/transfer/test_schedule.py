@@ -138,10 +138,10 @@ def test_an_interrupt_on_the_way_up_gives_the_small_image(photo, painting):
 def test_an_interrupt_before_the_next_scale_begins_gives_the_small_image(
     photo, painting, monkeypatch
 ):
-    def stopped_at_48(inputs, settings, last):
+    def stopped_at_48(inputs, settings, **more):
         if settings.size == 48:
             raise KeyboardInterrupt
-        return build_problem(inputs, settings, last=last)
+        return build_problem(inputs, settings, **more)
 
     monkeypatch.setattr(api, "build_problem", stopped_at_48)
     with pytest.raises(Interrupted) as interrupt:
@@ -191,10 +191,10 @@ def test_polish_is_for_half_precision_and_for_runs_where_it_shows():
 
 
 def test_an_interrupted_polish_gives_what_bf16_came_to(photo, painting, monkeypatch):
-    def stopped_in_fp32(inputs, settings, last):
+    def stopped_in_fp32(inputs, settings, **more):
         if settings.precision == "fp32":
             raise KeyboardInterrupt
-        return build_problem(inputs, settings, last=last)
+        return build_problem(inputs, settings, **more)
 
     monkeypatch.setattr(api, "build_problem", stopped_in_fp32)
     with pytest.raises(Interrupted) as interrupt:
