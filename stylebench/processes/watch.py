@@ -13,14 +13,13 @@ from time import sleep
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from stylebench.processes.ranks import RankError
+from stylebench.processes.ranks import RankError, RankGone
 
-# Time is counted in this process's own pulses: where all were stopped, as by Ctrl-Z, none was silent.
+# Time is counted in own pulses: of processes that Ctrl-Z stopped together none was silent.
 _PULSE = 0.3  # s
 _SILENT = 10  # pulses, 3 s, without one of a rank whose connections broke: it is gone
 _LONG_SILENT = 50  # likewise, 15 s, where nothing has broken: torchrun kills all after 30
 _FAILURE = "failure"
-_GONE = "is gone: it was killed, or its machine is out of reach"
 
 
 class Watch:
@@ -66,10 +65,10 @@ class Watch:
                 if error := self._read():
                     return error
                 if (lost := self._silent(_SILENT)) is not None:
-                    self.note(lost, _GONE)
+                    self.note(lost, RankGone.REASON)
                 sleep(_PULSE)
         except Exception:  # rank 0 has the store, unless torchrun does
-            return RankError(0, _GONE)
+            return RankGone(0)
         return RankError(self._rank, f"lost its connection: {broken}")
 
     def _beat(self) -> None:
@@ -80,7 +79,7 @@ class Watch:
                 self._store.set(f"pulse {self._rank}", str(self._pulses))
                 lost = self._silent(_LONG_SILENT)
                 if lost is not None:
-                    self.note(lost, _GONE)
+                    self.note(lost, RankGone.REASON)
                 if not told and self._read():
                     told = True
                     self._on_loss()
@@ -96,7 +95,7 @@ class Watch:
         if not self._store.check([_FAILURE]):
             return None
         rank, _, reason = self._store.get(_FAILURE).decode().partition(" ")
-        return RankError(int(rank), reason)
+        return RankGone(int(rank)) if reason == RankGone.REASON else RankError(int(rank), reason)
 
     def _silent(self, pulses: int) -> int | None:
         """A rank whose pulse has stood still for so many of this one's."""
