@@ -203,11 +203,12 @@ def stylize(
         from stylebench.watch.film import Film
 
     if distributed:
-        check_shareable(view=view, video=video, pictures=[content, *style], output=output)
         quiet, device = quiet or not is_first(), device_of(device)
     arguments = locals()
     with sharing(distributed, device) as ranks:
         with ranks.agreeing():
+            if distributed:
+                check_shareable(view=view, video=video, pictures=[content, *style], output=output)
             settings = _settings(arguments)
             whole("--preview-every", preview_every, least=0)
             whole("--checkpoint-every", checkpoint_every)

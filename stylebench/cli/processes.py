@@ -15,7 +15,7 @@ from stylebench import signals
 from stylebench.cli.errors import ERROR, explain
 from stylebench.cli.pipes import PIPE
 from stylebench.processes.joining import LAUNCH
-from stylebench.processes.ranks import ALONE, Group, RankError, Ranks
+from stylebench.processes.ranks import ALONE, Group, RankGone, Ranks
 
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _SIGNALS = 3  # of one Ctrl-C: the terminal's, and torchrun's
@@ -97,6 +97,6 @@ def sharing(distributed: bool, device: str | None) -> Iterator[Ranks]:
 
 def _speaks(ranks: Ranks, error: Exception) -> bool:
     """Whether this process tells of ``error``: the first of those that are left."""
-    cause = error if isinstance(error, RankError) else error.__cause__  # once options are named
-    first_is_gone = isinstance(cause, RankError) and cause.rank == 0
+    cause = error if isinstance(error, RankGone) else error.__cause__  # once options are named
+    first_is_gone = isinstance(cause, RankGone) and cause.rank == 0
     return ranks.rank == int(first_is_gone)

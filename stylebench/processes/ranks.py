@@ -111,6 +111,15 @@ class RankError(ValueError):
         self.rank = rank
 
 
+class RankGone(RankError):
+    """Another process of the run has ended without a word."""
+
+    REASON = "is gone: it was killed, or its machine is out of reach"
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(rank, self.REASON)
+
+
 class Unreachable(RuntimeError):
     """The connection to another process broke."""
 

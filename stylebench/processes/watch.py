@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
-from time import monotonic, sleep
+from time import sleep
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from stylebench.processes.ranks import RankError
+from stylebench.processes.ranks import RankError, RankGone
 
+# Time is counted in own pulses: of processes that Ctrl-Z stopped together none was silent.
 _PULSE = 0.3  # s
-_SILENT = 3.0  # s without a pulse, after which a rank whose connections broke is gone
-_LONG_SILENT = 15.0  # s likewise, where nothing has broken: torchrun kills all after 30
+_SILENT = 10  # pulses, 3 s, without one of a rank whose connections broke: it is gone
+_LONG_SILENT = 50  # likewise, 15 s, where nothing has broken: torchrun kills all after 30
 _FAILURE = "failure"
-_GONE = "is gone: it was killed, or its machine is out of reach"
 
 
 class Watch:
@@ -34,7 +34,8 @@ class Watch:
 
     def __init__(self, store: Store, rank: int, size: int, on_loss: Callable[[], object]) -> None:
         self._store, self._rank, self._size, self._on_loss = store, rank, size, on_loss
-        self._seen: dict[int, tuple[bytes, float]] = {}
+        self._seen: dict[int, tuple[bytes, int]] = {}
+        self._pulses = 0
         self._over = Event()
         self._thread = Thread(target=self._beat, daemon=True)
 
@@ -59,28 +60,26 @@ class Watch:
         Args:
             broken: the error of the connection.
         """
-        until = monotonic() + 2 * _SILENT
         try:
-            while monotonic() < until:
+            for _ in range(2 * _SILENT):
                 if error := self._read():
                     return error
                 if (lost := self._silent(_SILENT)) is not None:
-                    self.note(lost, _GONE)
+                    self.note(lost, RankGone.REASON)
                 sleep(_PULSE)
         except Exception:  # rank 0 has the store, unless torchrun does
-            return RankError(0, _GONE)
+            return RankGone(0)
         return RankError(self._rank, f"lost its connection: {broken}")
 
     def _beat(self) -> None:
-        number = 0
         told = False
         while not self._over.wait(_PULSE):
-            number += 1
+            self._pulses += 1
             with suppress(Exception):
-                self._store.set(f"pulse {self._rank}", str(number))
+                self._store.set(f"pulse {self._rank}", str(self._pulses))
                 lost = self._silent(_LONG_SILENT)
                 if lost is not None:
-                    self.note(lost, _GONE)
+                    self.note(lost, RankGone.REASON)
                 if not told and self._read():
                     told = True
                     self._on_loss()
@@ -96,11 +95,11 @@ class Watch:
         if not self._store.check([_FAILURE]):
             return None
         rank, _, reason = self._store.get(_FAILURE).decode().partition(" ")
-        return RankError(int(rank), reason)
+        return RankGone(int(rank)) if reason == RankGone.REASON else RankError(int(rank), reason)
 
-    def _silent(self, seconds: float) -> int | None:
-        """A rank whose pulse has stood still for so long."""
-        now = monotonic()
+    def _silent(self, pulses: int) -> int | None:
+        """A rank whose pulse has stood still for so many of this one's."""
+        now = self._pulses
         for rank in range(self._size):
             if rank == self._rank:
                 continue
@@ -109,6 +108,6 @@ class Watch:
             last, since = self._seen.get(rank, (None, now))
             if pulse != last:
                 self._seen[rank] = pulse, now
-            elif now - since > seconds:
+            elif now - since > pulses:
                 return rank
         return None

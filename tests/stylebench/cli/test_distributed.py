@@ -82,6 +82,25 @@ def test_bad_input_is_one_line(folder):
     assert second == ""
 
 
+@pytest.mark.slow
+def test_what_one_process_alone_can_do_is_refused_in_one_line(folder):
+    codes, (first, second) = both(folder, "--view")
+    assert codes == [2, 2]
+    assert errors(first) == [
+        "stylebench: error: --view is of one process: drop it, or --distributed"
+    ]
+    assert second == ""
+
+
+@pytest.mark.slow
+def test_what_the_first_process_alone_finds_is_one_line(folder):
+    codes, (first, second) = both(folder, "-o", "photo.png")
+    assert codes == [2, 2]
+    (line,) = errors(first)
+    assert line.startswith("stylebench: error: -o photo.png: is the content")
+    assert second == ""
+
+
 def wait_for(path):
     until = time.monotonic() + LIMIT
     while not path.exists():
