@@ -17,7 +17,7 @@ from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import Preset
 from stylebench.model.vgg import Weights
 from stylebench.model.weights import load_weights
-from stylebench.transfer.color import in_color
+from stylebench.transfer.color import LUMINANCE, STYLE, in_color
 from stylebench.transfer.device import resolve_precision
 from stylebench.transfer.masks import Box, Masks, load_masks
 from stylebench.transfer.seamless import check_closes
@@ -56,6 +56,17 @@ class Inputs:
     engines: EngineCache | None = None
     masks: Masks | None = None
     loaded: Inputs | None = None
+
+    def in_color(self, color: str) -> Inputs:
+        """As a run with this choice of ``COLORS`` sees them."""
+        if color == STYLE:
+            return self
+        pictures = in_color(self.content, self.styles, self.init, color)
+        return replace(self, **pictures._asdict(), loaded=self)
+
+    def chrominance(self, color: str) -> Tensor | None:
+        """RGB [3, H, W], at its own size, that the result takes its chrominance from, if any."""
+        return self.loaded.content.rgb if color == LUMINANCE and self.loaded else None
 
     def read_weights(self) -> Weights:
         """The weights, read when they are first needed.
@@ -125,7 +136,7 @@ def load_pictures(content: ImageSource, style: Styles, settings: Settings) -> In
         check_closes(closed, settings.resolved_preset())
     _tell_of_bounded(inputs, sizes, settings)
     _check_factors(settings, sizes.content)
-    return in_color(inputs, settings.color)
+    return inputs.in_color(settings.color)
 
 
 def fit_pictures(inputs: Inputs, settings: Settings, longest: int) -> Sizes:

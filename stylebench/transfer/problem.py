@@ -22,14 +22,13 @@ from stylebench.model.tiles import UNCUT, unit_of
 from stylebench.model.vgg import VGG19, Preprocessing
 from stylebench.processes.bands import ONE_BAND, Bands, bands_of
 from stylebench.processes.ranks import ALONE, Ranks
-from stylebench.transfer.color import chrominance_source
 from stylebench.transfer.device import choose_history
 from stylebench.transfer.fields import mask_names
 from stylebench.transfer.footprint import Choices, footprint
-from stylebench.transfer.init import starting_image
 from stylebench.transfer.inputs import Inputs, fit_pictures
 from stylebench.transfer.reuse import BoundEngine, engine_key
 from stylebench.transfer.settings import Settings
+from stylebench.transfer.start import starting_image
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def build_problem(
     }
     alpha, preset = inputs.content.alpha, choices.preset
     start = starting_image(preset.init, settings.seed, sizes.content, inputs, style_weights)
-    colors = chrominance_source(inputs, settings.color)
+    colors = inputs.chrominance(settings.color)
 
     def own(rgb: Tensor) -> Tensor:
         return preprocess(bands.own(rgb[None])[0])

@@ -1,4 +1,4 @@
-"""``auto`` scales: coarse to fine, a quarter of the iterations at each smaller size.
+"""``auto`` scales: coarse to fine, half of the iterations at the smallest size, then a quarter.
 
 An iteration at half the size costs a quarter, and shapes what is large in the picture: the last
 size has only what is fine left to do. The size asked for keeps its iterations: with three quarters
@@ -18,7 +18,7 @@ from stylebench.transfer.settings import Settings
 FROM_SIZE = 192  # px, the longest side that scales are worth it for
 _LONGER, _SHORTER = 64, 48  # px, the least sides of a scale
 _LEAST_ITERATIONS = 50
-_SMALLER = 0.25  # of the iterations, at each smaller size
+_SMALLEST, _SMALLER = 0.5, 0.25  # of the iterations, at the smallest size and at others
 
 
 def with_scales(settings: Settings, inputs: Inputs) -> Settings:
@@ -36,12 +36,13 @@ def with_scales(settings: Settings, inputs: Inputs) -> Settings:
 
 
 def coarse_to_fine(settings: Settings, inputs: Inputs) -> Settings:
-    """``settings`` with a quarter of their iterations at each smaller size before their own."""
+    """``settings`` with half of their iterations at the smallest size, a quarter at others."""
     preset = settings.resolved_preset()
     sizes = _smaller_sizes(settings, inputs, preset.size)
     if not sizes:
         return replace(settings, scales=None)
     scales = dict.fromkeys(sizes, ceil(_SMALLER * preset.iterations))
+    scales[sizes[0]] = ceil(_SMALLEST * preset.iterations)
     return replace(settings, scales=scales)
 
 

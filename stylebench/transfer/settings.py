@@ -59,7 +59,7 @@ class Settings:
         polish: iterations at the end that are in fp32, of those there are; None: half of them
             in bf16, three tenths after smaller scales, and none in the other precisions.
         scales: sizes to begin with, smaller than ``size`` and growing, each with ``iterations`` of
-            its own; or size -> iterations; ``auto`` takes a quarter of them at smaller sizes where
+            its own; or size -> iterations; ``auto`` takes some of them at smaller sizes where
             ``size`` is large enough (``stylebench.transfer.scales``); ``none`` or None: one size,
             as the paper.
         optimizer: ``lbfgs``, with a safe start, a gain for every frequency, and without waiting for

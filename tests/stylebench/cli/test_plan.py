@@ -33,7 +33,7 @@ def test_a_dry_run_tells_every_size_and_the_peak_and_writes_nothing(folder, call
     assert rows[0] == ["size", "iterations", "engine", "precision", "history", "tile", "peak"]
     chosen = [row[:6] for row in rows[1:-2]]
     assert chosen == [
-        ["128 x 85 px", "125", "fused", "bf16", "7 in fp32", "whole"],
+        ["128 x 85 px", "250", "fused", "bf16", "7 in fp32", "whole"],
         ["256 x 171 px", "350", "fused", "bf16", "7 in fp32", "whole"],
         ["256 x 171 px", "150", "fused", "fp32", "7 in fp32", "whole"],
     ]

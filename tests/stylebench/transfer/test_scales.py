@@ -17,10 +17,10 @@ def schedule(shape=(300, 400), style=(200, 300), **choices):
     return with_scales(settings, inputs).schedule()
 
 
-def test_every_smaller_size_down_to_64_px_has_a_quarter_of_the_iterations():
-    assert schedule() == {64: 75, 128: 75, 256: 75, 512: 300}
-    assert schedule(size=1024) == {**dict.fromkeys((64, 128, 256, 512), 75), 1024: 300}
-    assert schedule(size=384, iterations=101) == {96: 26, 192: 26, 384: 101}
+def test_sizes_down_to_64_px_have_half_of_the_iterations_and_then_a_quarter():
+    assert schedule() == {64: 150, 128: 75, 256: 75, 512: 300}
+    assert schedule(size=1024) == {64: 150, **dict.fromkeys((128, 256, 512), 75), 1024: 300}
+    assert schedule(size=384, iterations=101) == {96: 51, 192: 26, 384: 101}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_run_goes_through_them(photo, painting, monkeypatch):
     shallow = replace(settings, content_layers="relu1_2", style_layers="relu1_1")
     seen = []
     result = style_transfer(photo, painting, shallow, callback=lambda step: seen.append(step))
-    assert result.parameters["schedule"] == {32: 1, 64: 4}
-    assert result.parameters["iterations"] == 5
-    assert len(result.history) == 5
+    assert result.parameters["schedule"] == {32: 2, 64: 4}
+    assert result.parameters["iterations"] == 6
+    assert len(result.history) == 6
     assert result.rgb.shape == (3, 43, 64)
