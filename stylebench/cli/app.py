@@ -178,14 +178,10 @@ def stylize(
     resume: options.Resume = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
-    view: Annotated[
-        bool, option("Show the run on a local page, with a button that stops it.", "--view")
-    ] = False,
-    video: Annotated[
-        Path | None, option("Write a film of the run: .mp4 or .webm.", show_default=False)
-    ] = None,
-    video_fps: Annotated[int, option("Frames a second of the film.")] = 30,
-    video_seconds: Annotated[float, option("Length of the film, at most.")] = 10.0,
+    view: options.View = False,
+    video: options.Video = None,
+    video_fps: options.VideoFps = 30,
+    video_seconds: options.VideoSeconds = 10.0,
     quiet: options.Quiet = False,
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
@@ -279,34 +275,45 @@ def texture(
     resume: options.Resume = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
+    view: options.View = False,
+    video: options.Video = None,
+    video_fps: options.VideoFps = 30,
+    video_seconds: options.VideoSeconds = 10.0,
     quiet: options.Quiet = False,
 ) -> None:
     """Paint a texture that looks like STYLE everywhere, from noise."""
     with signals.importing():
         from stylebench.cli.destinations import Destinations, check_destinations
-        from stylebench.cli.inputs import with_folders
+        from stylebench.cli.inputs import typed_styles
         from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
         from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
+        from stylebench.cli.view import viewed
         from stylebench.transfer.texture import texture_run
+        from stylebench.watch.film import Film
 
     sides = parse_sides(size)
     settings = _settings({**locals(), "size": str(max(sides))})
-    style = with_folders(style)
-    inputs = {"a style": style, "the weights": [Path(weights)]}
+    styles, files = typed_styles(style)
+    inputs = {"a style": files, "the weights": [Path(weights)]}
     output = expand(output)
     previews = Previews(output, preview_every, overwrite)
-    wanted = Destinations(output, bit_depth, losses, checkpoint, previews)
+    film = Film(video, video_fps, video_seconds) if video else None
+    wanted = Destinations(output, bit_depth, losses, checkpoint, previews, film)
     with naming_options(["bit_depth"]):
         to = check_destinations(wanted, inputs, resume, max(sides), overwrite)
     with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
-        run = texture_run(style, sides, settings)
+        run = texture_run(styles, sides, settings)
         if dry_run:
             typer.echo(dry_table(run.canvas, run.styles, run.settings), err=to.is_stdout)
             return
         to = replace(to, stdout=stdout)
-        stylize_files(run.canvas, run.styles, run.settings, to, checkpoint_every, resume, quiet)
+        title = f"a texture of {', '.join(path.name for path in style)}"
+        with viewed(title if view else None) as page:
+            stylize_files(
+                run.canvas, run.styles, run.settings, to, checkpoint_every, resume, quiet, page
+            )
 
 
 @app.command(cls=Command, epilog=_BATCH_EXIT_CODES)

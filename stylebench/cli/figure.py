@@ -16,6 +16,12 @@ from stylebench.figures import FIGURES
 
 app = typer.Typer(help="Make a figure of the papers anew, of any two pictures.")
 
+#: The settings that a figure has options for; errors name no others as such.
+_OPTIONS = (
+    "preset", "size", "iterations", "ratios", "weights", "engine", "precision", "scales", "init",
+    "seed", "device",
+)  # fmt: skip
+
 Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
 Style = Annotated[Path, typer.Argument(help="The image of the style.", show_default=False)]
 Output = Annotated[Path, option("The sheet; its losses go beside it, as .json.", "--output", "-o")]
@@ -56,7 +62,7 @@ def _command(name: str) -> Callable[..., None]:
             from stylebench.cli.parsing import parse_scales
             from stylebench.transfer.settings import Settings
 
-        with naming_options([*vars(Settings()), "ratios"]):
+        with naming_options(_OPTIONS):
             settings = Settings(
                 preset=preset, size=size, iterations=iterations, weights=weights, engine=engine,
                 precision=precision, scales=parse_scales(scales), init=init, seed=seed,

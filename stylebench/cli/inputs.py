@@ -43,16 +43,29 @@ def typed_inputs(content: Path, styles: Sequence[Path]) -> TypedInputs:
         ValueError: standard input is meant twice, is a terminal, or holds no picture; a folder of
             styles has none.
     """
-    paths = [content, *with_folders(styles)]
+    sources, files = _from_stdin([content, *with_folders(styles)])
+    return TypedInputs(sources[0], sources[1:], {"the content": files[:1], "a style": files[1:]})
+
+
+def typed_styles(styles: Sequence[Path]) -> tuple[list[Path | Picture], list[Path]]:
+    """The style images of a run without a content, and the files behind them.
+
+    Raises:
+        ValueError: as ``typed_inputs``.
+    """
+    return _from_stdin(with_folders(styles))
+
+
+def _from_stdin(paths: Sequence[Path]) -> tuple[list[Path | Picture], list[Path]]:
+    """``paths`` with the picture on standard input in place of ``-``, and the files of all."""
     if paths.count(PIPE) > 1:
         raise ValueError(
             f"- is {paths.count(PIPE)} of the pictures, and standard input holds one: expected the "
             "others by their file names"
         )
     piped = read_stdin() if PIPE in paths else None
-    first, *others = (piped if piped and path == PIPE else path for path in paths)
-    photo, *paintings = (STDIN_FILE if path == PIPE else path for path in paths)
-    return TypedInputs(first, others, {"the content": [photo], "a style": paintings})
+    sources = [piped if piped and path == PIPE else path for path in paths]
+    return sources, [STDIN_FILE if path == PIPE else path for path in paths]
 
 
 def with_folders(styles: Sequence[Path]) -> list[Path]:

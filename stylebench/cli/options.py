@@ -136,3 +136,11 @@ DryRun = Annotated[
     bool, option("Print the sizes, the choices and the memory, and do nothing.", "--dry-run")
 ]
 Quiet = Annotated[bool, option("Print nothing but errors.", "--quiet", "-q")]
+View = Annotated[
+    bool, option("Show the run on a local page, with a button that stops it.", "--view")
+]
+Video = Annotated[
+    Path | None, option("Write a film of the run: .mp4 or .webm.", show_default=False)
+]
+VideoFps = Annotated[int, option("Frames a second of the film.")]
+VideoSeconds = Annotated[float, option("Length of the film, at most.")]

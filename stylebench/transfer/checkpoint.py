@@ -31,7 +31,7 @@ from stylebench.transfer.masks import NONE, WHOLE
 from stylebench.transfer.problem import Problem
 from stylebench.transfer.values import whole
 
-_VERSION = 7
+_VERSION = 8
 _HEADER = "stylebench"  # its key in the file's metadata
 _OPTIMIZER = "optimizer."
 _COLUMNS = ("iteration", "seconds", "loss")  # of a row, before the terms

@@ -102,3 +102,11 @@ def test_each_mistake_is_named_in_one_line_and_leaves_nothing(folder, call, argu
 
 def test_quiet_says_nothing(folder, call):
     assert call("figure", "init", "photo.png", "painting.png", *QUICK, "-q") == (0, "", "")
+
+
+def test_an_error_names_no_option_that_a_figure_does_not_have(folder, call):
+    figure = ["figure", "init", "photo.png", "painting.png", "--weights", "random", "-q"]
+    code, _, err = call(*figure, "--size", "32", "-n", "1", "--ratios", "1e-37")
+    assert code == 2
+    assert "style_weight is " in err
+    assert "--style-weight" not in err

@@ -151,6 +151,17 @@ def test_a_stdout_that_a_picture_is_not_for_is_refused(folder, call, monkeypatch
     assert f"-o - is standard output, which is {'a terminal' if terminal else 'closed'}: " in err
 
 
+def test_a_texture_takes_its_style_from_a_pipe(folder, piped, call):
+    texture = ["texture", "painting.png", "-", *QUICK[:8], "--style-layers", "relu1_1", "-q"]
+    assert call(*texture, "-o", "piped.png") == (0, "", "")
+    texture[2] = "photo.png"
+    assert call(*texture, "-o", "file.png") == (0, "", "")
+    assert (pixels("piped.png") == pixels("file.png")).all()
+    code, _, err = call("texture", "-", "-", *QUICK[:8], "-o", "a.png")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "- is 2 of the pictures, and standard input holds one" in err
+
+
 def test_a_file_behind_stdin_is_not_replaced(folder, piped, call, monkeypatch):
     monkeypatch.setattr("stylebench.cli.inputs.STDIN_FILE", folder / "photo.png")
     code, _, err = call("stylize", "-", "painting.png", "-o", "photo.png", *QUICK)

@@ -81,6 +81,17 @@ def test_the_button_keeps_the_film_so_far(folder, call, press):
     assert is_last("run.mp4")
 
 
+def test_a_texture_is_watched_and_filmed_as_well(folder, call, press):
+    pytest.importorskip("av", reason="the extra 'video' is not installed")
+    texture = ["texture", "painting.png", *QUICK[:-2], *MANY]
+    code, _, err = call(*texture, "--view", "--video", "run.mp4", "--video-fps", "5")
+    assert code == 0, err
+    assert "stopped on the page; the best image so far is in out.png: loss " in err
+    frames = pictures_of("run.mp4")
+    assert len(frames) >= 1 + 1 + 5  # the first, the last, and a second of it
+    assert frames[-1].shape == (32, 32, 3)
+
+
 def test_the_address_is_printed_even_if_nothing_else_is(folder, call, no_screen):
     code, out, err = call(*STYLIZE, *FEW, "--view", "--quiet")
     assert (code, out, err.count("\n")) == (0, "", 1)

@@ -241,8 +241,8 @@ def test_a_truncated_file_is_refused(written, tmp_path, share):
 
 def test_another_version_is_told_from_a_broken_file(parts, tmp_path):
     header, tensors = parts
-    line = refused(write(tmp_path / "x", {**header, "version": 6}, tensors))
-    assert "is a checkpoint of version 6, expected 7: take it up with the stylebench" in line
+    line = refused(write(tmp_path / "x", {**header, "version": 7}, tensors))
+    assert "is a checkpoint of version 7, expected 8: take it up with the stylebench" in line
 
 
 def test_nothing_is_written_before_the_first_iteration(written, tmp_path):
