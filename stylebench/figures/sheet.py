@@ -32,7 +32,6 @@ def draw_sheet(
         draw.text((lefts[0] - _GAP, top + height / 2), label, "black", font, anchor="rm")
     places = ((left, top) for top in tops for left in lefts)
     for place, picture in zip(places, pictures, strict=True):
-        sheet.paste(Image.new("RGB", picture.size, "white"), place)
         sheet.paste(picture, place, picture if picture.mode == "RGBA" else None)
     return sheet
 

@@ -30,7 +30,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What a folder holds, less hidden files, as file managers and copies leave them behind.
+    """The entries of a folder but for hidden ones, which file managers and copies leave behind.
 
     Raises:
         FileError: the folder cannot be read.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import sqrt
 
 import torch
@@ -66,7 +66,7 @@ class Span:
         return slice(self.start // 2, self.stop // 2) if pooled else slice(self.start, self.stop)
 
     def window(self, pooled: bool) -> slice:
-        """What it reads, likewise; of a map that wraps, from below 0 to beyond the end."""
+        """The positions that it reads, likewise; where it wraps, from below 0 to beyond the end."""
         return slice(self.first // 2, self.last // 2) if pooled else slice(self.first, self.last)
 
     def own(self, pooled: bool) -> slice:
@@ -97,7 +97,7 @@ class Tile:
         return x[:, :, self.rows.place(pooled), self.columns.place(pooled)]
 
     def window(self, x: Tensor, pooled: bool = False) -> Tensor:
-        """What the tile reads of a whole map [1, N, H, W], a view; a copy where it wraps."""
+        """The part of a whole map [1, N, H, W] that it reads: a view, or a copy where it wraps."""
         if not self.wraps:
             return x[:, :, self.rows.window(pooled), self.columns.window(pooled)]
         return _around(_around(x, 2, self.rows.window(pooled)), 3, self.columns.window(pooled))
@@ -198,29 +198,32 @@ def spans(length: int, size: int | None, halo: int, wraps: bool = False) -> list
     if window == length:
         return [Span(0, length, -reach, length + reach, length)]
     halo = _aligned(halo)
-    squares, count = _cut(length, size)
-    starts = [ALIGNMENT * (squares * index // count) for index in range(count)]
-    stops = [*starts[1:], length]
+    parts = _parts(0, length, size)
     if wraps:
-        sides = zip(starts, stops, strict=True)
-        return [Span(start, stop, start - halo, stop + halo, length) for start, stop in sides]
+        return [Span(start, stop, start - halo, stop + halo, length) for start, stop in parts]
     latest = max(0, (length - window) // ALIGNMENT * ALIGNMENT)
-    firsts = [min(max(0, start - halo), latest) for start in starts]
+    firsts = [min(max(0, start - halo), latest) for start, _ in parts]
     lasts = [length if first == latest else first + window for first in firsts]
-    places = zip(starts, stops, firsts, lasts, strict=True)
-    return [Span(*place, length=length) for place in places]
+    return [
+        Span(*part, first, last, length)
+        for part, first, last in zip(parts, firsts, lasts, strict=True)
+    ]
 
 
 def spans_of(own: slice, length: int, size: int | None, halo: int) -> list[Span]:
     """Cut a part of a side into tiles of nearly one size; otherwise as ``spans``."""
     halo = _aligned(halo)
-    squares, count = _cut(own.stop - own.start, size)
-    starts = [own.start + ALIGNMENT * (squares * index // count) for index in range(count)]
-    stops = [*starts[1:], own.stop]
     return [
         Span(start, stop, max(0, start - halo), min(length, stop + halo), length)
-        for start, stop in zip(starts, stops, strict=True)
+        for start, stop in _parts(own.start, own.stop, size)
     ]
+
+
+def _parts(start: int, stop: int, size: int | None) -> list[tuple[int, int]]:
+    """The (start, stop) of tiles of nearly one size, cut at the alignment from ``start`` on."""
+    squares, count = _cut(stop - start, size)
+    starts = (start + ALIGNMENT * (squares * index // count) for index in range(count))
+    return list(pairwise([*starts, stop]))
 
 
 def outermost(tile: Tile, own: slice) -> Tile:

@@ -60,7 +60,7 @@ class SpectralPreconditioner:
         gains = _gains(height, width) / (height * width)  # the transforms' own factor
         if self._columns:
             gains = gains[:, :, self._columns.own]
-        self._gains = gains.to(image, memory_format=torch.contiguous_format).contiguous()
+        self._gains = gains.to(image).contiguous()
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """P times ``gradient`` [B, 3, H, W], of its shape and dtype."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stylebench.processes.bands import Bands
-from stylekernels.ops.lbfgs.state import ROW
+from stylekernels.ops.lbfgs.state import padded
 
 _VECTORS = ("history", "previous", "best", "first", "second")  # of the image's values; all else: no
 
@@ -74,4 +74,4 @@ def _vectors(tensor: Tensor) -> Tensor:
 
 def _stride(values: int, lead: torch.Size) -> int:
     """The length of a vector: rows of several are padded."""
-    return -(-values // ROW) * ROW if lead else values
+    return padded(values) if lead else values

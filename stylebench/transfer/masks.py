@@ -110,7 +110,7 @@ class Masks:
         return Region(content, masks, [share / sum(shares) for share in shares])
 
     def _rest(self, image: int, size: Size) -> Tensor | None:
-        """What no mask has of a style image; None, the whole of it, where that is too little."""
+        """The part of a style image that no mask has; None, the whole, where that is too little."""
         taken = [pair.style for pair in self.pairs if pair.image == image]
         if not taken or None in taken:
             return None

@@ -1,8 +1,7 @@
-"""What a run is before anything of it is computed: its pictures, its phases, its memory."""
+"""The plan and the inputs of a run, before anything of it is computed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from stylebench.engines.heap import malloc_trim
@@ -14,36 +13,6 @@ from stylebench.transfer.reuse import ENGINE_CACHE, clear_cache
 from stylebench.transfer.scales import with_scales
 from stylebench.transfer.settings import Settings
 from stylebench.transfer.share import ALL, Share
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A run whose weights are still to be read.
-
-    Attributes:
-        inputs: its pictures.
-        plan: of its memory, with the settings as it takes them.
-    """
-
-    inputs: Inputs
-    plan: Plan
-
-
-def prepare(
-    content: ImageSource,
-    style: Styles,
-    settings: Settings,
-    *,
-    may_choose: bool = True,
-    reuse: bool = False,
-) -> Prepared:
-    """Read the pictures of a run and plan its memory; see ``planned``.
-
-    Raises:
-        ValueError: as ``load_pictures``.
-    """
-    inputs = load_pictures(content, style, settings)
-    return Prepared(inputs, planned(inputs, settings, may_choose=may_choose, reuse=reuse))
 
 
 def planned(

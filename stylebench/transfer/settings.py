@@ -218,7 +218,7 @@ class Settings:
             name = "masks" if self.masks else "seamless"
             raise ValueError(
                 f"distributed is True, and {name} is set: several processes have neither regions "
-                f"nor borders that meet; drop one of the two"
+                "nor borders that meet; drop one of the two"
             )
         if self.masks and self.seamless:
             raise ValueError(

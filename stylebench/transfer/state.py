@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from time import perf_counter
 
 from torch import Tensor
@@ -102,16 +101,6 @@ class RunState:
     def phase_ends(self) -> int:
         """Evaluations when the phase is done."""
         return self.phase_began + self.phase.iterations
-
-    def save(self, path: Path, problem: Problem) -> None:
-        """Write a checkpoint, atomically, on rank 0.
-
-        Raises:
-            CheckpointError: the optimizer is one of torch's own.
-        """
-        checkpoint = self.checkpoint(problem)
-        if problem.ranks.first:
-            checkpoint.save(path)
 
     def checkpoint(self, problem: Problem) -> Checkpoint:
         """The checkpoint of a run, which is whole on rank 0; all processes have to ask for it.

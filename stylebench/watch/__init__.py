@@ -1,1 +1,1 @@
-"""What shows a run while it goes: a bar, a notebook, a page, a film."""
+"""A run as it goes: on a bar, in a notebook, on a page, in a film."""

@@ -120,9 +120,8 @@ def add_up(
     """
     if ranks.alone:
         return tv, nothing, None
-    grams = [one for layer in sums.values() for one in layer.grams]
-    products = [one.products for one in grams if one.products is not None]
-    grams = [one for one in grams if one.products is not None]
+    grams = [gram for one in sums.values() for gram in one.grams if gram.products is not None]
+    products = [gram.products for gram in grams if gram.products is not None]
     losses = [one for one in sums.values() if one.content is not None]
     finite = sum((0 * product.sum() for product in products), in_fp64(nothing))
     positions = [tv.new_tensor(one.positions, dtype=finite.dtype) for one in grams]

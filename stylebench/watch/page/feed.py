@@ -27,7 +27,7 @@ class Stopped(Exception):
 
 
 class Feed:
-    """What pages show of a run.
+    """The state of a run as its pages show it.
 
     Nothing but the losses is kept while no page is open: no picture is made.
 
@@ -104,7 +104,7 @@ class Feed:
             self._changed.wait_for(lambda: not (self._pages or self._expected), seconds)
 
     def events(self) -> Generator[Event | None, None, None]:
-        """What one page has to be told: at first everything, then what is new, until the run ends.
+        """The news for one page: at first everything, then what is new, until the run ends.
 
         None where there was nothing new for a while.
         """

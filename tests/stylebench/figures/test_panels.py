@@ -1,4 +1,4 @@
-"""What each figure varies, against the papers' own words."""
+"""The panels of each figure, against the papers' own words."""
 
 from dataclasses import replace
 from itertools import groupby

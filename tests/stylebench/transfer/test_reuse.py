@@ -247,13 +247,14 @@ def test_two_threads_at_once_have_the_results_that_each_has_alone(photo, other, 
 
 def test_engines_are_given_up_where_a_run_does_not_fit_beside_them(photo, painting, monkeypatch):
     run(photo, painting)
-    need = prepare.prepare(photo, painting, QUICK).plan.needed
+    pictures = inputs.load_pictures(photo, painting, QUICK)
+    need = prepare.planned(pictures, QUICK).needed
 
     def memory_of(device):
         return Memory(need - 1 if len(ENGINE_CACHE) else need, 4 * need)
 
     monkeypatch.setattr(plan, "memory_of", memory_of)
-    fitting = prepare.prepare(photo, painting, QUICK).plan
+    fitting = prepare.planned(pictures, QUICK)
     assert fitting.fits
     assert fitting.settings.history_dtype is None
     assert len(ENGINE_CACHE) == 0

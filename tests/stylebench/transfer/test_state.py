@@ -30,7 +30,7 @@ def ran(photo, painting):
 
 def test_a_state_comes_back_from_its_file_as_it_was(ran, tmp_path):
     state, phase, problem = ran
-    state.save(tmp_path / "run.safetensors", problem)
+    state.checkpoint(problem).save(tmp_path / "run.safetensors")
     checkpoint = Checkpoint.load(tmp_path / "run.safetensors")
     loaded, same = RunState.load(checkpoint, phase, problem)
     assert torch.equal(loaded.image, state.image)
@@ -77,5 +77,5 @@ def test_a_state_with_torchs_own_optimizer_is_not_saved(photo, painting, tmp_pat
     (phase,) = make_schedule(settings)
     problem = problem_of(photo, painting, settings)
     with pytest.raises(CheckpointError, match="checkpoints need an optimizer that stays"):
-        RunState.begin(phase, problem).save(tmp_path / "x", problem)
+        RunState.begin(phase, problem).checkpoint(problem).save(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,8 @@ from stylebench import Settings, style_transfer, stylize, texture
 from stylebench.engines import ENGINES
 from stylebench.image.load import ImageError, load_image
 from stylebench.transfer.footprint import Choices, footprint
-from stylebench.transfer.prepare import load_inputs, prepare
+from stylebench.transfer.inputs import load_pictures
+from stylebench.transfer.prepare import load_inputs, planned
 from stylebench.transfer.problem import build_problem
 from stylebench.transfer.scales import with_scales
 from stylebench.transfer.schedule import warm_start
@@ -60,16 +61,18 @@ def test_the_function_takes_a_size_or_width_and_height(painting):
     assert np.any(np.asarray(image) != np.asarray(other))
 
 
+def plan_of(run):
+    return planned(load_pictures(run.canvas, run.styles, run.settings), run.settings)
+
+
 def test_a_style_keeps_its_size_but_where_it_is_larger_than_the_texture(painting):
     small = texture_run(painting, 160, QUICK)  # the style has 40 px
     assert small.settings.style_scale == 0.25
-    sizes = prepare(small.canvas, small.styles, small.settings).plan.phases[-1].sizes
+    sizes = plan_of(small).phases[-1].sizes
     assert sizes.styles == [(40, 40)]
     assert texture_run(painting, 32, QUICK).settings.style_scale == 1.0
     doubled = texture_run(painting, 80, replace(QUICK, style_scale=2.0))
-    assert prepare(doubled.canvas, doubled.styles, doubled.settings).plan.phases[
-        -1
-    ].sizes.styles == [(80, 80)]
+    assert plan_of(doubled).phases[-1].sizes.styles == [(80, 80)]
 
 
 def test_a_texture_averages_in_its_poolings_but_where_it_is_told_not_to(painting):

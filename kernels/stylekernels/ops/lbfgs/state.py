@@ -101,6 +101,11 @@ class LBFGSState:
         return grad, scaled, *small, image, self.best, self.previous, self.history
 
 
+def padded(n: int) -> int:
+    """The floats from one vector [n] of a history to the next: whole rows."""
+    return -(-n // ROW) * ROW
+
+
 def lbfgs_state(
     image: Tensor,
     history: int,
@@ -113,7 +118,7 @@ def lbfgs_state(
     `level`, one grey level in the image's units, makes a safe start; None steps as torch does.
     """
     device, n, slots = image.device, image.numel(), history + 1
-    stride = -(-n // ROW) * ROW
+    stride = padded(n)
     # Apple's GPUs have no fp64; the small algebra is fp32 there.
     small = torch.float32 if device.type == "mps" else torch.float64
     # Meta buffers stand for a GPU's.
