@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -36,6 +36,7 @@ from stylebench.files.paths import exists, expand
 from stylebench.files.writing import check_folder, check_writable
 
 if TYPE_CHECKING:
+    from stylebench.cli.destinations import Destinations
     from stylebench.transfer.settings import Settings
 
 # torch takes seconds to load: everything that needs it is imported where it is used, so that
@@ -186,17 +187,14 @@ def stylize(
 ) -> None:
     """Repaint CONTENT in the manner of STYLE."""
     with signals.importing():
-        from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.destinations import check_destinations
         from stylebench.cli.inputs import typed_inputs
         from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
-        from stylebench.cli.previews import Previews
         from stylebench.cli.processes import check_shareable, device_of, is_first, sharing
         from stylebench.cli.stylize import stylize_files
         from stylebench.cli.view import viewed
         from stylebench.transfer.init import is_named
-        from stylebench.transfer.values import whole
-        from stylebench.watch.film import Film
 
     if distributed:
         quiet, device = quiet or not is_first(), device_of(device)
@@ -205,10 +203,7 @@ def stylize(
         with ranks.agreeing():
             if distributed:
                 check_shareable(view=view, video=video, pictures=[content, *style], output=output)
-            settings = _settings(arguments)
-            whole("--preview-every", preview_every, least=0)
-            whole("--checkpoint-every", checkpoint_every)
-            output = expand(output)
+            settings, to = _settings(arguments), _wanted(arguments)
             typed = typed_inputs(content, style)
             inputs = {
                 **typed.files,
@@ -216,14 +211,10 @@ def stylize(
                 "a mask": mask_files(settings.masks),
                 "the weights": [Path(weights)],
             }
-            previews = Previews(output, preview_every, overwrite)
-            film = Film(video, video_fps, video_seconds) if video else None
-            wanted = Destinations(output, bit_depth, losses, checkpoint, previews, film)
             longest = typed.longest_side() if size == "content" else settings.resolved_preset().size
-            to = wanted
             if ranks.first:
                 with naming_options(["bit_depth"]):
-                    to = check_destinations(wanted, inputs, resume, longest, overwrite)
+                    to = check_destinations(to, inputs, resume, longest, overwrite)
         with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
             if dry_run:
                 table = dry_table(typed.content, typed.styles, settings, ranks)
@@ -231,7 +222,7 @@ def stylize(
                     typer.echo(table, err=to.is_stdout)
                 return
             to = replace(to, stdout=stdout)
-            title = f"{content.name} in the manner of {', '.join(path.name for path in style)}"
+            title = f"{content.name} in the manner of {_names(style)}"
             with viewed(title if view else None) as page:
                 stylize_files(
                     typed.content, typed.styles, settings, to, checkpoint_every, resume, quiet,
@@ -283,33 +274,28 @@ def texture(
 ) -> None:
     """Paint a texture that looks like STYLE everywhere, from noise."""
     with signals.importing():
-        from stylebench.cli.destinations import Destinations, check_destinations
+        from stylebench.cli.destinations import check_destinations
         from stylebench.cli.inputs import typed_styles
         from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
-        from stylebench.cli.previews import Previews
         from stylebench.cli.stylize import stylize_files
         from stylebench.cli.view import viewed
         from stylebench.transfer.texture import texture_run
-        from stylebench.watch.film import Film
 
     sides = parse_sides(size)
-    settings = _settings({**locals(), "size": str(max(sides))})
+    arguments = {**locals(), "size": str(max(sides))}
+    settings, to = _settings(arguments), _wanted(arguments)
     styles, files = typed_styles(style)
     inputs = {"a style": files, "the weights": [Path(weights)]}
-    output = expand(output)
-    previews = Previews(output, preview_every, overwrite)
-    film = Film(video, video_fps, video_seconds) if video else None
-    wanted = Destinations(output, bit_depth, losses, checkpoint, previews, film)
     with naming_options(["bit_depth"]):
-        to = check_destinations(wanted, inputs, resume, max(sides), overwrite)
+        to = check_destinations(to, inputs, resume, max(sides), overwrite)
     with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
         run = texture_run(styles, sides, settings)
         if dry_run:
             typer.echo(dry_table(run.canvas, run.styles, run.settings), err=to.is_stdout)
             return
         to = replace(to, stdout=stdout)
-        title = f"a texture of {', '.join(path.name for path in style)}"
+        title = f"a texture of {_names(style)}"
         with viewed(title if view else None) as page:
             stylize_files(
                 run.canvas, run.styles, run.settings, to, checkpoint_every, resume, quiet, page
@@ -521,6 +507,34 @@ def _settings(arguments: Mapping[str, Any]) -> Settings:
     choices |= {name: parse(choices[name]) for name, parse in _PARSERS.items() if name in choices}
     with naming_options(names):
         return Settings(**choices)
+
+
+def _wanted(arguments: Mapping[str, Any]) -> Destinations:
+    """The destinations among a command's ``arguments``, not yet checked.
+
+    Raises:
+        ValueError: numbers of iterations that cannot be.
+    """
+    from stylebench.cli.destinations import Destinations
+    from stylebench.cli.previews import Previews
+    from stylebench.transfer.values import whole
+    from stylebench.watch.film import Film
+
+    whole("--preview-every", arguments["preview_every"], least=0)
+    whole("--checkpoint-every", arguments["checkpoint_every"])
+    output, video = expand(arguments["output"]), arguments["video"]
+    return Destinations(
+        output,
+        arguments["bit_depth"],
+        arguments["losses"],
+        arguments["checkpoint"],
+        Previews(output, arguments["preview_every"], arguments["overwrite"]),
+        Film(video, arguments["video_fps"], arguments["video_seconds"]) if video else None,
+    )
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths)
 
 
 def _warn(message: Warning | str, *_: object, settings: Collection[str] = (), **__: object) -> None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
-
-from rich.progress import BarColumn, Progress, TextColumn
 
 from stylebench import signals
 from stylebench.cli.errors import explain, tell
 from stylebench.cli.inputs import with_folders
+from stylebench.cli.pace import Pace, progress_over
 from stylebench.cli.parsing import mask_files, with_options
 from stylebench.console import PlainConsole, stderr_console
 from stylebench.files.paths import FileError, exists, expand, same_file, special_kind
@@ -25,7 +22,6 @@ from stylebench.image.folder import pictures_in
 from stylebench.image.save import check_output
 from stylebench.transfer.batch import stylize_batch
 from stylebench.transfer.settings import Settings
-from stylebench.watch.step import Step
 
 _RANKS = {"RANK": "0", "WORLD_SIZE": "1"}  # as torchrun sets them -> of a process alone
 FAILED = 1  # the exit code where a picture could not be made
@@ -45,29 +41,21 @@ class Job:
 
 
 @dataclass
-class _Tally:
+class _Tally(Pace):
     """The outcomes of the pictures so far.
 
     Attributes:
-        total: pictures, those that are skipped aside.
-        skipped: those that were there.
+        skipped: pictures that were there, beside the total.
         outcomes: one a picture: ``done``, ``stuck`` or ``failed``.
-        began: when the first of them began, seconds.
     """
 
-    total: int
-    skipped: int
+    skipped: int = 0
     outcomes: list[str] = field(default_factory=list)
-    began: float = field(default_factory=perf_counter)
 
-    @property
-    def seconds(self) -> float:
-        return perf_counter() - self.began
-
-    def seconds_to_go(self, share: float = 0.0) -> float:
-        """At the pace so far, after so much of the picture in work."""
-        done = len(self.outcomes) + share
-        return (self.total - done) * self.seconds / done if done else 0.0
+    def add(self, outcome: str) -> None:
+        """Count a picture."""
+        self.outcomes.append(outcome)
+        self.done = self.made = len(self.outcomes)
 
     def lines(self, unreached: int) -> Iterator[str]:
         """The summary, a line each."""
@@ -126,11 +114,11 @@ def batch_files(
         )
     jobs, settings = jobs[rank::ranks], _on_own_gpu(settings, ranks)
     due = [job for job in jobs if not (skip_existing and exists(job.output))]
-    tally = _Tally(len(due), len(jobs) - len(due))
+    tally = _Tally(len(due), skipped=len(jobs) - len(due))
     try:
         _make(due, styles, settings, warm_start, tally, console)
     finally:
-        for line in tally.lines(unreached=len(due) - len(tally.outcomes)):
+        for line in tally.lines(unreached=tally.total - tally.done):
             console.print(line)
     if "failed" in tally.outcomes:
         sys.exit(FAILED)
@@ -150,7 +138,10 @@ def _make(
         name = str(content)
         tell(f"error: {reason}" if name in reason else f"error: {name}: {reason}")
 
-    with _progress(console, tally, jobs) as on_step:
+    def name() -> str:
+        return jobs[tally.done].content.name
+
+    with progress_over(console, tally, "pictures", name) as on_step:
         results = stylize_batch(
             [job.content for job in jobs], styles, settings,
             callback=on_step, warm_start=warm_start, on_error=failed,
@@ -159,7 +150,7 @@ def _make(
             began = perf_counter()
             result = next(results)
             if result is None:
-                tally.outcomes.append("failed")
+                tally.add("failed")
                 continue
             signals.hold()
             try:
@@ -167,50 +158,15 @@ def _make(
                 result.save(job.output)
             except (OSError, ValueError) as error:
                 failed(job.output, error)
-                tally.outcomes.append("failed")
+                tally.add("failed")
             else:
-                tally.outcomes.append("stuck" if result.stuck else "done")
+                tally.add("stuck" if result.stuck else "done")
                 seconds = perf_counter() - began
-                to_go = _clock(tally.seconds_to_go())
                 console.print(
-                    f"{len(tally.outcomes)}/{tally.total} {job.output}: loss "
-                    f"{result.parameters['loss']:.4g}, {seconds:.1f} s, {to_go} to go"
+                    f"{tally.done}/{tally.total} {job.output}: loss "
+                    f"{result.parameters['loss']:.4g}, {seconds:.1f} s, {tally.to_go()}"
                 )
             signals.go_on()
-
-
-@contextmanager
-def _progress(
-    console: PlainConsole, tally: _Tally, jobs: Sequence[Job]
-) -> Iterator[Callable[[Step], None]]:
-    """Yield the callback of every step: a bar over the pictures on a terminal."""
-    if console.quiet or not console.is_terminal:
-        yield lambda _: signals.check()
-        return
-    columns = (
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed:.2f}/{task.total} pictures", markup=False),
-        TextColumn("{task.fields[name]}", markup=False),
-        TextColumn("{task.fields[eta]}", markup=False),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=tally.total, name="", eta="")
-
-        def on_step(step: Step) -> None:
-            signals.check()
-            done = len(tally.outcomes)
-            bar.update(
-                task,
-                completed=done + step.share,
-                name=jobs[done].content.name,
-                eta=f"{_clock(tally.seconds_to_go(step.share))} to go",
-            )
-
-        yield on_step
-
-
-def _clock(seconds: float) -> timedelta:
-    return timedelta(seconds=round(seconds))
 
 
 def _jobs(contents: Sequence[Path], folder: Path, suffix: str) -> list[Job]:

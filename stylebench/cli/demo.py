@@ -11,8 +11,8 @@ from PIL import Image
 from stylebench import signals
 from stylebench.cli.destinations import check_folder_of
 from stylebench.cli.errors import ELSEWHERE, leave
-from stylebench.cli.progress import summary
 from stylebench.cli.saving import write_or_rescue
+from stylebench.cli.summary import summary
 from stylebench.cli.watched import watched
 from stylebench.console import PlainConsole, ascii_only, stdout_console
 from stylebench.image.montage import side_by_side

@@ -11,8 +11,8 @@ from stylebench import signals
 from stylebench.cli.destinations import Destinations
 from stylebench.cli.errors import ELSEWHERE, STUCK, leave, tell
 from stylebench.cli.pipes import STDOUT_NAME, write_png
-from stylebench.cli.progress import summary
 from stylebench.cli.saving import write_or_rescue
+from stylebench.cli.summary import summary
 from stylebench.cli.watched import watched
 from stylebench.console import PlainConsole, stderr_console
 from stylebench.files.paths import exists, same_file

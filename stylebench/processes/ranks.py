@@ -124,7 +124,7 @@ class Unreachable(RuntimeError):
     """The connection to another process broke."""
 
 
-class Stopped(KeyboardInterrupt):
+class ToldToStop(KeyboardInterrupt):
     """Another process of the run was told to stop.
 
     Attributes:
@@ -208,7 +208,7 @@ class Group(Ranks):
             raise error
         rank = next(rank for rank, state in enumerate(states) if state)
         if states[rank] > 0:
-            raise Stopped(rank, states[rank])
+            raise ToldToStop(rank, states[rank])
         raise RankError(rank, reasons[rank] or "failed")
 
     @contextmanager

@@ -40,10 +40,15 @@ def progress(console: Console) -> Iterator[Callable[[Step], None]]:
                 completed=step.iteration,
                 losses=_losses(step),
                 rate=step.rate,
-                eta=f"{timedelta(seconds=round(step.eta))} to go",
+                eta=f"{clock(step.eta)} to go",
             )
 
         yield show
+
+
+def clock(seconds: float) -> timedelta:
+    """A time as clocks show it, to the second."""
+    return timedelta(seconds=round(seconds))
 
 
 def _print_some(console: Console, step: Step) -> None:
