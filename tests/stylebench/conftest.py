@@ -1,11 +1,12 @@
-"""Tensors that pretend to be on a GPU, and a browser."""
+"""Tensors that pretend to be on a GPU, a browser, and presets of a few layers."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from torch import Tensor
 
-from stylebench.model import precision
+from stylebench.model import precision, presets
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -58,3 +59,14 @@ def browser(tmp_path_factory):
         )
         yield context
         context.close()
+
+
+@pytest.fixture
+def shallow_presets(monkeypatch):
+    """Let every preset end at relu2_1."""
+    layers = {
+        "content_layers": {"relu2_1": 1.0},
+        "style_layers": dict.fromkeys(("relu1_1", "relu2_1"), 1.0),
+    }
+    rows = {name: replace(row, **layers) for name, row in presets.PRESETS.items()}
+    monkeypatch.setattr(presets, "PRESETS", rows)

@@ -1,13 +1,11 @@
 """``stylebench figure``: its sheet, its words, and how it goes on."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from stylebench.cli import panels as cli_panels
-from stylebench.model import presets
 
 QUICK = (
     "--size", "32", "-n", "6", "--weights", "random", "--device", "cpu", "--engine", "eager",
@@ -16,14 +14,7 @@ QUICK = (
 
 
 @pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """A network of a few layers."""
-    layers = {
-        "content_layers": {"relu2_1": 1.0},
-        "style_layers": dict.fromkeys(("relu1_1", "relu2_1"), 1.0),
-    }
-    rows = {name: replace(row, **layers) for name, row in presets.PRESETS.items()}
-    monkeypatch.setattr(presets, "PRESETS", rows)
+def few_noises(shallow_presets, monkeypatch):
     monkeypatch.setattr("stylebench.figures.panels._NOISES", 1)
 
 

@@ -12,7 +12,6 @@ from stylebench.figures.make import make_figure
 from stylebench.figures.store import identity_of
 from stylebench.files.paths import FileError
 from stylebench.image.save import read_parameters
-from stylebench.model import presets
 from stylebench.transfer.result import Interrupted
 from stylebench.transfer.settings import Settings
 
@@ -28,14 +27,8 @@ TINY = Settings(
 
 
 @pytest.fixture(autouse=True)
-def shallow(monkeypatch):
+def shallow(shallow_presets, monkeypatch):
     """A network of a few layers: what panels are made of matters here, not how deep they are."""
-    layers = {
-        "content_layers": {"relu2_1": 1.0},
-        "style_layers": dict.fromkeys(("relu1_1", "relu2_1"), 1.0),
-    }
-    rows = {name: replace(row, **layers) for name, row in presets.PRESETS.items()}
-    monkeypatch.setattr(presets, "PRESETS", rows)
     monkeypatch.setattr(panels, "_CONTENT", ("relu1_2", "relu2_1"))
 
 
