@@ -15,6 +15,7 @@ from stylebench.cli.errors import explain, tell
 from stylebench.cli.inputs import with_folders
 from stylebench.cli.pace import Pace, progress_over
 from stylebench.cli.parsing import mask_files, with_options
+from stylebench.cli.pipes import PIPE
 from stylebench.console import PlainConsole, stderr_console
 from stylebench.files.paths import FileError, exists, expand, same_file, special_kind
 from stylebench.files.writing import check_folder
@@ -101,6 +102,11 @@ def batch_files(
         ValueError: a folder, an output or a style that cannot be, before the first run.
     """
     console = stderr_console(quiet=quiet)
+    if PIPE in (*contents, *styles):
+        raise ValueError(
+            "- is standard input, which a batch does not read, since its pictures are named after "
+            "files: expected files and folders; 'stylebench stylize -' takes one picture from there"
+        )
     folder = check_folder(folder)
     jobs = _jobs(contents, folder, suffix)
     styles = with_folders(styles)
@@ -133,8 +139,7 @@ def _make(
     console: PlainConsole,
 ) -> None:
     def failed(content: object, error: Exception) -> None:
-        reason = explain(error) or f"{type(error).__name__}: {error}"
-        reason = with_options(reason, vars(settings))
+        reason = with_options(explain(error) or f"{type(error).__name__}: {error}")
         name = str(content)
         tell(f"error: {reason}" if name in reason else f"error: {name}: {reason}")
 

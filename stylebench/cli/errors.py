@@ -7,7 +7,6 @@ and a line says where it is; 128 and a signal's number: interrupted.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
 from typing import Any, NoReturn
 
 import typer
@@ -23,22 +22,19 @@ ERROR, STUCK, ELSEWHERE = 2, 3, 4
 _NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
 
 
-def leave(
-    error: BaseException, code: int | None = None, settings: Collection[str] = ()
-) -> NoReturn:
+def leave(error: BaseException, code: int | None = None) -> NoReturn:
     """Say what ``error`` is, and exit.
 
     Args:
         error: whose traceback is shown if it is a fault of ours.
         code: the exit code; None: the error's own.
-        settings: names that the message has options for.
     """
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         sys.exit(code or signals.exit_code())
     message = explain(error)
     if message is None:
         raise error
-    tell(f"error: {with_options(message, settings)}")
+    tell(f"error: {with_options(message)}")
     sys.exit(code or ERROR)
 
 
