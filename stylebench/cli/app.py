@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from stylebench import signals
 from stylebench.cli import interrupted, options
 from stylebench.cli.bench import app as bench
-from stylebench.cli.errors import leave, tell
+from stylebench.cli.errors import is_first, leave, tell, told_once
 from stylebench.cli.figure import app as figure
 from stylebench.cli.options import Command, option
 from stylebench.cli.parsing import (
@@ -72,13 +72,17 @@ class _Commands(TyperGroup):
 
     # typer would end with 130 and no word, whatever the signal
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        with _telling_of_signals():
+        with _telling_of_signals(), told_once():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
         with _telling_of_signals():
             signals.begin()
             return super().invoke(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        with told_once():
+            return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -191,7 +195,7 @@ def stylize(
         from stylebench.cli.inputs import typed_inputs
         from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
-        from stylebench.cli.processes import check_shareable, device_of, is_first, sharing
+        from stylebench.cli.processes import check_shareable, device_of, sharing
         from stylebench.cli.stylize import stylize_files
         from stylebench.cli.view import viewed
         from stylebench.transfer.init import is_named
@@ -353,7 +357,8 @@ def batch(
         from stylebench.cli.batch import batch_files
 
     arguments = locals()
-    settings = _settings(arguments)
+    with told_once():
+        settings = _settings(arguments)
     with naming_options(_own(arguments)):
         batch_files(
             contents, style, output, settings, suffix=suffix, skip_existing=skip_existing,

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 
 from stylebench import signals
-from stylebench.cli.errors import explain, tell
+from stylebench.cli.errors import explain, tell, told_once
 from stylebench.cli.inputs import with_folders
 from stylebench.cli.pace import Pace, progress_over
 from stylebench.cli.parsing import mask_files, with_options
@@ -102,11 +102,8 @@ def batch_files(
         ValueError: a folder, an output or a style that cannot be, before the first run.
     """
     console = stderr_console(quiet=quiet)
-    if PIPE in (*contents, *styles):
-        raise ValueError(
-            "- is standard input, which a batch does not read, since its pictures are named after "
-            "files: expected files and folders; 'stylebench stylize -' takes one picture from there"
-        )
+    with told_once():
+        _check_no_pipe([*contents, *styles])
     folder = check_folder(folder)
     jobs = _jobs(contents, folder, suffix)
     styles = with_folders(styles)
@@ -128,6 +125,14 @@ def batch_files(
             console.print(line)
     if "failed" in tally.outcomes:
         sys.exit(FAILED)
+
+
+def _check_no_pipe(typed: Sequence[Path]) -> None:
+    if PIPE in typed:
+        raise ValueError(
+            "- is standard input, which a batch does not read, since its pictures are named after "
+            "files: expected files and folders; 'stylebench stylize -' takes one picture from there"
+        )
 
 
 def _make(

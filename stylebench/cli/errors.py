@@ -6,7 +6,10 @@ and a line says where it is; 128 and a signal's number: interrupted.
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
@@ -17,6 +20,9 @@ from stylebench.console import printable
 from stylebench.model.out_of_memory import out_of_memory
 
 ERROR, STUCK, ELSEWHERE = 2, 3, 4
+
+#: The environment of a process that torchrun has started.
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 # Inductor's words on a CPU, and Triton's on a GPU, whose types are theirs and change.
 _NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
@@ -36,6 +42,25 @@ def leave(error: BaseException, code: int | None = None) -> NoReturn:
         raise error
     tell(f"error: {with_options(message)}")
     sys.exit(code or ERROR)
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Let errors of what was typed, the same in all processes of torchrun, be those of the first.
+
+    The others end without a word.
+    """
+    try:
+        yield
+    except Exception:
+        if is_first() or any(name not in os.environ for name in LAUNCHED):
+            raise
+        sys.exit(ERROR)
+
+
+def is_first() -> bool:
+    """Whether this process writes and reports, by what torchrun has set."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def tell(line: str) -> None:

@@ -30,7 +30,9 @@ FORMATS = (
 _LARGEST_FILE = 2**31  # bytes; Pillow's limit of pixels is 1.4 GB at 16 bits and four channels
 _BLOCK = 2**20  # bytes of a stream that are read at once
 _ONE_BY_ONE = ": a run takes one content and one or more styles, each by its file name"
-_PIPED = "; standard input is the content or a style of 'stylebench stylize', 'texture' and 'figure'"
+_PIPED = (
+    "; standard input is the content or a style of 'stylebench stylize', 'texture' and 'figure'"
+)
 #: Formats of which a file may hold several pictures -> how that is said.
 _SEVERAL = {
     **dict.fromkeys(("GIF", "WEBP", "PNG", "AVIF"), "is animated, and the first of {} frames"),

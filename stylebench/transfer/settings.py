@@ -180,7 +180,9 @@ class Settings:
         """Weights of the style images, adding up to 1."""
         weights = [1.0] * styles if self.style_weights is None else list(self.style_weights)
         if len(weights) != styles:
-            raise ValueError(f"{len(weights)} style_weights for {styles} style image{'s' * (styles > 1)}")
+            raise ValueError(
+                f"{len(weights)} style_weights for {styles} style image{'s' * (styles > 1)}"
+            )
         return [weight / sum(weights) for weight in weights]
 
     @property

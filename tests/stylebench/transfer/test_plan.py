@@ -71,7 +71,6 @@ def test_the_advice_is_not_led_astray_by_sizes_that_are_too_small():
     assert re.search(r"lower the size to 4\d\d\d px, or history to 5 and the size to 4", line)
 
 
-
 @pytest.mark.parametrize(
     "settings",
     [{"size": 20000}, {"size": 12000, "optimizer": "adam"}, {"size": 6000, "engine": "reference"}],
