@@ -69,7 +69,7 @@ def moments(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         weights: [1, H, W], of its pixels, at least 0; None, or all of them 0: all alike.
     """
     shares = x.new_ones(1).expand_as(x[:1]) if weights is None else weights
-    blocks = [t.flatten(1).split(_BLOCK, dim=1) for t in (x, shares)]
+    blocks = [torch.split(t.flatten(1), _BLOCK, dim=1) for t in (x, shares)]
     sums = torch.zeros(len(x), dtype=torch.float64)
     total = torch.zeros((), dtype=torch.float64)
     products = torch.zeros(len(x), len(x), dtype=torch.float64)
@@ -118,7 +118,7 @@ def with_luminance(x: Tensor, Y: Tensor) -> Tensor:
 
 def _by_blocks(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """``f``, from pixels [N, m] in fp64 to [N', m], of all of ``x`` [N, H, W], in its dtype."""
-    blocks = x.flatten(1).split(_BLOCK, dim=1)
+    blocks = torch.split(x.flatten(1), _BLOCK, dim=1)
     return torch.cat([f(block.double()).to(x) for block in blocks], dim=1).view(-1, *x.shape[1:])
 
 
