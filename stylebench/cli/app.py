@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from stylebench import signals
 from stylebench.cli import interrupted, options
 from stylebench.cli.bench import app as bench
-from stylebench.cli.errors import leave, tell
+from stylebench.cli.errors import is_first, leave, tell, told_once
 from stylebench.cli.figure import app as figure
 from stylebench.cli.options import Command, option
 from stylebench.cli.parsing import (
@@ -72,13 +72,17 @@ class _Commands(TyperGroup):
 
     # typer would end with 130 and no word, whatever the signal
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        with _telling_of_signals():
+        with _telling_of_signals(), told_once():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
         with _telling_of_signals():
             signals.begin()
             return super().invoke(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        with told_once():
+            return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -191,7 +195,7 @@ def stylize(
         from stylebench.cli.inputs import typed_inputs
         from stylebench.cli.pipes import stdout_for_picture
         from stylebench.cli.plan import dry_table
-        from stylebench.cli.processes import check_shareable, device_of, is_first, sharing
+        from stylebench.cli.processes import check_shareable, device_of, sharing
         from stylebench.cli.stylize import stylize_files
         from stylebench.cli.view import viewed
         from stylebench.transfer.init import is_named
@@ -215,7 +219,7 @@ def stylize(
             if ranks.first:
                 with naming_options(["bit_depth"]):
                     to = check_destinations(to, inputs, resume, longest, overwrite)
-        with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
+        with naming_options(_own(arguments)), stdout_for_picture(to.is_stdout) as stdout:
             if dry_run:
                 table = dry_table(typed.content, typed.styles, settings, ranks)
                 if ranks.first:
@@ -289,7 +293,7 @@ def texture(
     inputs = {"a style": files, "the weights": [Path(weights)]}
     with naming_options(["bit_depth"]):
         to = check_destinations(to, inputs, resume, max(sides), overwrite)
-    with naming_options(vars(settings)), stdout_for_picture(to.is_stdout) as stdout:
+    with naming_options(_own(arguments)), stdout_for_picture(to.is_stdout) as stdout:
         run = texture_run(styles, sides, settings)
         if dry_run:
             typer.echo(dry_table(run.canvas, run.styles, run.settings), err=to.is_stdout)
@@ -352,8 +356,10 @@ def batch(
     with signals.importing():
         from stylebench.cli.batch import batch_files
 
-    settings = _settings(locals())
-    with naming_options(vars(settings)):
+    arguments = locals()
+    with told_once():
+        settings = _settings(arguments)
+    with naming_options(_own(arguments)):
         batch_files(
             contents, style, output, settings, suffix=suffix, skip_existing=skip_existing,
             warm_start=warm_start, quiet=quiet,
@@ -368,11 +374,11 @@ def demo(
     weights: options.Weights = "original",
 ) -> None:
     """Paint two pictures, transfer the style of one to the other, show how the loss fell."""
+    arguments = locals()
     with signals.importing():
         from stylebench.cli.demo import run_demo
-        from stylebench.transfer.settings import Settings
 
-    with naming_options(vars(Settings())):
+    with naming_options(_own(arguments)):
         run_demo(output, size, iterations, weights)
 
 
@@ -413,13 +419,14 @@ def compare(
     ] = False,
 ) -> None:
     """Hold engines against the fp64 reference; exit code 1 outside the tolerance."""
+    arguments = locals()
     from stylebench.cli.compare import compare_visibly
     from stylebench.transfer.settings import Settings
 
-    choices = {name: value for name, value in locals().items() if name in vars(Settings())}
+    choices = {name: arguments[name] for name in _own(arguments)}
     defaults = {"size": 128, "iterations": 30} if quick else {"size": 256, "iterations": 100}
     choices |= {name: value for name, value in defaults.items() if choices[name] is None}
-    with naming_options(vars(Settings())):
+    with naming_options(choices):
         settings = Settings(**{**choices, "precision": "auto"})
         wanted = [
             replace(settings, engine=engine.strip(), precision=name)
@@ -500,13 +507,18 @@ def _settings(arguments: Mapping[str, Any]) -> Settings:
     """
     from stylebench.transfer.settings import Settings
 
-    names = vars(Settings())
-    quiet = arguments["quiet"]
-    warnings.showwarning = _no_warning if quiet else partial(_warn, settings=names)
-    choices = {name: value for name, value in arguments.items() if name in names}
+    warnings.showwarning = _no_warning if arguments["quiet"] else _warn
+    choices = {name: arguments[name] for name in _own(arguments)}
     choices |= {name: parse(choices[name]) for name, parse in _PARSERS.items() if name in choices}
-    with naming_options(names):
+    with naming_options(choices):
         return Settings(**choices)
+
+
+def _own(arguments: Mapping[str, Any]) -> list[str]:
+    """The names of settings among a command's ``arguments``."""
+    from stylebench.transfer.settings import Settings
+
+    return [name for name in vars(Settings()) if name in arguments]
 
 
 def _wanted(arguments: Mapping[str, Any]) -> Destinations:
@@ -537,9 +549,9 @@ def _names(paths: Sequence[Path]) -> str:
     return ", ".join(path.name for path in paths)
 
 
-def _warn(message: Warning | str, *_: object, settings: Collection[str] = (), **__: object) -> None:
-    """Print a warning; ``settings``: names that it has options for."""
-    tell(f"warning: {with_options(str(message), settings)}")
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning, which names options."""
+    tell(f"warning: {with_options(str(message))}")
 
 
 def _no_warning(*_: object, **__: object) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from time import perf_counter
 
 from stylebench import signals
-from stylebench.cli.errors import explain, tell
+from stylebench.cli.errors import explain, tell, told_once
 from stylebench.cli.inputs import with_folders
 from stylebench.cli.pace import Pace, progress_over
 from stylebench.cli.parsing import mask_files, with_options
+from stylebench.cli.pipes import PIPE
 from stylebench.console import PlainConsole, stderr_console
 from stylebench.files.paths import FileError, exists, expand, same_file, special_kind
 from stylebench.files.writing import check_folder
@@ -101,6 +102,8 @@ def batch_files(
         ValueError: a folder, an output or a style that cannot be, before the first run.
     """
     console = stderr_console(quiet=quiet)
+    with told_once():
+        _check_no_pipe([*contents, *styles])
     folder = check_folder(folder)
     jobs = _jobs(contents, folder, suffix)
     styles = with_folders(styles)
@@ -124,6 +127,14 @@ def batch_files(
         sys.exit(FAILED)
 
 
+def _check_no_pipe(typed: Sequence[Path]) -> None:
+    if PIPE in typed:
+        raise ValueError(
+            "- is standard input, which a batch does not read, since its pictures are named after "
+            "files: expected files and folders; 'stylebench stylize -' takes one picture from there"
+        )
+
+
 def _make(
     jobs: Sequence[Job],
     styles: Sequence[Path],
@@ -133,8 +144,7 @@ def _make(
     console: PlainConsole,
 ) -> None:
     def failed(content: object, error: Exception) -> None:
-        reason = explain(error) or f"{type(error).__name__}: {error}"
-        reason = with_options(reason, vars(settings))
+        reason = with_options(explain(error) or f"{type(error).__name__}: {error}")
         name = str(content)
         tell(f"error: {reason}" if name in reason else f"error: {name}: {reason}")
 

@@ -6,8 +6,10 @@ and a line says where it is; 128 and a signal's number: interrupted.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
@@ -19,27 +21,46 @@ from stylebench.model.out_of_memory import out_of_memory
 
 ERROR, STUCK, ELSEWHERE = 2, 3, 4
 
+#: The environment of a process that torchrun has started.
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
 # Inductor's words on a CPU, and Triton's on a GPU, whose types are theirs and change.
 _NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
 
 
-def leave(
-    error: BaseException, code: int | None = None, settings: Collection[str] = ()
-) -> NoReturn:
+def leave(error: BaseException, code: int | None = None) -> NoReturn:
     """Say what ``error`` is, and exit.
 
     Args:
         error: whose traceback is shown if it is a fault of ours.
         code: the exit code; None: the error's own.
-        settings: names that the message has options for.
     """
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         sys.exit(code or signals.exit_code())
     message = explain(error)
     if message is None:
         raise error
-    tell(f"error: {with_options(message, settings)}")
+    tell(f"error: {with_options(message)}")
     sys.exit(code or ERROR)
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Let errors of what was typed, the same in all processes of torchrun, be those of the first.
+
+    The others end without a word.
+    """
+    try:
+        yield
+    except Exception:
+        if is_first() or any(name not in os.environ for name in LAUNCHED):
+            raise
+        sys.exit(ERROR)
+
+
+def is_first() -> bool:
+    """Whether this process writes and reports, by what torchrun has set."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def tell(line: str) -> None:

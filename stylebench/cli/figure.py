@@ -18,11 +18,13 @@ app = typer.Typer(help="Make a figure of the papers anew, of any two pictures.")
 
 #: The settings that a figure has options for; errors name no others as such.
 _OPTIONS = (
-    "preset", "size", "iterations", "ratios", "weights", "engine", "precision", "scales", "init",
-    "seed", "device",
+    "preset", "size", "iterations", "ratios", "style_scale", "weights", "engine", "precision",
+    "scales", "history", "init", "seed", "device",
 )  # fmt: skip
 
-Content = Annotated[Path, typer.Argument(help="The image to repaint.", show_default=False)]
+Content = Annotated[
+    Path, typer.Argument(help="The image to repaint; - is standard input.", show_default=False)
+]
 Style = Annotated[Path, typer.Argument(help="The image of the style.", show_default=False)]
 Output = Annotated[Path, option("The sheet; its losses go beside it, as .json.", "--output", "-o")]
 Size = Annotated[int, option("Longest side of a panel, px.", "--size", "-s")]
@@ -48,10 +50,12 @@ def _command(name: str) -> Callable[..., None]:
         iterations: Iterations = 300,
         ratios: Ratios = None,
         preset: options.Preset = "gatys-pytorch",
+        style_scale: options.StyleScale = 1.0,
         weights: options.Weights = "auto",
         engine: options.Engine = "auto",
         precision: options.Precision = "auto",
         scales: options.Scales = "auto",
+        history: options.History = None,
         init: Init = None,
         seed: Seed = 0,
         device: options.Device = None,
@@ -64,9 +68,9 @@ def _command(name: str) -> Callable[..., None]:
 
         with naming_options(_OPTIONS):
             settings = Settings(
-                preset=preset, size=size, iterations=iterations, weights=weights, engine=engine,
-                precision=precision, scales=parse_scales(scales), init=init, seed=seed,
-                device=device,
+                preset=preset, size=size, iterations=iterations, style_scale=style_scale,
+                weights=weights, engine=engine, precision=precision, scales=parse_scales(scales),
+                history=history, init=init, seed=seed, device=device,
             )  # fmt: skip
             chosen = parse_numbers("--ratios", ratios)
             make_visibly(name, content, style, output, settings, chosen, quiet=quiet)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from stylebench.cli.errors import told_once
 from stylebench.files.paths import check_no_address
 
 _PRESETS = "preset's"
@@ -30,6 +31,11 @@ class Command(TyperCommand):
                 param.nargs = len(param.metavar.split())
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: D102
+        with told_once():
+            self._check_typed(ctx, args)
+            return super().parse_args(ctx, args)
+
+    def _check_typed(self, ctx: Any, args: list[str]) -> None:
         typed, _, _ = self.make_parser(ctx).parse_args(list(args))
         for param in self.params:
             values, name = typed.get(param.name or ""), param.opts[0]
@@ -39,7 +45,6 @@ class Command(TyperCommand):
                     raise ValueError(f"{name} is '': expected a name or a value")
                 if isinstance(value, str) and param.param_type_name == "argument":
                     check_no_address(value)
-        return super().parse_args(ctx, args)
 
 
 def _flat(values: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 from stylebench.cli.errors import leave
-from stylebench.cli.inputs import with_folders
+from stylebench.cli.inputs import typed_inputs
 from stylebench.cli.pace import Pace, progress_over
 from stylebench.console import PlainConsole, stderr_console
 from stylebench.figures.make import PanelDone, check_sheet, make_figure
@@ -32,8 +32,8 @@ def make_visibly(
 
     Args:
         name: as for ``make_figure``.
-        content: likewise, a file.
-        style: likewise, or a folder of them.
+        content: likewise, a file, or ``-`` for standard input.
+        style: likewise, or a folder of files.
         output: of the sheet.
         settings: as for ``make_figure``.
         ratios: likewise.
@@ -42,9 +42,10 @@ def make_visibly(
     console = stderr_console(quiet=quiet)
     if quiet:
         warnings.simplefilter("ignore")
-    styles = with_folders([style])
+    typed = typed_inputs(content, [style])
     output = check_sheet(output)
-    read = [content, *styles, *([Path(str(settings.init))] if settings.starts_from_file else [])]
+    read = [path for paths in typed.files.values() for path in paths]
+    read += [Path(str(settings.init))] if settings.starts_from_file else []
     for path in (output, output.with_suffix(".json")):
         if any(same_file(path, expand(one)) for one in read):
             raise FileError(f"{path}: is an input, and would be replaced; take another --output")
@@ -54,8 +55,8 @@ def make_visibly(
     try:
         with progress_over(console, pace, "panels") as on_step:
             sheet = make_figure(
-                name, content, styles, settings, ratios=ratios, keep=keep, callback=on_step,
-                on_panel=lambda done: _tell_of(console, pace, done),
+                name, typed.content, typed.styles, settings, ratios=ratios, keep=keep,
+                callback=on_step, on_panel=lambda done: _tell_of(console, pace, done),
             )  # fmt: skip
     except KeyboardInterrupt as error:
         console.print(

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from stylebench.files.paths import FileError
 
 _BEFORE = "unknown |an entry of |the [^:]* in |"  # the name of a setting
+_OPTIONS = {"masks": "--mask"}  # of settings, where they are of another name
+_named: ContextVar[Collection[str]] = ContextVar("settings that have options", default=())
 
 
 @contextmanager
@@ -25,8 +28,9 @@ def naming_options(settings: Collection[str]) -> Iterator[None]:
     the size or style_scale``.
 
     Args:
-        settings: their names.
+        settings: names of those that the command has options for; others stay as they are.
     """
+    token = _named.set(settings)
     try:
         yield
     except FileError as error:
@@ -35,11 +39,14 @@ def naming_options(settings: Collection[str]) -> Iterator[None]:
             raise
         raise ValueError(text) from error
     except (ValueError, ArithmeticError) as error:
-        raise ValueError(with_options(str(error), settings)) from error
+        raise ValueError(with_options(str(error))) from error
+    finally:
+        _named.reset(token)
 
 
-def with_options(text: str, settings: Collection[str]) -> str:
-    """An error's ``text`` with options in place of settings; as ``naming_options``."""
+def with_options(text: str) -> str:
+    """A message with options in place of the settings of the ``naming_options`` around it."""
+    settings = _named.get()
     if not settings:
         return text
     text = re.sub(rf"^({_BEFORE})({'|'.join(settings)})\b", _as_option, text)
@@ -56,7 +63,8 @@ def _with_advised(text: str, settings: Collection[str]) -> str:
 
 
 def _as_option(match: re.Match[str]) -> str:
-    return f"{match[1]}--{match[2].replace('_', '-')}"
+    setting = match[2]
+    return match[1] + _OPTIONS.get(setting, f"--{setting.replace('_', '-')}")
 
 
 def parse_layers(where: str, text: str | None) -> dict[str, float] | None:

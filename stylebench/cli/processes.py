@@ -12,12 +12,11 @@ import torch
 import torch.distributed as dist
 
 from stylebench import signals
-from stylebench.cli.errors import ERROR, explain
+from stylebench.cli.errors import ERROR, LAUNCHED, explain, told_once
 from stylebench.cli.pipes import PIPE
 from stylebench.processes.joining import LAUNCH
 from stylebench.processes.ranks import ALONE, Group, RankGone, Ranks
 
-_ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _SIGNALS = 3  # of one Ctrl-C: the terminal's, and torchrun's
 
 
@@ -41,11 +40,6 @@ def check_shareable(
             raise ValueError(f"{option} is of one process: drop it, or --distributed")
 
 
-def is_first() -> bool:
-    """Whether this process writes and reports, by what torchrun has set."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def device_of(device: str | None) -> str | None:
     """The device of ``--device``: of several processes none but CPUs and CUDA GPUs can exchange."""
     return "cpu" if device is None and not torch.cuda.is_available() else device
@@ -65,7 +59,7 @@ def sharing(distributed: bool, device: str | None) -> Iterator[Ranks]:
     if not distributed:
         yield ALONE
         return
-    missing = [name for name in _ENVIRONMENT if name not in os.environ]
+    missing = [name for name in LAUNCHED if name not in os.environ]
     if missing:
         raise ValueError(
             f"--distributed: {missing[0]} is not set, which torchrun sets: start the command as "
@@ -73,9 +67,10 @@ def sharing(distributed: bool, device: str | None) -> Iterator[Ranks]:
         )
     on_cpu = device_of(device) == "cpu"
     if not on_cpu and device not in (None, "cuda"):
-        raise ValueError(
-            f"--device {device}: expected cpu or cuda, each process has a GPU of its own"
-        )
+        with told_once():
+            raise ValueError(
+                f"--device {device}: expected cpu or cuda, each process has a GPU of its own"
+            )
     if not on_cpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     dist.init_process_group("gloo" if on_cpu else "nccl")

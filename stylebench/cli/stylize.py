@@ -81,7 +81,7 @@ def stylize_files(
         elsewhere |= _save_film(kept, to, console)
         if isinstance(error, Stopped):  # as it was asked to
             sys.exit(ELSEWHERE if elsewhere else 0)
-        leave(error, ELSEWHERE if elsewhere else None, vars(settings))
+        leave(error, ELSEWHERE if elsewhere else None)
     place, elsewhere = _save(result, to) if first else (to.output, False)
     console.print(f"{place}: {summary(result)}")
     if page:

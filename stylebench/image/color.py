@@ -10,6 +10,7 @@ say more than in light, where the brightest pixels outweigh all others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 from typing import Literal, get_args
 
@@ -23,6 +24,7 @@ LUMA = (0.299, 0.587, 0.114)
 #: The deviation of rounding to 8 bits. Colors that vary by less than this do not vary: a transform
 #: divides by this in their place, so that no gray or flat picture is divided by 0.
 FLOOR = 1 / (255 * sqrt(12))
+_BLOCK = 2**20  # pixels in fp64 at a time: a photo has too many to hold some copies of them
 
 
 def match_colors(
@@ -56,8 +58,7 @@ def match_colors(
     else:
         L_C, L_S = (torch.linalg.cholesky(_power(K, 1)) for K in (K_C, K_S))
         A = torch.linalg.solve_triangular(L_S, L_C, upper=False, left=False)
-    x = A @ (S.double().flatten(1) - mean_S[:, None]) + mean_C[:, None]
-    return x.view_as(S).to(S)
+    return _by_blocks(lambda x: A @ (x - mean_S[:, None]) + mean_C[:, None], S)
 
 
 def moments(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -67,21 +68,27 @@ def moments(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x: any picture.
         weights: [1, H, W], of its pixels, at least 0; None, or all of them 0: all alike.
     """
-    values = x.double().flatten(1)  # [N, M]
-    shares = torch.ones_like(values[:1]) if weights is None else weights.double().flatten(1)
-    total = shares.sum()
+    shares = x.new_ones(1).expand_as(x[:1]) if weights is None else weights
+    blocks = [torch.split(t.flatten(1), _BLOCK, dim=1) for t in (x, shares)]
+    sums = torch.zeros(len(x), dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64)
+    products = torch.zeros(len(x), len(x), dtype=torch.float64)
+    for values, share in zip(*blocks, strict=True):
+        sums += (values.double() * share.double()).sum(dim=1)
+        total += share.double().sum()
     if not total > 0:
         return moments(x)
-    mean = (values * shares).sum(dim=1) / total
-    away = values - mean[:, None]
-    return mean, (away * shares) @ away.T / total
+    mean = sums / total
+    for values, share in zip(*blocks, strict=True):
+        away = values.double() - mean[:, None]
+        products += (away * share.double()) @ away.T
+    return mean, products / total
 
 
 def luminance(x: Tensor) -> Tensor:
     """Y of RGB [3, H, W], as three equal channels of the same dtype."""
-    shares = x.new_tensor(LUMA, dtype=torch.float64)
-    Y = (shares @ x.double().flatten(1)).view(1, *x.shape[1:])
-    return Y.to(x).repeat(3, 1, 1)
+    shares = x.new_tensor([LUMA], dtype=torch.float64)
+    return _by_blocks(lambda values: shares @ values, x).repeat(3, 1, 1)
 
 
 def match_luminance(S: Tensor, C: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -93,7 +100,7 @@ def match_luminance(S: Tensor, C: Tensor, weights: Tensor | None = None) -> Tens
     Y = luminance(S)
     (mean_S, K_S), (mean_C, K_C) = moments(Y[:1]), moments(luminance(C)[:1], weights)
     gain = K_C.clamp(min=0).sqrt() / K_S.sqrt().clamp(min=FLOOR)
-    return ((Y.double() - mean_S) * gain + mean_C).to(S)
+    return _by_blocks(lambda y: (y - mean_S) * gain + mean_C, Y)
 
 
 def with_luminance(x: Tensor, Y: Tensor) -> Tensor:
@@ -107,6 +114,12 @@ def with_luminance(x: Tensor, Y: Tensor) -> Tensor:
         Y: RGB [3, H, W], whose luminance is taken.
     """
     return (x + (luminance(Y) - luminance(x))).clamp(0, 1)
+
+
+def _by_blocks(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``f``, from pixels [N, m] in fp64 to [N', m], of all of ``x`` [N, H, W], in its dtype."""
+    blocks = torch.split(x.flatten(1), _BLOCK, dim=1)
+    return torch.cat([f(block.double()).to(x) for block in blocks], dim=1).view(-1, *x.shape[1:])
 
 
 def _power(K: Tensor, exponent: float) -> Tensor:

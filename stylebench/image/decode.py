@@ -29,7 +29,10 @@ FORMATS = (
 )  # fmt: skip
 _LARGEST_FILE = 2**31  # bytes; Pillow's limit of pixels is 1.4 GB at 16 bits and four channels
 _BLOCK = 2**20  # bytes of a stream that are read at once
-_ONE_BY_ONE = "a run takes one content and one or more styles, each by its file name"
+_ONE_BY_ONE = ": a run takes one content and one or more styles, each by its file name"
+_PIPED = (
+    "; standard input is the content or a style of 'stylebench stylize', 'texture' and 'figure'"
+)
 #: Formats of which a file may hold several pictures -> how that is said.
 _SEVERAL = {
     **dict.fromkeys(("GIF", "WEBP", "PNG", "AVIF"), "is animated, and the first of {} frames"),
@@ -99,7 +102,9 @@ def _read(path: str | Path) -> tuple[Path, bytes]:
         path = expand(path)
         return path, read_file(path, _LARGEST_FILE, "an image file")
     except FileError as error:
-        advice = f": {_ONE_BY_ONE}" if special_kind(Path(path)) == "a folder" else ""
+        advice = _PIPED if str(path) == "-" else ""
+        if special_kind(Path(path)) == "a folder":
+            advice = _ONE_BY_ONE
         raise ImageError(f"{error}{advice}") from error
 
 

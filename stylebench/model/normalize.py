@@ -59,6 +59,7 @@ def normalized(
     pooling: Pooling = "average",
     tiling: Tiling | None = None,
     ranks: Ranks = ALONE,
+    floor: float = 0.0,
 ) -> Weights:
     """Rescale ``weights`` so that every filter up to ``until`` has mean activation 1 on ``images``.
 
@@ -69,9 +70,12 @@ def normalized(
         pooling: the pooling to take the means with; it changes them, not the equivalence.
         tiling: tiles to take the means in, which are the whole images' all the same.
         ranks: who take them together.
+        floor: of a layer's mean activation, the part that a filter's is taken for at least. A
+            filter that is all but silent on these images may be none on the picture that is made.
 
     Returns:
-        Weights of the same dtype. A filter that is silent on all images keeps its scale.
+        Weights of the same dtype. A filter that is silent on all images keeps its scale, where
+        there is no floor.
     """
     network = VGG19(weights, until, pooling).to(images[0])
     means = mean_activations(network, images, tiling, ranks)
@@ -82,6 +86,7 @@ def normalized(
         scale = torch.ones(len(bias), dtype=torch.float64)
         if name in means:
             mean = means[name].cpu()
+            mean = mean.clamp(min=floor * mean.mean().item())
             scale = torch.where(mean > 0, mean, scale)
         rescaled = weight.double() * incoming.view(1, -1, 1, 1) / scale.view(-1, 1, 1, 1)
         layers[name] = (rescaled.to(weight), (bias.double() / scale).to(bias))

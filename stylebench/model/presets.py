@@ -41,6 +41,8 @@ class Preset:
         style_fit: size of the style images before ``style_scale``: ``content`` resizes them to
             the content's height and width, ``longest`` keeps their aspect at the same longest side.
         normalize: whether the network is rescaled so that every filter's mean activation is 1.
+        normalize_floor: of a layer's mean activation, the part that a filter's is taken for at
+            least where the network is rescaled.
         seamless: whether the image wraps around; see ``Objective``.
         init: the image to start from: ``content``, ``noise`` or ``style``.
         size: longest side in pixels.
@@ -70,6 +72,7 @@ class Preset:
     pooling: Pooling = "max"
     style_fit: StyleFit = "longest"
     normalize: bool = False
+    normalize_floor: float = 0.0
     seamless: bool = False
     init: str = "content"
     size: int = 512
@@ -208,6 +211,7 @@ PRESETS: Mapping[str, Preset] = {
         style_exponent=2,
         pooling="average",
         normalize=True,
+        normalize_floor=0.03,
         init="noise",
         size=256,
         iterations=2000,

@@ -178,14 +178,15 @@ def _style_size(
     """The size of a style image, which is bounded where it keeps its own aspect.
 
     At the content's longest side a square would be far larger than a panorama beside it: where its
-    area is several times the content's, it gets the content's area.
+    area is several times the content's, it gets the content's area. A texture has no content, and
+    its style images are as large as they are.
     """
     height, width = (_scaled(side, scale) for side in content)
     if preset.style_fit == "content":
         return height, width
     size = fit(picture.size, max(height, width))
     excess = size[0] * size[1] / (height * width)
-    if excess <= _SEVERAL:
+    if excess <= _SEVERAL or not preset.content_layers:
         return size
     return fit(picture.size, max(1, round(max(size) / sqrt(excess))))
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylebench.image.color import luminance
 from stylebench.image.load import ImageError, ImageSource, Picture, fit, load_image
 from stylebench.model.regions import Region
 
@@ -22,7 +23,6 @@ MaskPairs: TypeAlias = "Sequence[tuple[ImageSource, ImageSource | None]]"
 Size = tuple[int, int]  # (height, width) in pixels
 Box = tuple[slice, slice]  # rows and columns
 
-_LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 _BLACK = 1.5 / 255  # up to here: a JPEG's black may be a step brighter
 _COARSE = 256  # px, enough to tell whether masks leave anything
 _LEAST_OF_CONTENT = 1e-3  # of the picture; less is what a JPEG leaves between two masks
@@ -214,7 +214,7 @@ def _load_mask(
             f"{name}: is {w} x {h} px, and the {role} {picture.name} {width} x {height} px: "
             "expected the same aspect, at any size"
         )
-    values = torch.einsum("chw,c->hw", loaded.rgb, loaded.rgb.new_tensor(_LUMINANCE))[None, None]
+    values = luminance(loaded.rgb)[None, :1]  # of a mask in color, what Pillow makes gray of it
     if loaded.alpha is not None:
         values = values - (1 - loaded.alpha)  # the white that it was composited over
     values = _blackened(values.clamp(max=1))

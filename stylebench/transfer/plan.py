@@ -200,27 +200,29 @@ class Plan:
         """The largest size, and the longest history or a larger size with a short one, that fit."""
         pairs, side = largest.choices.history, max(largest.sizes.content)
 
-        def fits(side: int, history: int | None) -> bool:
+        def fits(side: int, history: int | None, too_small: bool = True) -> bool:
             settings = self.settings
             if history is not None and pairs:
                 settings = replace(settings, history=history)
             try:
                 phases = _planned(_at_one_size(settings, side), self.sizes_at, self.processes)
                 return max(planned.footprint.total for planned in phases) <= self._room
-            except (ImageError, ValueError):  # too small for the layers
+            except ImageError:  # too small for the layers: larger ones may do
+                return too_small
+            except ValueError:
                 return False
 
         advice = []
         smallest = self.settings.resolved_preset().smallest_side
         fewer = _largest(lambda count: fits(side, count), 0, pairs)
         as_it_is = _largest(lambda size: fits(size, None), smallest - 1, side)
-        if as_it_is >= smallest:
+        if as_it_is >= smallest and fits(as_it_is, None, too_small=False):
             advice.append(f"the size to {as_it_is} px")
         if fewer:
             advice.append(f"history to {fewer}")
         elif pairs > _FEW_PAIRS:
             with_few = _largest(lambda size: fits(size, _FEW_PAIRS), smallest - 1, side)
-            if with_few > as_it_is:
+            if with_few > as_it_is and fits(with_few, _FEW_PAIRS, too_small=False):
                 advice.append(f"history to {_FEW_PAIRS} and the size to {with_few} px")
         return ", or ".join(advice) or "the size or history"
 

@@ -198,8 +198,9 @@ def _bind(
     if preset.normalize:
         images = [image, *paintings]
         weights = normalized(
-            weights, images, preset.deepest_layer, preset.pooling, choices.tiling, ranks
-        )
+            weights, images, preset.deepest_layer, preset.pooling, choices.tiling, ranks,
+            preset.normalize_floor,
+        )  # fmt: skip
     identity = weights.identity
     network = VGG19(weights, preset.deepest_layer, preset.pooling)
     network = network.to(choices.device, precision.wide)

@@ -130,8 +130,8 @@ def engine_key(
     scaled = choices.precision.rescaled or preset.normalize
     return (
         source, choices.engine, choices.precision.name, str(choices.device), choices.tiling,
-        torch.get_num_threads(), preset.pooling, preset.normalize, preset.deepest_layer,
-        repr(preset.objective(*content.shape[-2:])), tuple(content.shape),
+        torch.get_num_threads(), preset.pooling, preset.normalize, preset.normalize_floor,
+        preset.deepest_layer, repr(preset.objective(*content.shape[-2:])), tuple(content.shape),
         hash_of({"content": content}) if scaled else "",
         tuple(hash_of({"style": style}) for style in styles), tuple(style_weights),
         tuple(map(_of_region, regions)),

@@ -180,7 +180,9 @@ class Settings:
         """Weights of the style images, adding up to 1."""
         weights = [1.0] * styles if self.style_weights is None else list(self.style_weights)
         if len(weights) != styles:
-            raise ValueError(f"{len(weights)} style_weights for {styles} style images")
+            raise ValueError(
+                f"{len(weights)} style_weights for {styles} style image{'s' * (styles > 1)}"
+            )
         return [weight / sum(weights) for weight in weights]
 
     @property
@@ -215,9 +217,9 @@ class Settings:
                 "finer: drop it, or choose precision bf16, fp16 or auto"
             )
         if self.distributed and (self.masks or self.seamless):
-            name = "masks" if self.masks else "seamless"
+            other = "masks are given" if self.masks else "seamless is True"
             raise ValueError(
-                f"distributed is True, and {name} is set: several processes have neither regions "
+                f"distributed is True, and {other}: several processes have neither regions "
                 "nor borders that meet; drop one of the two"
             )
         if self.masks and self.seamless:

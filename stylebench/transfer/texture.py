@@ -13,9 +13,8 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from stylebench.image.load import ImageSource, Picture, load_image, resize
+from stylebench.image.load import ImageSource, Picture, load_image
 from stylebench.model.vgg import Pooling, Weights
 from stylebench.transfer.api import style_transfer
 from stylebench.transfer.init import is_named
@@ -32,17 +31,34 @@ TextureSize = int | Sequence[int]
 
 
 @dataclass(frozen=True)
+class Canvas(Picture):
+    """A picture in the place of the content, to be stretched: no loss is of it.
+
+    It is as large as its own pixels until a run resizes it, whose memory is planned by then.
+
+    Attributes:
+        sides: (height, width) in pixels that it is to have.
+    """
+
+    sides: tuple[int, int] = (0, 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the texture."""
+        return self.sides
+
+
+@dataclass(frozen=True)
 class TextureRun:
     """The arguments of ``style_transfer`` that make a texture.
 
     Attributes:
-        canvas: RGB [3, H, W] of the texture's size, the first style image stretched over it: it
-            gives its size, and no loss is of it.
+        canvas: the first style image, to be stretched over the texture.
         styles: the style images.
         settings: without content layers, from noise.
     """
 
-    canvas: Tensor
+    canvas: Canvas
     styles: list[Picture]
     settings: Settings
 
@@ -133,7 +149,8 @@ def texture_run(style: Styles, size: TextureSize, settings: Settings) -> Texture
     )
     if settings.seamless:
         check_closes((height, width), settings.resolved_preset())
-    return TextureRun(resize(styles[0].rgb, (height, width)), styles, settings)
+    canvas = Canvas("the texture", styles[0].rgb, sides=(height, width))
+    return TextureRun(canvas, styles, settings)
 
 
 def _sides(size: TextureSize) -> tuple[int, int]:

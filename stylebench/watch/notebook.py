@@ -24,12 +24,17 @@ def in_notebook() -> bool:
 
 @contextmanager
 def notebook_progress() -> Iterator[Callable[[Step], None]]:
-    """Yield the function that shows steps in the output of the cell that runs."""
+    """Yield the function that shows steps in the output of the cell that runs.
+
+    A run that ends early says so there: its traceback may be folded away, or be caught.
+    """
     output = _Output()
     try:
         yield output.show
-    finally:
-        output.redraw()
+    except BaseException as error:
+        output.end_with(error)
+        raise
+    output.redraw()
 
 
 class _Output:
@@ -49,6 +54,13 @@ class _Output:
             with self._throttle.spending():
                 self._address = data_url(as_jpeg(bounded(step.picture(), _LONGEST)))
                 self.redraw()
+
+    def end_with(self, error: BaseException) -> None:
+        """Show that the run ended by ``error``, and where it was."""
+        how = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        reason = f"{error}".partition("\n")[0] or type(error).__name__
+        self._text = f"{how}: {reason} ({self._text})"
+        self.redraw()
 
     def redraw(self) -> None:
         """Show what is known by now."""

@@ -69,6 +69,15 @@ def test_a_bad_file_is_named_and_the_rest_are_made(clip, call):
     assert "failed                       1" in err
 
 
+def test_an_error_of_a_picture_names_the_options_that_a_batch_has(clip, call):
+    code, _, err = call("batch", "photo.png", *QUICK, "--size", "8", "-q")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.endswith("raise --size or --style-scale\n")
+    code, _, err = call("batch", "photo.png", *QUICK, "--style-weight", "0", "--content-weight=0")
+    assert code == 1
+    assert "--content-weight and --style-weight and --tv-weight come to 0 everywhere" in err
+
+
 def test_what_is_there_is_skipped_if_asked(clip, call):
     (clip / "out").mkdir()
     (clip / "out" / "frame2.png").write_text("mine")
@@ -133,6 +142,8 @@ def test_a_warm_start_makes_other_pictures_but_the_first(clip, call):
         (("photo.png", "--suffix", ".txt", "-o", "."), "unknown image extension"),
         (("photo.png", "--style", "missing.png"), "missing.png"),
         (("photo.png", "--size", "0"), "--size is 0"),
+        (("-",), "- is standard input, which a batch does not read"),
+        (("photo.png", "--style", "-"), "- is standard input, which a batch does not read"),
         (("photo.png", "--tile", "rows:0"), "--tile is 'rows:0': expected"),
     ],
 )

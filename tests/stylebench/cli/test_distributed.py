@@ -139,6 +139,46 @@ def test_a_signal_keeps_the_best_image(folder):
     assert size_of(folder / "out.png") == (48, 32)
 
 
+MISTYPED = [
+    ["stylize", "photo.png", "painting.png", "--distributed", "--nope"],
+    ["stylize", "photo.png", "--distributed"],
+    ["stylize", "", "painting.png", "--distributed"],
+    ["stylize", "photo.png", "painting.png", "--distributed", "--device", "cuda:1"],
+    ["stylise", "photo.png", "painting.png", "--distributed"],
+    ["photo.png", "painting.png", "--distributed"],
+    ["batch", "photo.png", "--style", "painting.png", "--size", "0"],
+    ["batch", "-", "--style", "painting.png"],
+]
+
+
+@pytest.mark.parametrize("arguments", MISTYPED)
+def test_what_is_mistyped_is_told_by_the_first_process_alone(
+    monkeypatch, capsys, folder, arguments
+):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["stylebench", *arguments])
+    common = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}
+    for name, value in common.items():
+        monkeypatch.setenv(name, value)
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 2
+        said.append(capsys.readouterr().err)
+    assert (said[0].count("\n"), said[1]) == (1, "")
+
+
+def test_a_rank_that_torchrun_has_not_set_silences_nobody(monkeypatch, capsys, folder):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("sys.argv", ["stylebench", "stylize", "--nope"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == "stylebench: error: No such option: --nope\n"
+
+
 def test_without_torchrun_a_line_shows_the_command(monkeypatch, capsys, folder):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)

@@ -10,6 +10,7 @@ from stylebench.cli.parsing import (
     parse_numbers,
     parse_scales,
     parse_tile,
+    with_options,
 )
 from stylebench.files.paths import FileError
 
@@ -94,6 +95,17 @@ def test_errors_of_settings_name_options(message, named):
     )
     with pytest.raises(ValueError, match=f"^{re.escape(named)}"), naming_options(names):
         raise ValueError(message)
+
+
+def test_an_option_of_another_name_than_its_setting_is_named_as_it_is_typed():
+    with pytest.raises(ValueError, match=r"^--mask is 3: expected"), naming_options(["masks"]):
+        raise ValueError("masks is 3: expected pairs")
+
+
+def test_messages_name_options_inside_the_block_alone():
+    with naming_options(["style_scale"]):
+        assert with_options("raise style_scale") == "raise --style-scale"
+    assert with_options("raise style_scale") == "raise style_scale"
 
 
 def test_names_of_one_word_alone_will_do():

@@ -162,6 +162,21 @@ def test_a_texture_takes_its_style_from_a_pipe(folder, piped, call):
     assert "- is 2 of the pictures, and standard input holds one" in err
 
 
+def test_a_figure_takes_its_content_from_a_pipe(folder, piped, call, shallow_presets):
+    figure = ["figure", "content-layer", "photo.png", "painting.png", *QUICK[:8], "-q"]
+    figure[4:4] = ["-o", "file.png"]
+    assert call(*figure) == (0, "", "")
+    figure[2], figure[5] = "-", "piped.png"
+    assert call(*figure) == (0, "", "")
+    assert (pixels("piped.png") == pixels("file.png")).all()
+
+
+def test_where_no_pipe_is_read_a_line_says_where_one_is(folder, call):
+    code, _, err = call("compare", "-", "painting.png", *QUICK[:4])
+    assert (code, err.count("\n")) == (2, 1)
+    assert "-: no such file; standard input is the content or a style of 'stylebench styl" in err
+
+
 def test_a_file_behind_stdin_is_not_replaced(folder, piped, call, monkeypatch):
     monkeypatch.setattr("stylebench.cli.inputs.STDIN_FILE", folder / "photo.png")
     code, _, err = call("stylize", "-", "painting.png", "-o", "photo.png", *QUICK)

@@ -68,6 +68,14 @@ def test_a_dry_run_of_a_texture_does_nothing(folder, call):
             ["texture", "painting.png", "--seamless", "--size", "100"],
             "multiples of 16 px, as 96 x 96 or 112 x 112",
         ),
+        (
+            ["texture", "painting.png", "--size", "300000"],
+            "300000 x 300000 px with 20 pairs of L-BFGS need ",
+        ),
+        (
+            ["texture", "painting.png", "--style-weight", "0"],  # it has no --content-weight
+            "content_weight and --style-weight and --tv-weight come to 0 everywhere",
+        ),
         (["texture", "painting.png", "--content-weight", "1"], "No such option: --content-weight"),
         (["texture", "painting.png", "-o", "painting.png"], "-o painting.png: is a style"),
         (

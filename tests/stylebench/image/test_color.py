@@ -139,3 +139,23 @@ def test_a_picture_keeps_its_dtype_and_its_own_colors(photo):
     x = load_image(photo).rgb
     assert match_colors(x, x).dtype == luminance(x).dtype == torch.float32
     torch.testing.assert_close(with_luminance(x, x), x, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_large_pictures_are_taken_block_by_block_with_the_same_result(monkeypatch, weighted):
+    weights = torch.linspace(0, 1, C[:1].numel(), dtype=torch.float64).view_as(C[:1])
+
+    def transforms():
+        given = weights if weighted else None
+        mean, K = moments(C, given)
+        matched = match_colors(S, C, "cholesky", given)
+        return mean, K, matched, match_luminance(S, C, given), luminance(S)
+
+    whole = transforms()
+    seen = []
+    split = torch.split
+    monkeypatch.setattr("stylebench.image.color._BLOCK", 100)
+    monkeypatch.setattr(torch, "split", lambda x, n, dim: seen.append(n) or split(x, n, dim))
+    for expected, found in zip(whole, transforms(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+    assert set(seen) == {100}

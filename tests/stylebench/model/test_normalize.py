@@ -62,6 +62,16 @@ def test_a_silent_filter_keeps_its_scale(weights64):
     assert all(w.isfinite().all() for w, _ in rescaled.layers.values())
 
 
+def test_a_floor_bounds_how_far_a_filter_that_is_all_but_silent_is_raised(weights64):
+    images, floor = pictures(), 0.5  # which a third of the filters of random weights are below
+    means = mean_activations(VGG19(weights64, UNTIL), images)
+    rescaled = VGG19(normalized(weights64, images, UNTIL, floor=floor), UNTIL)
+    after = mean_activations(rescaled, images)
+    assert any((mean < floor * mean.mean()).any() for mean in means.values())
+    for name, mean in means.items():
+        torch.testing.assert_close(after[name], mean / mean.clamp(min=floor * mean.mean()))
+
+
 def test_the_given_weights_are_left_alone(weights64):
     before = weights64.layers["conv3_1"][0].clone()
     normalized(weights64, pictures(), UNTIL)

@@ -11,15 +11,13 @@ from stylebench.transfer.api import style_transfer
 from stylebench.transfer.settings import Settings
 
 STARTS = ("content", "noise", "flat")
-ALL = [(name, start) for name in PRESETS for start in STARTS if name != "deep-textures"]
-ALL += [("deep-textures", "content"), ("deep-textures", "flat")]
-LEAPS = pytest.mark.xfail(reason="the loss rises 161-fold before it falls", strict=True)
+# `paper` has hardly anything to do there, and a flat canvas gives a texture no place to begin.
+STUCK = [("paper", "content"), ("paper", "flat"), ("deep-textures", "flat")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("preset", "start"), [*ALL, pytest.param("deep-textures", "noise", marks=LEAPS)]
-)
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_loss_falls_to_a_fifth_within_60_iterations_or_the_run_says_so(preset, start):
     canvas = Image.new("RGB", (64, 48), (128, 128, 128)) if start == "flat" else landscape(64, 48)
     settings = Settings(
@@ -30,8 +28,7 @@ def test_the_loss_falls_to_a_fifth_within_60_iterations_or_the_run_says_so(prese
         warnings.simplefilter("always")
         result = style_transfer(canvas, painting(64, 64), settings)
     losses = [row["loss"] for row in result.history]
-    # The content weight of `paper` leaves nothing to do, and `deep-textures` begins from noise.
-    if preset in ("paper", "deep-textures") and start != "noise":
+    if (preset, start) in STUCK:
         assert result.stuck
         assert caught
         return

@@ -123,8 +123,16 @@ def test_gray_is_the_luminance_and_transparency_is_black(photo, painting):
     rgba[..., 1] = 1  # green
     rgba[:16, :, 3] = 0.5
     first, _ = regions_of([(rgba, "whole")], photo, [painting])
-    torch.testing.assert_close(first.content[0, 0, :16], torch.full((16, 48), 0.5 * 0.7152))
+    torch.testing.assert_close(first.content[0, 0, :16], torch.full((16, 48), 0.5 * 0.587))
     assert first.content[0, 0, 16:].max() == 0
+
+
+def test_a_mask_in_color_is_the_gray_picture_that_pillow_makes_of_it(photo, painting):
+    colored, gray = (
+        regions_of([(mask, "whole")], photo, [painting])[0].content
+        for mask in (photo, photo.convert("L"))
+    )
+    torch.testing.assert_close(colored, gray, rtol=0, atol=0.51 / 255)  # it rounds
 
 
 def test_a_mask_is_cut_as_the_transparent_parts_of_its_style_are(photo, painting, sky, half):

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 import torch
 
-from stylebench.image.load import fit
+from stylebench.image.load import ImageError, fit
 from stylebench.model.precision import PRECISIONS
 from stylebench.model.tiles import Tiling
 from stylebench.transfer import api, inputs, memory, plan, prepare
@@ -59,6 +59,16 @@ def test_what_cannot_fit_is_refused_with_what_there_is_and_what_would_fit(settin
     with pytest.raises(ValueError, match=message) as error:
         planned(**settings).check()
     assert "\n" not in str(error.value)
+
+
+def test_the_advice_is_not_led_astray_by_sizes_that_are_too_small():
+    def sizes_at(longest):
+        if longest < 3000:
+            raise ImageError("the style: too small")
+        return Sizes(fit((768, 1024), longest), [(64, 64)])
+
+    line = make_plan(Settings(**CPU, tile="none", size=20000), sizes_at).line()
+    assert re.search(r"lower the size to 4\d\d\d px, or history to 5 and the size to 4", line)
 
 
 @pytest.mark.parametrize(

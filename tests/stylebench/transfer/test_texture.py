@@ -75,6 +75,16 @@ def test_a_style_keeps_its_size_but_where_it_is_larger_than_the_texture(painting
     assert plan_of(doubled).phases[-1].sizes.styles == [(80, 80)]
 
 
+def test_a_style_keeps_its_size_beside_a_texture_that_is_a_narrow_strip(painting):
+    assert plan_of(texture_run(painting, (320, 16), QUICK)).phases[-1].sizes.styles == [(40, 40)]
+
+
+def test_a_texture_that_cannot_fit_is_refused_before_its_canvas_is_drawn(painting):
+    line = r"^300000 x 300000 px .* need .* GiB, and cpu has .*: lower the size or history$"
+    with pytest.raises(ValueError, match=line):  # the canvas alone would have 1 TiB
+        made(painting, 300_000, QUICK)
+
+
 def test_a_texture_averages_in_its_poolings_but_where_it_is_told_not_to(painting):
     assert texture_run(painting, 32, QUICK).settings.resolved_preset().pooling == "average"
     told = texture_run(painting, 32, replace(QUICK, pooling="max")).settings

@@ -73,16 +73,31 @@ def test_pictures_are_drawn_no_more_often_than_the_throttle_lets(cell, steps, no
     assert cell[-1]["text/plain"] == str(second)  # at the end all is told
 
 
-def test_a_run_that_fails_leaves_its_last_state(cell, steps):
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (KeyboardInterrupt(), "stopped: KeyboardInterrupt (iteration 1/9  loss "),
+        (ValueError("a <b>\nand more"), "failed: a <b> (iteration 1/9  loss "),
+    ],
+)
+def test_a_run_that_ends_early_says_so_beside_its_last_state(cell, steps, error, text):
     def run():
         with notebook_progress() as show:
             for step in steps(9):
                 show(step)
-                raise KeyboardInterrupt
+                raise error
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(error)):
         run()
-    assert cell[-1]["text/plain"].startswith("iteration 1/9")
+    assert cell[-1]["text/plain"].startswith(text)
+    assert "<b>" not in cell[-1]["text/html"]
+    assert picture_of(cell[-1]).size == (48, 32)
+
+
+def test_a_run_that_cannot_begin_does_not_stay_at_loading(cell, photo, painting):
+    with pytest.raises(ValueError, match="no such file"):
+        stylize("absent.png", painting, **QUICK, progress=True)
+    assert cell[-1]["text/plain"] == "failed: absent.png: no such file (loading)"
 
 
 def test_large_pictures_are_made_smaller(cell, steps):
