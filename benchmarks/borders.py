@@ -8,7 +8,8 @@ Two runs that differ in tiles alone. Where the whole picture fits, ``--against n
 from argparse import ArgumentParser
 from pathlib import Path
 
-from torch import Tensor, zeros
+import torch
+from torch import Tensor
 
 from stylebench import Result, Settings, style_transfer
 from stylebench.model.tiles import Tiling, blocks
@@ -19,7 +20,7 @@ NEAR = 8  # px to either side of a border
 
 def border_mask(height: int, width: int, tile: int | str) -> Tensor:
     """Whether a pixel is near a border between tiles of any block [H, W], bool."""
-    near = zeros(height, width, dtype=bool)
+    near = torch.zeros(height, width, dtype=torch.bool)
     tiling = Tiling.of(tile)
     for depth, names in enumerate(blocks(LAYERS)):
         for part in tiling.tiles(names, height >> depth, width >> depth) if tiling else ():
