@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -22,6 +23,8 @@ from stylebench.files.writing import check_folder
 from stylebench.image.folder import pictures_in
 from stylebench.image.save import check_output
 from stylebench.transfer.batch import stylize_batch
+from stylebench.transfer.observers import Callback
+from stylebench.transfer.result import Result
 from stylebench.transfer.settings import Settings
 
 _RANKS = {"RANK": "0", "WORLD_SIZE": "1"}  # as torchrun sets them -> of a process alone
@@ -56,7 +59,8 @@ class _Tally(Pace):
     def add(self, outcome: str) -> None:
         """Count a picture."""
         self.outcomes.append(outcome)
-        self.done = self.made = len(self.outcomes)
+        self.done = len(self.outcomes)
+        self.made += outcome != "failed"  # a bad file takes no time
 
     def lines(self, unreached: int) -> Iterator[str]:
         """The summary, a line each."""
@@ -95,7 +99,7 @@ def batch_files(
         settings: of every run.
         suffix: of the outputs.
         skip_existing: leave out contents whose output is there.
-        warm_start: as for ``stylize_batch``.
+        warm_start: as for ``stylize_batch``; a picture after one that is left out begins from that.
         quiet: print nothing but errors.
 
     Raises:
@@ -118,8 +122,9 @@ def batch_files(
     jobs, settings = jobs[rank::ranks], _on_own_gpu(settings, ranks)
     due = [job for job in jobs if not (skip_existing and exists(job.output))]
     tally = _Tally(len(due), skipped=len(jobs) - len(due))
+    starts = _starts(jobs, due) if warm_start else {}
     try:
-        _make(due, styles, settings, warm_start, tally, console)
+        _make(due, starts, styles, settings, warm_start, tally, console)
     finally:
         for line in tally.lines(unreached=tally.total - tally.done):
             console.print(line)
@@ -135,8 +140,17 @@ def _check_no_pipe(typed: Sequence[Path]) -> None:
         )
 
 
+def _starts(jobs: Sequence[Job], due: Sequence[Job]) -> dict[Job, Path]:
+    """Jobs that are due after one that is not, and the picture that is there of that."""
+    there = set(jobs) - set(due)
+    return {
+        job: before.output for before, job in pairwise(jobs) if before in there and job not in there
+    }
+
+
 def _make(
     jobs: Sequence[Job],
+    starts: Mapping[Job, Path],
     styles: Sequence[Path],
     settings: Settings,
     warm_start: bool,
@@ -151,11 +165,19 @@ def _make(
     def name() -> str:
         return jobs[tally.done].content.name
 
-    with progress_over(console, tally, "pictures", name) as on_step:
-        results = stylize_batch(
-            [job.content for job in jobs], styles, settings,
+    def results_of(first: int, last: int, on_step: Callback) -> Iterator[Result | None]:
+        start = starts.get(jobs[first]) if jobs else None
+        return stylize_batch(
+            [job.content for job in jobs[first:last]], styles,
+            replace(settings, init=start) if start else settings,
             callback=on_step, warm_start=warm_start, on_error=failed,
         )  # fmt: skip
+
+    cuts = [0, *(at for at, job in enumerate(jobs) if at and job in starts), len(jobs)]
+    with progress_over(console, tally, "pictures", name) as on_step:
+        results = chain.from_iterable(
+            [results_of(first, last, on_step) for first, last in pairwise(cuts)]
+        )
         for job in jobs:
             began = perf_counter()
             result = next(results)

@@ -39,7 +39,8 @@ def stylize_batch(
         styles: as ``stylize``'s.
         settings: of every run; the defaults where there are none.
         callback: called with a ``Step`` for every iteration of every run.
-        warm_start: begin each picture from the result of the one before, as frames of a clip.
+        warm_start: begin each picture from the result of the one before, as frames of a clip; the
+            first as ``settings.init`` says.
         on_error: called with the content and the error of a run that fails; None: it is raised.
 
     Returns:
@@ -57,10 +58,7 @@ def stylize_batch(
     one = isinstance(contents, str) or hasattr(contents, "__array__")
     if one or not isinstance(contents, Iterable):
         raise wrong("contents", contents, "several images, as a list")
-    if flag("warm_start", warm_start) and settings.starts_from_file:
-        raise ValueError(
-            "warm_start is True, and init is a picture: both say where a picture begins; drop one"
-        )
+    flag("warm_start", warm_start)
     paintings = [load_image(style) for style in as_list(styles)]
     return _results(contents, paintings, settings, callback, warm_start, on_error)
 

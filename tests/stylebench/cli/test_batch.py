@@ -132,6 +132,28 @@ def test_a_warm_start_makes_other_pictures_but_the_first(clip, call):
     assert same == {"frame1.png": True, "frame2.png": False}
 
 
+def test_a_warm_start_goes_on_from_the_picture_that_is_there(clip, call):
+    """As of a clip that Ctrl-C ended."""
+    Image.new("RGB", (40, 40), "red").save(clip / "red.png")
+    (clip / "out").mkdir()
+    (clip / "out" / "frame1.png").write_bytes((clip / "red.png").read_bytes())
+    code, _, err = call("batch", "in", *QUICK, "--warm-start", "--skip-existing")
+    assert code == 0, err
+    _, style, *rest = QUICK
+    call("stylize", "in/frame2.png", style, "-o", "alone.png", *rest, "--init", "red.png")
+    assert (pixels(clip / "out" / "frame2.png") == pixels(clip / "alone.png")).all()
+    call("stylize", "in/frame2.png", style, "-o", "cold.png", *rest)
+    assert (pixels(clip / "alone.png") != pixels(clip / "cold.png")).any()
+
+
+def test_a_bad_file_takes_no_share_of_the_time_to_go():
+    tally = batch._Tally(4)
+    tally.began -= 60
+    tally.add("failed")
+    tally.add("done")
+    assert tally.to_go() == "0:02:00 to go"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -129,7 +129,9 @@ def test_what_cannot_be_is_refused_before_the_first_picture(arguments, message):
         stylize_batch(*arguments)
 
 
-def test_a_warm_start_and_a_picture_to_begin_with_are_refused(photo, painting):
-    settings = Settings(**vars(QUICK) | {"init": photo})
-    with pytest.raises(ValueError, match="both say where a picture begins"):
-        stylize_batch([photo], painting, settings, warm_start=True)
+def test_a_warm_start_begins_the_first_picture_at_init(photo, painting):
+    settings = Settings(**vars(QUICK) | {"init": photo.rotate(9)})
+    first, second = stylize_batch([photo, photo], painting, settings, warm_start=True)
+    assert torch.equal(first.rgb, alone(photo, painting, settings))
+    settings = Settings(**vars(QUICK) | {"init": first.rgb})
+    assert torch.equal(second.rgb, alone(photo, painting, settings))
