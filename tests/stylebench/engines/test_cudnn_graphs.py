@@ -277,3 +277,7 @@ def test_a_layer_on_a_gpu_has_them_among_its_algorithms(cudnn, monkeypatch):
         assert set(first.chosen) == {"forward", "backward"}
         assert first.chosen["backward"] == "stylekernels dgrad"
         assert first.backward(y).shape == (1, 3, 12, 10)
+        for first.chosen["backward"] in ("stylekernels dgrad", "flipped kernels"):
+            image = first.image_gradient(y, False, False, 0.5, torch.float32)
+            assert (image.shape, image.dtype) == ((1, 3, 12, 10), torch.float32)
+            assert image.is_contiguous()
