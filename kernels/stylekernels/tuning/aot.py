@@ -206,9 +206,7 @@ def _report(task: tuple[Gpu, int, str]) -> list[Compiled]:
     return list(compile_for(*task))
 
 
-def compile_all(
-    gpus: list[Gpu], size: int, only: list[str], jobs: int
-) -> Iterator[list[Compiled]]:
+def compile_all(gpus: list[Gpu], size: int, only: list[str], jobs: int) -> Iterator[list[Compiled]]:
     """Compile for several GPUs, `jobs` processes at a time; yield each one's as it is done."""
     tasks = [(gpu, size, words) for words in only for gpu in gpus]
     if jobs == 1:
