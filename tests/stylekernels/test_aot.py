@@ -27,6 +27,7 @@ CASES = (
     "style_loss float32 channels-last C=128",
     "tap_backward float16 contiguous C=512",
     "uneven_tap float16 contiguous C=256",
+    "dgrad float16 channels-last",
     "spectrum",
     "pooling bfloat16 channels-last C=64",
     "optimizer float32",
@@ -47,6 +48,11 @@ def table(tmp_path_factory):
     only = [word for case in CASES for word in ("--only", case)]
     finished, rows = compile_ahead(tmp_path_factory.mktemp("aot"), "--jobs", "2", *only)
     assert finished.returncode == 0, finished.stdout
+    counts = [f"{'gfx' if gpu.arch == 942 else 'sm_'}{gpu.arch}: " for gpu in GPUS]
+    assert [line for line in finished.stdout.splitlines() if line.startswith(tuple(counts))] == [
+        f"{start}{sum(row.arch == gpu.arch for row in rows)} kernels, 0 with faults"
+        for gpu, start in zip(GPUS, counts, strict=True)
+    ]
     return rows
 
 
@@ -58,6 +64,7 @@ def test_aot_kernels_fit_spill_nothing_and_use_the_matrix_cores(gpu, table):
         "gram_fwd_kernel",
         "gram_finish_kernel",
         "tap_bwd_kernel",
+        "dgrad_kernel",
         "relu_pool_fwd_kernel",
         "relu_pool_bwd_kernel",
         "lbfgs_dots_kernel",
@@ -68,7 +75,7 @@ def test_aot_kernels_fit_spill_nothing_and_use_the_matrix_cores(gpu, table):
     for row in rows:
         assert row.fault == ""
         assert 0 < row.registers <= (512 if gpu.arch == 942 else 255)
-        products = row.kernel.startswith(("gram_fwd", "tap_bwd"))
+        products = row.kernel.startswith(("gram_fwd", "tap_bwd", "dgrad"))
         if products and "float32" not in row.case:
             assert row.matrix == MATRIX_CORES.get(gpu.arch, "mma.sync"), row
 

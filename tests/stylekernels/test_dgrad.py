@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.nn.functional import conv_transpose2d
 
 import stylekernels as sk
-from stylekernels.ops.dgrad import cpu, naive
+from stylekernels.ops.dgrad import naive
 from stylekernels.runtime import config
 from stylekernels.runtime.config import DgradConfig, Gpu
 
@@ -35,7 +36,7 @@ def oracle(gradient, weight):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_gradient_is_as_exact_as_torchs(shape, dtype, activation, kernels, no_worse_than):
     gradient, weight = activation(shape, dtype), kernels(shape[1], 3, dtype)
-    plain = torch.nn.functional.conv_transpose2d(gradient, weight, padding=1)
+    plain = conv_transpose2d(gradient, weight, padding=1)
     result = sk.dgrad(gradient, weight)
     assert result.dtype == dtype
     no_worse_than(result, plain, oracle(gradient, weight))
@@ -48,14 +49,25 @@ def test_gradients_of_every_layout_are_read(
     gradient = activation((2, 64, 6, 9), torch.float32, layout)
     weight = kernels(64, 8, torch.float32, memory_format)[:, :3]
     result = sk.dgrad(gradient, weight)
-    plain = cpu.dgrad(gradient, weight)
+    plain = conv_transpose2d(gradient, weight, padding=1)
     no_worse_than(result, plain, oracle(gradient, weight))
-    assert result.stride() == plain.stride()
+    assert result.is_contiguous()
+
+
+@pytest.mark.parametrize("wide", [torch.float32, torch.float64])
+def test_an_images_gradient_is_scaled_and_rounded_once(
+    wide, dtype, activation, kernels, no_worse_than
+):
+    gradient, weight = activation((1, 64, 5, 40), dtype), kernels(64, 3, dtype)
+    result = sk.dgrad(gradient, weight, 0.3, wide)
+    assert (result.dtype, result.is_contiguous()) == (wide, True)
+    plain = 0.3 * conv_transpose2d(gradient, weight, padding=1).to(wide)
+    no_worse_than(result, plain, 0.3 * oracle(gradient, weight))
 
 
 def test_the_formula_is_autograds(activation, kernels):
     gradient, weight = activation((2, 5, 4, 6), torch.float64), kernels(5, 3, torch.float64)
-    for compute in (naive.dgrad, cpu.dgrad, sk.dgrad):
+    for compute in (naive.dgrad, sk.dgrad):
         assert torch.allclose(compute(gradient, weight).cpu(), oracle(gradient, weight))
 
 
@@ -65,7 +77,7 @@ def test_other_numbers_of_channels_are_computed_too(
 ):
     gradient = activation((1, outputs, 5, 6))
     weight = kernels(outputs, inputs, torch.float32)
-    plain = cpu.dgrad(gradient, weight)
+    plain = conv_transpose2d(gradient, weight, padding=1)
     no_worse_than(sk.dgrad(gradient, weight), plain, oracle(gradient, weight))
 
 
@@ -76,7 +88,7 @@ def test_no_pixel_is_lost_where_programs_meet(
     gradient, weight = activation((1, 64, 11, 37)), kernels(64, 3, torch.float32)
     row = config.as_row(DgradConfig(4, 2, block_w, rows), torch.float32, 64, 11 * 37)
     monkeypatch.setattr(config, "measured", lambda name: (row,))
-    plain = cpu.dgrad(gradient, weight)
+    plain = conv_transpose2d(gradient, weight, padding=1)
     no_worse_than(sk.dgrad(gradient, weight), plain, oracle(gradient, weight))
 
 
@@ -108,5 +120,7 @@ def test_weights_that_do_not_fit_are_refused(activation, kernels):
         sk.dgrad(gradient, kernels(32, 3, torch.float32))
     with pytest.raises(TypeError, match=r"weight must be torch.float32 .* got torch.float16"):
         sk.dgrad(gradient, kernels(64, 3, torch.float16))
+    with pytest.raises(TypeError, match=r"dtype must be .* got torch.int8"):
+        sk.dgrad(gradient, kernels(64, 3, torch.float32), dtype=torch.int8)
     with pytest.raises(ValueError, match="gradient must be"):
         sk.dgrad(gradient[0], kernels(64, 3, torch.float32))

@@ -28,7 +28,7 @@ def operands(x):
     gains = torch.rand(3, height, width, device=x.device)
     return {
         "bias_relu_": ((content, torch.ones(channels, device=x.device)), False),
-        "dgrad": ((content, content.new_ones(channels, 3, 3, 3)), False),
+        "dgrad": ((content, content.new_ones(channels, 3, 3, 3), 0.5, torch.float32), False),
         "gram": ((x,), True),
         "gram_backward": ((s, x), False),
         "style_loss": ((x, target, 0.5, factors), True),

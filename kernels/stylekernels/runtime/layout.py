@@ -6,6 +6,7 @@ both are read in place. Anything else (a slice, a permutation) is copied once.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,6 +90,12 @@ def require_activation(x: Tensor, name: str = "x") -> None:
         raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
     if x.numel() == 0:
         raise ValueError(f"{name} holds no elements: {tuple(x.shape)}")
+
+
+def require_floating(dtype: Any) -> None:
+    """Raise unless `dtype` is one that an activation may have."""
+    if dtype not in FLOATING:
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
 
 
 def require_same(x: Tensor, other: Tensor, name: str) -> None:

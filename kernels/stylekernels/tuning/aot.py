@@ -206,13 +206,14 @@ def _report(task: tuple[Gpu, int, str]) -> list[Compiled]:
     return list(compile_for(*task))
 
 
-def compile_all(gpus: list[Gpu], size: int, only: list[str], jobs: int) -> list[Compiled]:
-    """Compile for several GPUs, `jobs` processes at a time."""
+def compile_all(gpus: list[Gpu], size: int, only: list[str], jobs: int) -> Iterator[list[Compiled]]:
+    """Compile for several GPUs, `jobs` processes at a time; yield each one's as it is done."""
     tasks = [(gpu, size, words) for words in only for gpu in gpus]
     if jobs == 1:
-        return [one for task in tasks for one in _report(task)]
+        yield from map(_report, tasks)
+        return
     with ProcessPoolExecutor(jobs) as pool:
-        return [one for report in pool.map(_report, tasks) for one in report]
+        yield from pool.map(_report, tasks)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -228,17 +229,23 @@ def main(arguments: list[str] | None = None) -> int:
     gpus = [gpu for gpu in known if options.arch is None or gpu.arch in options.arch]
     if not gpus:
         parser.error(f"--arch must be among {sorted({gpu.arch for gpu in known})}")
-    table = compile_all(gpus, options.size, options.only or [""], options.jobs)
-    if not table:
-        parser.error(f"--only {options.only} matches no case")
+    table: list[Compiled] = []
     write = sys.stdout.write
     write("arch  regs  shared  spill  matrix           kernel                  first case\n")
-    for row in table:
-        write(
-            f"{row.arch:4d}  {row.registers:4d}  {row.shared:6d}  {row.spilled:5d}  "
-            f"{row.matrix or '-':15s}  {row.kernel:22s}  {row.case}  {row.fault}\n"
-        )
+    for report in compile_all(gpus, options.size, options.only or [""], options.jobs):
+        for row in report:
+            write(
+                f"{row.arch:4d}  {row.registers:4d}  {row.shared:6d}  {row.spilled:5d}  "
+                f"{row.matrix or '-':15s}  {row.kernel:22s}  {row.case}  {row.fault}\n"
+            )
+        table += report
+        sys.stdout.flush()
+    if not table:
+        parser.error(f"--only {options.only} matches no case")
     faults = [row for row in table if row.fault]
+    for arch, gpu in {gpu.arch: gpu for gpu in gpus}.items():
+        all_of, bad = (sum(row.arch == arch for row in rows) for rows in (table, faults))
+        write(f"{'gfx' if is_amd(gpu) else 'sm_'}{arch}: {all_of} kernels, {bad} with faults\n")
     write(f"{len(table)} kernels compiled, {len(faults)} with faults\n")
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in table], indent=1) + "\n")

@@ -142,11 +142,10 @@ def content(case: Case) -> list[Launch]:
 
 def dgrad(case: Case) -> list[Launch]:
     """Plan the image's gradient behind VGG's first convolution."""
-    gradient, x = (
-        Case(case.dtype, channels, case.size, case.channels_last, case.device).activation()
-        for channels in (VGG[0][0], 3)
-    )
-    planned = triton_dgrad.launches(gradient, x.new_empty(VGG[0][0], 3, 3, 3), x)
+    outputs = VGG[0][0]
+    gradient = replace(case, channels=outputs).activation()
+    weight, picture = gradient.new_empty(outputs, 3, 3, 3), case.single(1, 3, case.size, case.size)
+    planned = triton_dgrad.launches(gradient, weight, picture)
     precisions = ("ieee", "tf32") if case.dtype == torch.float32 else ("ieee",)
     return [
         replace(launch, constants=launch.constants | {"PRECISION": precision})

@@ -93,6 +93,8 @@ def _main(options: argparse.Namespace) -> int:
             state = _read_state(work)
             _run(chosen, state, work, options.output, time.monotonic() + 60 * options.minutes)
             lines = _summary(state, work)
+    if any(entry.goes_on for entry in state.values()):
+        lines.append(f"the next call with --output {options.output} goes on from here")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
@@ -174,6 +176,19 @@ class _Entry:
     seconds: float = 0.0
     note: str | None = None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether a call runs it."""
+        return self.verdict == "unfinished" and self.tries < _TRIES
+
+    def __str__(self) -> str:
+        """Its verdict in words."""
+        if self.goes_on and not self.seconds:
+            return "not begun"
+        if self.verdict == "unfinished" and not self.goes_on:
+            return f"given up after {_TRIES} calls that left nothing new, {self.seconds:.0f} s"
+        return f"{self.verdict}, {self.seconds:.0f} s" + (f": {self.note}" if self.note else "")
+
 
 _State = dict[str, _Entry]
 
@@ -185,7 +200,7 @@ def _run(chosen: Sequence[Stage], state: _State, work: Path, output: Path, deadl
         if entry is None or entry.subject != subject:
             entry = state[stage.name] = _Entry(subject)
         left = deadline - time.monotonic()
-        if entry.verdict != "unfinished" or entry.tries >= _TRIES or left < _LEAST:
+        if not entry.goes_on or left < _LEAST:
             continue
         sys.stdout.write(f"{stage.name} ...\n")
         sys.stdout.flush()
@@ -321,15 +336,22 @@ def _summary(state: _State, work: Path) -> list[str]:
     """Stages, failed tests, then cases, in at most a hundred lines."""
     lines = []
     for name, entry in state.items():
-        lines.append(f"{name}: {entry.verdict}, {entry.seconds:.0f} s")
         log = work / "logs" / f"{name.replace(' ', '-')}.log"
+        failed = entry.verdict == "failed" and not entry.note
+        lines.append(f"{name}: {entry}" + (f", see logs/{log.name}" if failed else ""))
         if name.startswith("tests of ") and "/" not in name and log.is_file():
             lines += [f"  {line}" for line in _failures(log.read_text("utf-8", "replace"))]
-    paths = [path for name in (HEADLINE, RECORDS) for path in (work / name).rglob("*.json")]
-    records = [record for path in sorted(paths) if (record := read_or_none(path))]
+    records = [
+        (folder, record)
+        for folder in (HEADLINE, RECORDS)
+        for path in sorted((work / folder).rglob("*.json"))
+        if (record := read_or_none(path))
+    ]
     current = of_today()
-    for record in sorted(records, key=lambda record: not current(record)):
-        lines.append(f"{record.suite}{'' if record.complete else ', incomplete'}:")
+    for folder, record in sorted(records, key=lambda found: not current(found[1])):
+        name = HEADLINE if folder == HEADLINE else record.suite
+        earlier = "" if current(record) else ", of other sources or another GPU"
+        lines.append(f"{name}{'' if record.complete else ', incomplete'}{earlier}:")
         lines += [f"  {summary(case)[:160]}" for case in record.cases]
     return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], "... more in the records"]
 

@@ -19,7 +19,7 @@ _PARTS: Mapping[str, str] = {
     "gram, finish": rf"{_OPS}style\.op:(gram|style_loss)_operator|{_FUSED}tap:losses",
     "content": rf"{_OPS}pointwise\.op:content_loss",
     "losses": rf"{_OPS}losses\.op:loss_terms|{_FUSED}engine:(_values|loss_and_grad)",
-    "convolutions backward": rf"{_FUSED}convolution:backward",
+    "convolutions backward": rf"{_FUSED}convolution:(backward|image_gradient)",
     "tap backward": rf"{_OPS}style\.op:|{_FUSED}tap:",
     "masks": rf"{_OPS}pointwise\.cpu:mask_",
     "total variation": rf"{_OPS}tv\.",

@@ -20,6 +20,9 @@ from stylekernels.ops.dgrad.op import MOST_INPUTS
 
 ConvAlgorithm = Callable[[Tensor], Tensor]
 
+OF_IMAGE = "stylekernels dgrad"
+"""The algorithm of a gradient that can be written as the image's."""
+
 _ONES = (1, 1)
 
 
@@ -105,7 +108,7 @@ def backward_algorithms(
     def of_few(gradient: Tensor) -> Tensor:
         return sk.dgrad(gradient, weight[:, :wanted])
 
-    return {**algorithms, "stylekernels dgrad": of_few}
+    return {**algorithms, OF_IMAGE: of_few}
 
 
 def exact_backward(weight: Tensor, wanted: int | None = None) -> ConvAlgorithm:

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import stylekernels as sk
 from stylebench.engines.fused.algorithm import Algorithm
 from stylebench.engines.fused.conv_algorithms import (
+    OF_IMAGE,
     ConvAlgorithm,
     backward_algorithms,
     deterministic,
@@ -117,10 +119,23 @@ class Convolution:
         """``backward``, with 0 where the input's ``mask`` is not above 0; over ``mask`` perhaps."""
         return self._backward.masked(gradient, above, below, mask)
 
+    def image_gradient(
+        self, gradient: Tensor, above: bool, below: bool, factor: float, dtype: torch.dtype
+    ) -> Tensor:
+        """``backward`` of the first layer, the image's: times ``factor``, contiguous, in ``dtype``.
+
+        By one kernel where that is the algorithm.
+        """
+        if self.chosen["backward"] == OF_IMAGE:
+            return sk.dgrad(gradient, self._weight[:, : self._wanted], factor, dtype)
+        x = self.backward(gradient, above, below)
+        return sk.image_gradient(x, factor, x.shape[1], dtype)
+
     def _on_cuda(
         self, weight: Tensor, bias: Tensor | None, flipped: Tensor, size: tuple[int, int]
     ) -> tuple[Algorithm, Algorithm]:
         """Forward and backward; all of their algorithms pad by one."""
+        self._weight = weight
         x = _sample(self._channels, weight, size)
         forward = forward_algorithms(weight, bias)
         if bias is not None:

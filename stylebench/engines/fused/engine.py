@@ -23,7 +23,7 @@ from stylebench.engines.fused.image import HALF, ImageEdge
 from stylebench.engines.fused.side import SideStream
 from stylebench.engines.fused.stage import InputGradient, Stage
 from stylebench.engines.fused.tap import Tap
-from stylebench.engines.fused.tiling import TiledTensor, row_tiles
+from stylebench.engines.fused.tiling import row_tiles
 from stylebench.engines.heap import malloc_trim
 from stylebench.model.objective import Objective
 from stylebench.model.precision import PRECISIONS, Precision, arithmetic
@@ -146,12 +146,11 @@ class Fused:
             later = stage
         if rows is None:
             return torch.zeros_like(image)
-        gradient = TiledTensor()
         height, width = image.shape[2:]
-        for start, stop in row_tiles(height, width, self._stages[0].convolution.inputs, image):
-            gradient.put(rows(start, stop), start, stop, height)
+        tiles = row_tiles(height, width, self._stages[0].convolution.inputs, image)
+        parts = [self._edge.leave(rows, *tile) for tile in tiles]
         self._stages[0].release()
-        return self._edge.leave(gradient.whole)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     @torch.no_grad()
     def _capture(

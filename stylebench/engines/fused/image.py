@@ -9,10 +9,10 @@ from torch import Tensor
 
 import stylekernels as sk
 from stylebench.engines.fp16_scaling import Rescaling
+from stylebench.engines.fused.stage import InputGradient
 from stylebench.model.precision import Precision
 
 HALF = (torch.float16, torch.bfloat16)
-_COLORS = 3
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,9 @@ class ImageEdge:
             image, factor, self.precision.dtype, parts=parts, channels=self.channels
         )
 
-    def leave(self, gradient: Tensor) -> Tensor:
-        """The gradient of the first convolution's input -> of the image [1, 3, H, W].
+    def leave(self, rows: InputGradient, start: int, stop: int) -> Tensor:
+        """The gradient of the first convolution's input -> of the image [1, 3, stop - start, W].
 
         Of the rounded image alone: the gradient of its rounding errors is the same.
         """
-        factor = self.rescaling.gradient_factor
-        return sk.image_gradient(gradient, factor, _COLORS, self.precision.wide)
+        return rows.of_image(start, stop, self.rescaling.gradient_factor, self.precision.wide)

@@ -66,6 +66,11 @@ class InputGradient:
         convolve = partial(self.convolution.backward_masked, mask=mask)
         return convolved(convolve, self.source, start, stop, self.height)
 
+    def of_image(self, start: int, stop: int, factor: float, dtype: torch.dtype) -> Tensor:
+        """Likewise of the image, times ``factor``, contiguous and in ``dtype``."""
+        convolve = partial(self.convolution.image_gradient, factor=factor, dtype=dtype)
+        return convolved(convolve, self.source, start, stop, self.height)
+
 
 class Stage:
     """A convolution with its ReLU, and the pooling after it where a block ends.

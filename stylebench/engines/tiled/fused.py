@@ -119,8 +119,9 @@ class FusedBlock:
         own, columns = tile.rows.own(pooled=False), tile.columns.own(pooled=False)
         width = tile.columns.last - tile.columns.first
         for start, stop in row_tiles(into.shape[2], width, gradient.convolution.inputs, into):
-            part = gradient(own.start + start, own.start + stop)[..., columns]
-            into[:, :, start:stop] = self._edge.leave(part) if self._edge else part
+            rows_of = own.start + start, own.start + stop
+            part = self._edge.leave(gradient, *rows_of) if self._edge else gradient(*rows_of)
+            into[:, :, start:stop] = part[..., columns]
 
     def release(self) -> None:
         """As ``Block.release``."""

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import runpy
 import signal
 import sys
@@ -110,7 +111,7 @@ def test_a_rehearsal_packs_what_its_stages_leave(tmp_path, capsys, record, case,
     assert loan.main(["--output", str(again), *call[2:], "--resume", resume]) == 0
     shown = capsys.readouterr().out
     assert "..." not in shown  # nothing was run
-    assert "fused fp32 64x48: 1 s" in shown
+    assert "smoke:\n  fused fp32 64x48: 1 s" in shown
 
 
 def packed(path, **files):
@@ -256,7 +257,7 @@ def test_what_cannot_be_written_is_kept_elsewhere(tmp_path, capsys, monkeypatch)
         assert {"logs/try.log", "state.json"} < set(content.getnames())
 
 
-def test_a_failing_stage_does_not_stop_the_others(tmp_path, monkeypatch):
+def test_a_failing_stage_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
     broken = Stage("broken", 9, lambda *_: 1 / 0)
     failing = Stage("failing", 30, lambda *_: ["-c", "raise SystemExit(3)"])
     monkeypatch.setattr(loan, "stages", lambda *_: [broken, failing, script("print('here')")])
@@ -264,6 +265,20 @@ def test_a_failing_stage_does_not_stop_the_others(tmp_path, monkeypatch):
     state = json.loads((tmp_path / "state.json").read_text())
     assert [entry["verdict"] for entry in state.values()] == ["failed", "failed", "done"]
     assert "ZeroDivisionError" in state["broken"]["note"]
+    said = capsys.readouterr().out
+    assert re.search(r"^broken: failed, \d+ s: ZeroDivisionError: division by zero$", said, re.M)
+    assert re.search(r"^failing: failed, \d+ s, see logs/failing.log$", said, re.M)
+    assert "goes on from here" not in said
+
+
+def test_what_the_time_did_not_reach_is_left_to_the_next_call(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loan, "stages", lambda *_: [script("print('here')")])
+    call = ["--output", str(tmp_path), "--rehearse"]
+    assert loan.main([*call, "--minutes", "0.1"]) == 0
+    said = f"try: not begun\nthe next call with --output {tmp_path} goes on from here\n"
+    assert capsys.readouterr().out == said
+    assert loan.main(call) == 0
+    assert "try: done" in capsys.readouterr().out
 
 
 def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch):
@@ -310,7 +325,9 @@ def test_a_stage_that_leaves_no_more_than_folders_is_given_up(tmp_path, monkeypa
     monkeypatch.setattr(loan, "stages", lambda *_: [folders])
     for _ in range(loan._TRIES):
         assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
-        assert "folders ..." in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "folders ..." in said
+    assert "folders: given up after 3 calls that left nothing new" in said
     assert loan.main(["--output", str(tmp_path), "--rehearse"]) == 0
     assert "folders ..." not in capsys.readouterr().out
 

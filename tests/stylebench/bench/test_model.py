@@ -24,8 +24,9 @@ from stylekernels.runtime.work import Work
 
 pytestmark = pytest.mark.skipif(not has_triton(), reason="Triton is not installed")
 
-#: Precision -> kernels of an iteration with L-BFGS, at most. The aim is 60.
-MOST_LAUNCHES = {"fp16": 66, "bf16": 66, "tf32": 66, "fp32": 66}
+#: Precision -> kernels of an iteration with L-BFGS, at most. The aim is 60; 13 are on the side
+#: stream, where no convolution waits for them.
+MOST_LAUNCHES = {"fp16": 65, "bf16": 65, "tf32": 65, "fp32": 65}
 SHEET = DATA_SHEETS["h100"]
 SIDE = 64  # px; the number of kernels is the same at any size
 
@@ -41,6 +42,7 @@ def test_an_iteration_launches_no_more_kernels_than_these(precision):
     kernels = iteration(precision).kernels
     names = [f"{kernel.part}: {kernel.name}" for kernel in kernels]
     assert len(kernels) <= MOST_LAUNCHES[precision], "\n".join(names)
+    assert sum(kernel.beside for kernel in kernels) == 13
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])

@@ -319,6 +319,9 @@ def test_only_the_gradients_that_are_wanted_come_out(wanted):
         assert (result - expected).norm() <= 1e-6 * expected.norm()
     convolution = Convolution(weight, None, (9, 11), wanted=wanted)
     assert convolution.backward(gradient).shape == (1, wanted, 9, 11)
+    image = convolution.image_gradient(gradient, False, False, 0.5, torch.float32)
+    assert torch.equal(image, 0.5 * convolution.backward(gradient))
+    assert image.is_contiguous()
 
 
 def test_the_memory_of_a_result_that_is_cut_is_poisoned_as_a_whole(monkeypatch):

@@ -277,3 +277,25 @@ def test_a_layer_on_a_gpu_has_them_among_its_algorithms(cudnn, monkeypatch):
         assert set(first.chosen) == {"forward", "backward"}
         assert first.chosen["backward"] == "stylekernels dgrad"
         assert first.backward(y).shape == (1, 3, 12, 10)
+        for first.chosen["backward"] in ("stylekernels dgrad", "flipped kernels"):
+            image = first.image_gradient(y, False, False, 0.5, torch.float32)
+            assert (image.shape, image.dtype) == ((1, 3, 12, 10), torch.float32)
+            assert image.is_contiguous()
+
+
+def test_the_package_itself_takes_our_graphs(operands, monkeypatch):
+    """Where it is installed, as far as it goes without a GPU."""
+    cudnn = pytest.importorskip("cudnn")
+    validated = []
+
+    def stop(graph):
+        validated.append(graph)
+        raise RuntimeError("the next step asks the device")
+
+    monkeypatch.setattr(cudnn.pygraph, "build_operation_graph", stop)
+    monkeypatch.setattr(cudnn_graphs, "_handle", lambda device: cudnn.Handle(1, 0, 0))
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        x, gradient, weight, bias = (operand.to(dtype) for operand in operands)
+        graph_forward(weight, bias).plans(never, x)
+        graph_masked_gradient(weight).plans(never, gradient, x)
+    assert len(validated) == 6

@@ -40,6 +40,7 @@ def dgrad_kernel(
     o_channel_stride,
     o_row_stride,
     o_column_stride,
+    factor,
     ROWS: tl.constexpr,
     BLOCK_W: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -84,20 +85,25 @@ def dgrad_kernel(
         above += tl.sum(tl.where(i == 0, parts, 0.0), 1)
         written = (w < W)[:, None] & (channel < C)[None, :] & ((row > first) & (row <= H))
         target = output + (row - 1).to(tl.int64) * o_row_stride + pixels
-        tl.store(target, above.to(output.dtype.element_ty), written)
+        tl.store(target, (above * factor).to(output.dtype.element_ty), written)
         above = own + tl.sum(tl.where(i == 1, parts, 0.0), 1)
         own = tl.sum(tl.where(i == 2, parts, 0.0), 1)
 
 
 def launches(
-    gradient: Tensor, weight: Tensor, output: Tensor, config: DgradConfig | None = None
+    gradient: Tensor,
+    weight: Tensor,
+    output: Tensor,
+    factor: float = 1.0,
+    config: DgradConfig | None = None,
 ) -> list[Launch]:
     """Plan the launch of `op.dgrad`.
 
     Args:
         gradient: dL/dy, [B, K, H, W] of any strides.
         weight: [K, C, 3, 3] of any strides, with C of 4 at most.
-        output: dL/dx, [B, C, H, W] of any strides.
+        output: factor * dL/dx, [B, C, H, W] of any strides.
+        factor: of the gradient.
         config: the blocks, if not the selected ones.
     """
     batch, K, H, W = gradient.shape
@@ -119,6 +125,7 @@ def launches(
                 **dict(zip(names, weight.stride(), strict=True)),
                 **{f"g_{name}": n for name, n in zip(strides, gradient.stride(), strict=True)},
                 **{f"o_{name}": n for name, n in zip(strides, output.stride(), strict=True)},
+                "factor": float(factor),
             },
             {
                 "ROWS": blocks.rows,

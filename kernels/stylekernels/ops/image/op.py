@@ -1,13 +1,11 @@
 """The operators at a network's first layer: what enters it, and what its gradient leaves as."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from stylekernels.ops.image import cpu
 from stylekernels.runtime.dispatch import uses_triton
-from stylekernels.runtime.layout import FLOATING, require_activation
+from stylekernels.runtime.layout import require_activation, require_floating
 from stylekernels.runtime.operators import operator
 
 
@@ -35,7 +33,7 @@ def network_input(
         TypeError: a dtype is not floating.
     """
     require_activation(image, "image")
-    _require_floating(dtype)
+    require_floating(dtype)
     if parts not in (1, 2):
         raise ValueError(f"parts must be 1 or 2, got {parts}")
     least = parts * image.shape[1]
@@ -100,7 +98,7 @@ def image_gradient(gradient: Tensor, factor: float, channels: int, dtype: torch.
         TypeError: a dtype is not floating.
     """
     require_activation(gradient, "gradient")
-    _require_floating(dtype)
+    require_floating(dtype)
     if not 1 <= channels <= gradient.shape[1]:
         raise ValueError(
             f"channels must be 1 to {gradient.shape[1]}, those of the gradient, got {channels}"
@@ -132,8 +130,3 @@ def image_gradient_fake(
     del factor
     batch, _, height, width = gradient.shape
     return gradient.new_empty((batch, channels, height, width), dtype=dtype)
-
-
-def _require_floating(dtype: Any) -> None:
-    if dtype not in FLOATING:
-        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype}")
