@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stylebench.transfer.result import Result
+from stylebench.watch.step import rate_text
 
 
 def summary(result: Result) -> str:
@@ -10,5 +11,5 @@ def summary(result: Result) -> str:
     done, seconds = result.parameters["iterations_done"], result.parameters["seconds"]
     return (
         f"loss {result.history[0]['loss']:.4g} -> {result.parameters['loss']:.4g} in {done} "
-        f"iterations, {seconds:.1f} s, {done / seconds:.2f} it/s"
+        f"iterations, {seconds:.1f} s, {rate_text(done / seconds)}"
     )

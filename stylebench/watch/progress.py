@@ -9,7 +9,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from stylebench.watch.step import Step
+from stylebench.watch.step import Step, rate_text
 
 _LINES_WITHOUT_TERMINAL = 10  # progress lines in a log file
 
@@ -27,11 +27,11 @@ def progress(console: Console) -> Iterator[Callable[[Step], None]]:
         BarColumn(bar_width=24),
         TextColumn("{task.completed}/{task.total}", markup=False),
         TextColumn("{task.fields[losses]}", markup=False),
-        TextColumn("{task.fields[rate]:.2f} it/s", markup=False),
+        TextColumn("{task.fields[rate]}", markup=False),
         TextColumn("{task.fields[eta]}", markup=False),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("loading", total=None, losses="", rate=0.0, eta="")
+        task = bar.add_task("loading", total=None, losses="", rate="", eta="")
 
         def show(step: Step) -> None:
             bar.update(
@@ -39,7 +39,7 @@ def progress(console: Console) -> Iterator[Callable[[Step], None]]:
                 total=step.iterations,
                 completed=step.iteration,
                 losses=_losses(step),
-                rate=step.rate,
+                rate=rate_text(step.rate),
                 eta=f"{clock(step.eta)} to go",
             )
 

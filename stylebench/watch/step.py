@@ -60,5 +60,10 @@ class Step:
     def __str__(self) -> str:
         return (
             f"iteration {self.iteration}/{self.iterations}  loss {self.loss:.4g}  "
-            f"{self.rate:.2f} it/s  {self.eta:.0f} s to go"
+            f"{rate_text(self.rate)}  {self.eta:.0f} s to go"
         )
+
+
+def rate_text(rate: float) -> str:
+    """Iterations a second; below a tenth, where two decimals say little, seconds an iteration."""
+    return f"{1 / rate:.0f} s/it" if 0 < rate < 0.1 else f"{rate:.2f} it/s"

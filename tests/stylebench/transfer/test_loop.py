@@ -93,6 +93,8 @@ def test_steps_tell_rate_and_time_to_go():
     step = Step.of(row, 100, 0.2, 16.0, lambda: None)
     assert (step.rate, step.eta, step.terms) == (5.0, 16.0, {"content relu4_2": 5.0})
     assert str(step) == "iteration 20/100  loss 5  5.00 it/s  16 s to go"
+    slow = Step.of({**row, "seconds": 4000.0}, 100, 0.2, 16.0, lambda: None)
+    assert "  200 s/it  " in str(slow)
 
 
 def test_every_row_is_told_with_the_image_as_it_is():
