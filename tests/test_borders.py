@@ -1,5 +1,6 @@
 """The script that looks for seams tells a planted one from what is elsewhere."""
 
+import runpy
 from pathlib import Path
 
 import torch
@@ -8,9 +9,7 @@ BORDERS = Path(__file__).parents[1] / "benchmarks" / "borders.py"
 
 
 def borders():
-    names = {"__name__": "borders"}
-    exec(compile(BORDERS.read_text("utf-8"), BORDERS, "exec"), names)  # a script, no module
-    return names
+    return runpy.run_path(str(BORDERS))
 
 
 def test_borders_are_those_between_tiles_and_not_of_the_picture():

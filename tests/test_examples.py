@@ -1,5 +1,6 @@
 """The algorithm on one screen gives the reference engine's trajectory, bit for bit."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,9 @@ GATYS = Path(__file__).parents[1] / "examples" / "gatys.py"
 
 
 def test_gatys_on_one_screen_is_the_reference_engine(photo, painting, weights):
-    names = {"__name__": "gatys"}
-    exec(compile(GATYS.read_text("utf-8"), GATYS, "exec"), names)  # an example, no module
-    rgb, losses = names["gatys"](photo, painting, weights, size=48, iterations=12)
+    rgb, losses = runpy.run_path(str(GATYS))["gatys"](
+        photo, painting, weights, size=48, iterations=12
+    )
     settings = Settings(
         engine="reference", weights=weights, size=48, iterations=12, history=100, device="cpu"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, pairwise
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter
 
@@ -21,6 +21,7 @@ from stylebench.console import PlainConsole, stderr_console
 from stylebench.files.paths import FileError, exists, expand, same_file, special_kind
 from stylebench.files.writing import check_folder
 from stylebench.image.folder import pictures_in
+from stylebench.image.load import load_image
 from stylebench.image.save import check_output
 from stylebench.transfer.batch import stylize_batch
 from stylebench.transfer.observers import Callback
@@ -42,6 +43,10 @@ class Job:
 
     content: Path
     output: Path
+
+
+#: What the first of some jobs begins with in place of ``settings.init``, if anything, and the jobs.
+_Stretch = tuple[Path | None, Sequence[Job]]
 
 
 @dataclass
@@ -122,9 +127,9 @@ def batch_files(
     jobs, settings = jobs[rank::ranks], _on_own_gpu(settings, ranks)
     due = [job for job in jobs if not (skip_existing and exists(job.output))]
     tally = _Tally(len(due), skipped=len(jobs) - len(due))
-    starts = _starts(jobs, due) if warm_start else {}
+    stretches = list(_stretches(jobs, due)) if warm_start else [(None, due)]
     try:
-        _make(due, starts, styles, settings, warm_start, tally, console)
+        _make(stretches, styles, settings, warm_start, tally, console)
     finally:
         for line in tally.lines(unreached=tally.total - tally.done):
             console.print(line)
@@ -140,17 +145,19 @@ def _check_no_pipe(typed: Sequence[Path]) -> None:
         )
 
 
-def _starts(jobs: Sequence[Job], due: Sequence[Job]) -> dict[Job, Path]:
-    """Jobs that are due after one that is not, and the picture that is there of that."""
-    there = set(jobs) - set(due)
-    return {
-        job: before.output for before, job in pairwise(jobs) if before in there and job not in there
-    }
+def _stretches(jobs: Sequence[Job], due: Sequence[Job]) -> Iterator[_Stretch]:
+    """Those that are ``due``, cut where others are there already."""
+    start = None
+    for are_due, group in groupby(jobs, set(due).__contains__):
+        stretch = list(group)
+        if are_due:
+            yield start, stretch
+        else:
+            start = stretch[-1].output
 
 
 def _make(
-    jobs: Sequence[Job],
-    starts: Mapping[Job, Path],
+    stretches: Sequence[_Stretch],
     styles: Sequence[Path],
     settings: Settings,
     warm_start: bool,
@@ -165,19 +172,19 @@ def _make(
     def name() -> str:
         return jobs[tally.done].content.name
 
-    def results_of(first: int, last: int, on_step: Callback) -> Iterator[Result | None]:
-        start = starts.get(jobs[first]) if jobs else None
-        return stylize_batch(
-            [job.content for job in jobs[first:last]], styles,
-            replace(settings, init=start) if start else settings,
-            callback=on_step, warm_start=warm_start, on_error=failed,
-        )  # fmt: skip
+    jobs = [job for _, stretch in stretches for job in stretch]
+    paintings = [load_image(style) for style in styles]  # once, however many stretches there are
 
-    cuts = [0, *(at for at, job in enumerate(jobs) if at and job in starts), len(jobs)]
+    def made(on_step: Callback) -> Iterator[Result | None]:
+        for start, stretch in stretches:
+            yield from stylize_batch(
+                [job.content for job in stretch], paintings,
+                replace(settings, init=start) if start else settings,
+                callback=on_step, warm_start=warm_start, on_error=failed,
+            )  # fmt: skip
+
     with progress_over(console, tally, "pictures", name) as on_step:
-        results = chain.from_iterable(
-            [results_of(first, last, on_step) for first, last in pairwise(cuts)]
-        )
+        results = made(on_step)
         for job in jobs:
             began = perf_counter()
             result = next(results)

@@ -284,7 +284,7 @@ def test_a_layer_on_a_gpu_has_them_among_its_algorithms(cudnn, monkeypatch):
 
 
 def test_the_package_itself_takes_our_graphs(operands, monkeypatch):
-    """Where it is installed, as far as it goes without a GPU."""
+    """Validation, which is as far as it goes without a GPU; where it is installed."""
     cudnn = pytest.importorskip("cudnn")
     validated = []
 
