@@ -508,6 +508,20 @@ def call_killed_after(seconds, out):
     return call.exitcode == 0
 
 
+def test_a_call_killed_between_two_of_its_files_is_mended_by_the_next(
+    tmp_path, monkeypatch, quick_ticks
+):
+    out = tmp_path / "out"
+    monkeypatch.setattr(loan, "stages", lambda *_: [Stage("passes", 60, lambda *_: ["-c", ""])])
+    command = ["--output", str(out), "--rehearse", "--minutes", "1"]
+    assert loan.main(command) == 0
+    whole = {name: (out / name).read_text() for name in ("state.json", "summary.txt")}
+    for name, text in whole.items():  # as after _pack alone
+        (out / name).write_text(text.replace("done", "unfinished"))
+    assert loan.main(command) == 0  # no stage is left to run
+    assert {name: (out / name).read_text() for name in whole} == whole
+
+
 WAITS_FOR_ITS_END = """
 import pathlib, signal, sys, time
 began, ended = map(pathlib.Path, sys.argv[1:])
