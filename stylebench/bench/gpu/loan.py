@@ -92,7 +92,7 @@ def _main(options: argparse.Namespace) -> int:
             _take_up(options.output / _ARCHIVE, options.resume, work)
             state = _read_state(work)
             _run(chosen, state, work, options.output, time.monotonic() + 60 * options.minutes)
-            # Even where no stage ran: an earlier call may have been killed between two of the files.
+            # Even where no stage ran: an earlier call may have been killed between two of them.
             _keep(state, work, options.output)
             lines = _summary(state, work)
     if any(entry.goes_on for entry in state.values()):
