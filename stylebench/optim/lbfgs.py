@@ -20,6 +20,10 @@ decided by is sums over the image, which are added up in the order of ranks: all
 
 A preconditioner P makes H0 = gamma P, gamma = y.s / y.Py, and P g the first direction.
 
+The newest pair lies where the loss is steep, and the directions that no pair has seen are flatter
+than that: gamma may be up to `reach` times y.s / y.Py. The multiple begins at 1, grows by a
+twentieth with every step that lowers the loss, and falls by a fifth with every other.
+
 Distance from torch's path, both called once per iteration: in fp64 it is rounding, below 1e-12 of
 the image over the first 8 iterations and typically after 20 (rounding errors then grow as fast as
 the problem lets them). In fp32 the distance from torch's fp64 path, over 20 iterations and 10
@@ -83,6 +87,7 @@ class LBFGS:
         *,
         level: float | None = None,
         preconditioner: Callable[[Tensor], Tensor] | None = None,
+        reach: float = 1.0,
         ranks: Ranks = ALONE,
     ) -> None:
         """Allocate the state on the image's device.
@@ -96,6 +101,7 @@ class LBFGS:
                 0; None: steps as torch's.
             preconditioner: P, linear, symmetric and positive definite, from a gradient of the
                 image's shape to another; None: 1.
+            reach: the largest multiple of y.s / y.Py that gamma may be; 1: it is torch's.
             ranks: who have the other bands of the image.
 
         Raises:
@@ -112,6 +118,8 @@ class LBFGS:
             raise ValueError(f"lr is {lr}; expected a finite step length of at least 0")
         if level is not None and not 0.0 < level < float("inf"):
             raise ValueError(f"level is {level}; expected a number above 0")
+        if not 1.0 <= reach < float("inf"):
+            raise ValueError(f"reach is {reach}; expected a number of at least 1")
         self.image = image
         self._channels_last = not image.is_contiguous()
         if self._channels_last and not (
@@ -130,7 +138,8 @@ class LBFGS:
             )
         self._preconditioner = preconditioner
         self._no_loss = torch.zeros((), dtype=torch.float32, device=image.device)
-        self._state = lbfgs_state(self._x, history, lr, history_dtype or image.dtype, level)
+        dtype = history_dtype or image.dtype
+        self._state = lbfgs_state(self._x, history, lr, dtype, level, reach)
         self._ranks = ranks
         if level and not ranks.alone:
             values = ranks.sum(self._state.scalars.new_tensor(self._x.numel()))

@@ -6,8 +6,8 @@ steep. L-BFGS starts its two loops at H0 = gamma; with H0 = gamma P, P diagonal 
 its hundred pairs need not tell what is known beforehand.
 
 The gains below are sqrt(|s|^2 / |y|^2) of a frequency's share in the steps s and the changes y of
-the gradient, measured over runs of three pairs of pictures, to the power 0.7;
-docs/decisions/spectral.md has what they are worth.
+the gradient, measured over runs of three pairs of pictures; docs/decisions/spectral.md has what
+they are worth.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _COLORS = (
 )
 #: Gains of each, by half octaves below the highest frequency, which a picture has at 45 degrees.
 _GAINS = (
-    (1.33, 0.93, 0.79, 0.78, 1.00, 1.62, 2.31, 3.51, 4.66, 5.69, 6.66),
-    (4.29, 1.90, 1.62, 2.16, 1.45, 1.51, 1.74, 2.16, 2.64, 3.09, 2.64),
-    (4.29, 1.74, 0.93, 1.33, 1.07, 1.00, 1.00, 1.07, 1.33, 2.16, 2.16),
+    (1.5, 0.9, 0.7, 0.7, 1.0, 2.0, 3.3, 6.0, 9.0, 12.0, 15.0),
+    (8.0, 2.5, 2.0, 3.0, 1.7, 1.8, 2.2, 3.0, 4.0, 5.0, 4.0),
+    (8.0, 2.2, 0.9, 1.5, 1.1, 1.0, 1.0, 1.1, 1.5, 3.0, 3.0),
 )
 
 

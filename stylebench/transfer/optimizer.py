@@ -15,6 +15,7 @@ from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import Settings
 
 _GREY_LEVELS = 255  # from black to white
+_REACH = 5.0  # docs/decisions/spectral.md
 
 
 def make_optimizer(
@@ -52,5 +53,6 @@ def make_optimizer(
         HISTORY_DTYPES.get(settings.history_dtype or ""),
         level=black_to_white / _GREY_LEVELS,
         preconditioner=SpectralPreconditioner(image, problem.bands),
+        reach=_REACH,
         ranks=problem.bands.ranks,
     )

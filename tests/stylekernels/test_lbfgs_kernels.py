@@ -99,7 +99,8 @@ def differences(
     scale = torch.logspace(0, -2, n, device=device)
     gains = torch.logspace(0, 1, n, device=device)
     x = torch.randn(n, generator=generator).to(device)
-    state = lbfgs_state(x, history, 1.0, getattr(torch, history_dtype), level)
+    reach = 4.0 if preconditioned else 1.0
+    state = lbfgs_state(x, history, 1.0, getattr(torch, history_dtype), level, reach)
     largest: dict[str, float] = {}
 
     def compare(name: str, kernel: Tensor, plain: Tensor) -> None:
@@ -223,7 +224,7 @@ def test_rows_beyond_2_31_elements_are_found(
     partials = torch.full((1, 6, 2), float("nan"), dtype=torch.float64, device=kernels)
     weights = torch.tensor([0.0, 0.0, 2.0, 3.0, 0.0], dtype=torch.float64, device=kernels)
     (dots,) = dots_launches(grad, grad, previous, history, ring, partials)
-    scalars = torch.full((6,), float("inf"), dtype=torch.float64, device=kernels)
+    scalars = torch.full((7,), float("inf"), dtype=torch.float64, device=kernels)
     (apply,) = apply_launches(grad, grad, weights, ring, scalars, image, best, previous, history)
     # Of rows this long the first columns only.
     replace(dots, arguments=dots.arguments | {"split": n}).run()

@@ -1,7 +1,7 @@
 """The L-BFGS operators: against fp64, and against the two loops written out."""
 
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -9,7 +9,16 @@ from torch import Tensor
 
 from stylekernels.ops.lbfgs import cpu, naive
 from stylekernels.ops.lbfgs import op as lbfgs
-from stylekernels.ops.lbfgs.state import ROLL_BACK, ROW, LBFGSState, lbfgs_state, split_length
+from stylekernels.ops.lbfgs.state import (
+    REACH,
+    REACH_FALLS,
+    REACH_GROWS,
+    ROLL_BACK,
+    ROW,
+    LBFGSState,
+    lbfgs_state,
+    split_length,
+)
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPES = pytest.mark.parametrize(
@@ -100,28 +109,49 @@ def test_the_step_is_that_of_the_two_loops_over_the_stored_pairs(
 
 
 @DTYPES
+@pytest.mark.parametrize("reach", [1.0, 4.0])
 @pytest.mark.parametrize("iterations", [1, 2, 4, 9])
 def test_a_preconditioned_step_is_that_of_two_loops_that_begin_with_it(
-    iterations: int, dtype: torch.dtype, history_dtype: torch.dtype
+    iterations: int, reach: float, dtype: torch.dtype, history_dtype: torch.dtype
 ) -> None:
     n = 1500
     generator = torch.Generator().manual_seed(iterations)
     scale = torch.logspace(0, -2, n, dtype=dtype, device=DEVICE)
     gains = torch.logspace(0, 1, n, dtype=dtype, device=DEVICE)
     x = torch.randn(n, generator=generator).to(DEVICE, dtype)
-    state = lbfgs_state(x, 4, 1.0, history_dtype)
+    state = lbfgs_state(x, 4, 1.0, history_dtype, reach=reach)
     for _ in range(iterations + 1):
         grad = scale * x
         advance(state, x, grad, 0.5 * (grad * x).sum(), gains * grad)
     S, scaled = (pairs[:, :n] for pairs in pairs_in_order(state))
     P = gains.double()
-    r = naive.direction(grad.double(), S, scaled / P, lambda v: P * v)
+    now = float(state.scalars[REACH])
+    assert now <= reach
+    r = naive.direction(grad.double(), S, scaled / P, lambda v: P * v, now)
     step = state.history[int(state.ring[0]), 0, :n].double()
     unit = max(4 * torch.finfo(history_dtype).eps, 1e-5 if dtype == torch.float32 else 1e-12)
     assert len(S) == min(iterations, 4)
     assert float((step - r).norm() / r.norm()) < unit
     plain = naive.direction(grad.double(), S, scaled / P)
-    assert float((step - plain).norm() / plain.norm()) > 0.1, "the gains are felt"
+    assert float((step - plain).norm() / plain.norm()) > 0.05, "the gains are felt"
+
+
+def test_the_reach_grows_as_the_loss_falls_and_falls_as_it_rises() -> None:
+    scale = torch.logspace(0, -2, 700, device=DEVICE)
+    x = torch.randn(700, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    state = lbfgs_state(x, 4, 1.0, torch.float32, level=1.0, reach=1.2)
+    losses = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 4.0, 5.0, 4.0, float("nan"), 3.0, 2.0]
+    found = []
+    for loss in losses:
+        advance(state, x, scale * x, torch.tensor(loss, device=DEVICE))
+        found.append(float(state.scalars[REACH]))
+    now, expected = 1.0, [1.0]  # there is no pair yet
+    for before, loss in pairwise(losses[:10]):
+        now = max(1.0, min(1.2, now * (REACH_FALLS if loss > before else REACH_GROWS)))
+        expected.append(now)
+    expected += [1.0, 1.0, REACH_GROWS]  # a rollback begins anew
+    assert found == pytest.approx(expected)
+    assert {1.0, REACH_GROWS, 1.2} <= set(expected), "both ends are met"
 
 
 @DTYPES

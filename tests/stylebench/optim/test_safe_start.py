@@ -113,3 +113,9 @@ def test_a_gradient_of_zero_leaves_the_image() -> None:
 def test_a_level_that_cannot_be_is_named(level: float) -> None:
     with pytest.raises(ValueError, match="level is"):
         LBFGS(torch.zeros(4), level=level)
+
+
+@pytest.mark.parametrize("reach", [0.5, -1.0, float("nan")])
+def test_a_reach_that_cannot_be_is_named(reach: float) -> None:
+    with pytest.raises(ValueError, match="reach is"):
+        LBFGS(torch.zeros(4), reach=reach)

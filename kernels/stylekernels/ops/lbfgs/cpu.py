@@ -17,11 +17,16 @@ from stylekernels.ops.lbfgs.state import (
     CURVATURE,
     FIRST,
     FULL_LR,
+    FULL_REACH,
     GAMMA,
     HEAD,
     LARGEST,
+    LAST_LOSS,
     LEAP,
     LR,
+    REACH,
+    REACH_FALLS,
+    REACH_GROWS,
     REGAIN,
     ROLL_BACK,
     ROLLBACKS,
@@ -142,7 +147,10 @@ def recursion(
     y_gram = torch.where(gone | ~good, 0.0, y_gram)
     gram[0], gram[1] = inverse, y_gram
 
-    gamma = torch.where(kept, ys / y_norm2, scalars[GAMMA])
+    factor = torch.where(loss > scalars[LAST_LOSS], REACH_FALLS, REACH_GROWS)
+    reach = (factor * scalars[REACH]).minimum(scalars[FULL_REACH]).clamp(min=1.0)
+    reach = torch.where(kept, reach, torch.where(good, scalars[REACH], 1.0))
+    gamma = torch.where(kept, reach * ys / y_norm2, scalars[GAMMA])
     gamma = torch.where(good, gamma, 1.0)
     rollbacks = ring[ROLLBACKS] + (~good).to(ring.dtype)
     lr = torch.where(good, scalars[LR], 0.5 * scalars[LR])
@@ -162,6 +170,8 @@ def recursion(
 
     scalars[LR] = torch.where(good, torch.minimum(REGAIN * lr, scalars[FULL_LR]), lr)
     scalars[GAMMA] = gamma
+    scalars[REACH] = reach
+    scalars[LAST_LOSS] = torch.where(good, loss, float("inf"))
     scalars[BEST_LOSS] = torch.where(improved, loss, scalars[BEST_LOSS])
     action = torch.where(improved, STEP_AND_SAVE, STEP)
     ring.copy_(

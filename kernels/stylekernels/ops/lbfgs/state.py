@@ -18,6 +18,9 @@ LARGEST_LEVELS = 32.0
 LEAP = 10.0
 """With a safe start, a loss of so many times the lowest is rolled back."""
 
+REACH_GROWS, REACH_FALLS = 1.05, 0.8
+"""Factors of the reach after a step that has lowered the loss, and after one that has raised it."""
+
 TINY = 1e-30
 """The 1-norm of a gradient is taken for at least this: a gradient of zero makes no step."""
 
@@ -30,7 +33,7 @@ HEAD, COUNT, AGE, ROLLBACKS, ACTION = range(5)
 STEP, STEP_AND_SAVE, ROLL_BACK = range(3)
 """Values of `ring[ACTION]`, instructions to `lbfgs_apply`."""
 
-GAMMA, BEST_LOSS, LR, FULL_LR, FIRST, LARGEST = range(6)
+GAMMA, BEST_LOSS, LR, FULL_LR, FIRST, LARGEST, REACH, FULL_REACH, LAST_LOSS = range(9)
 """Places in `LBFGSState.scalars`."""
 
 ROWS = 8
@@ -62,8 +65,9 @@ class LBFGSState:
             and 0. Summed over splits.
         coefficients: [2 slots + 1] fp64; the step as a combination of the history's rows and g.
         ring: [5] int64; head, count, gradients seen since the start or rollback, rollbacks, action.
-        scalars: [6] fp64; gamma, lowest loss, learning rate now, learning rate asked for, the sum
-            of a first step's changes (0: torch's, see `lbfgs_state`), the largest change of a step.
+        scalars: [9] fp64; gamma, lowest loss, learning rate now, learning rate asked for, the sum
+            of a first step's changes (0: torch's, see `lbfgs_state`), the largest change of a step,
+            the reach now (gamma as a multiple of y.s / y.Py), the largest reach, the loss before.
     """
 
     history: Tensor
@@ -112,10 +116,12 @@ def lbfgs_state(
     lr: float,
     history_dtype: torch.dtype,
     level: float | None = None,
+    reach: float = 1.0,
 ) -> LBFGSState:
     """Buffers for minimizing over `image` [n] with up to `history` pairs, on its device.
 
     `level`, one grey level in the image's units, makes a safe start; None steps as torch does.
+    `reach` is the largest multiple of y.s / y.Py that gamma may be; 1 is torch's.
     """
     device, n, slots = image.device, image.numel(), history + 1
     stride = padded(n)
@@ -134,7 +140,7 @@ def lbfgs_state(
         partials=torch.zeros(splits, rows + 2, 2, dtype=small, device=device),
         coefficients=torch.zeros(rows + 1, dtype=small, device=device),
         ring=torch.zeros(5, dtype=torch.int64, device=device),
-        scalars=torch.tensor([1.0, inf, lr, lr, first, largest], dtype=small, device=device),
+        scalars=torch.tensor([1.0, inf, lr, lr, first, largest, 1.0, reach, inf], dtype=small, device=device),
     )
 
 

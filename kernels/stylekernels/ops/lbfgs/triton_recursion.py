@@ -17,10 +17,15 @@ from stylekernels.ops.lbfgs.state import (
     CURVATURE,
     FIRST,
     FULL_LR,
+    FULL_REACH,
     GAMMA,
     HEAD,
+    LAST_LOSS,
     LEAP,
     LR,
+    REACH,
+    REACH_FALLS,
+    REACH_GROWS,
     REGAIN,
     ROLL_BACK,
     ROLLBACKS,
@@ -46,6 +51,11 @@ LR = tl.constexpr(LR)
 FULL_LR = tl.constexpr(FULL_LR)
 REGAIN = tl.constexpr(REGAIN)
 FIRST = tl.constexpr(FIRST)
+REACH = tl.constexpr(REACH)
+FULL_REACH = tl.constexpr(FULL_REACH)
+LAST_LOSS = tl.constexpr(LAST_LOSS)
+REACH_GROWS = tl.constexpr(REACH_GROWS)
+REACH_FALLS = tl.constexpr(REACH_FALLS)
 CURVATURE = tl.constexpr(CURVATURE)
 COSINE = tl.constexpr(COSINE)
 LEAP = tl.constexpr(LEAP)
@@ -59,7 +69,7 @@ def lbfgs_recursion_kernel(
     loss,  # []
     gram,  # [2, slots, slots]
     ring,  # [5]
-    scalars,  # [6]
+    scalars,  # [9]
     coefficients,  # [2 slots + 1]
     splits,
     slots,
@@ -99,6 +109,9 @@ def lbfgs_recursion_kernel(
     lr = tl.load(scalars + LR)
     full_lr = tl.load(scalars + FULL_LR)
     first = tl.load(scalars + FIRST)
+    reach = tl.load(scalars + REACH)
+    full_reach = tl.load(scalars + FULL_REACH)
+    last_loss = tl.load(scalars + LAST_LOSS)
     f = tl.load(loss).to(tl.float64)
     # All threads have read what one of them is going to replace.
     tl.debug_barrier()
@@ -117,7 +130,10 @@ def lbfgs_recursion_kernel(
     next_head = tl.where(kept, (head + 1) % slots, head)
     new_j = (j == head) & kept
     gone_j = (j == next_head) & kept
-    gamma = tl.where(kept, ys / y_norm2, gamma)
+    grown = reach * tl.where(f > last_loss, REACH_FALLS, REACH_GROWS)
+    grown = tl.maximum(tl.minimum(grown, full_reach), 1.0)
+    reach = tl.where(kept, grown, tl.where(good, reach, 1.0))
+    gamma = tl.where(kept, reach * ys / y_norm2, gamma)
     gamma = tl.where(good, gamma, 1.0)
 
     for start in range(0, SLOTS, TILE):
@@ -175,6 +191,8 @@ def lbfgs_recursion_kernel(
     tl.store(coefficients + 2 * j + 1, -t * gamma * alpha, mask=j < slots)
     tl.store(coefficients + 2 * slots, -t * gamma)
     tl.store(scalars + GAMMA, gamma)
+    tl.store(scalars + REACH, reach)
+    tl.store(scalars + LAST_LOSS, tl.where(good, f, INF))
     tl.store(scalars + BEST_LOSS, tl.where(improved, f, best_loss))
     tl.store(scalars + LR, tl.where(good, tl.minimum(lr * REGAIN, full_lr), lr))
     tl.store(ring + HEAD, tl.where(good, next_head, 0))
