@@ -140,7 +140,9 @@ def lbfgs_state(
         partials=torch.zeros(splits, rows + 2, 2, dtype=small, device=device),
         coefficients=torch.zeros(rows + 1, dtype=small, device=device),
         ring=torch.zeros(5, dtype=torch.int64, device=device),
-        scalars=torch.tensor([1.0, inf, lr, lr, first, largest, 1.0, reach, inf], dtype=small, device=device),
+        scalars=torch.tensor(
+            [1.0, inf, lr, lr, first, largest, 1.0, reach, inf], dtype=small, device=device
+        ),
     )
 
 
