@@ -147,9 +147,10 @@ def recursion(
     y_gram = torch.where(gone | ~good, 0.0, y_gram)
     gram[0], gram[1] = inverse, y_gram
 
-    factor = torch.where(loss > scalars[LAST_LOSS], REACH_FALLS, REACH_GROWS)
-    reach = (factor * scalars[REACH]).minimum(scalars[FULL_REACH]).clamp(min=1.0)
-    reach = torch.where(kept, reach, torch.where(good, scalars[REACH], 1.0))
+    reach = scalars[REACH]
+    grown = torch.where(loss > scalars[LAST_LOSS], reach * REACH_FALLS, reach * REACH_GROWS)
+    grown = grown.minimum(scalars[FULL_REACH]).clamp(min=1.0)
+    reach = torch.where(kept, grown, torch.where(good, reach, 1.0))
     gamma = torch.where(kept, reach * ys / y_norm2, scalars[GAMMA])
     gamma = torch.where(good, gamma, 1.0)
     rollbacks = ring[ROLLBACKS] + (~good).to(ring.dtype)

@@ -130,7 +130,7 @@ def lbfgs_recursion_kernel(
     next_head = tl.where(kept, (head + 1) % slots, head)
     new_j = (j == head) & kept
     gone_j = (j == next_head) & kept
-    grown = reach * tl.where(f > last_loss, REACH_FALLS, REACH_GROWS)
+    grown = tl.where(f > last_loss, reach * REACH_FALLS, reach * REACH_GROWS)
     grown = tl.maximum(tl.minimum(grown, full_reach), 1.0)
     reach = tl.where(kept, grown, tl.where(good, reach, 1.0))
     gamma = tl.where(kept, reach * ys / y_norm2, gamma)
