@@ -9,6 +9,7 @@ from stylebench.transfer.observers import Observers
 from stylebench.transfer.run import run_phase
 from stylebench.transfer.schedule import make_schedule
 from stylebench.transfer.state import RunState
+from stylekernels.ops.lbfgs.state import REACH
 
 from .problems import SHALLOW, problem_of
 
@@ -41,6 +42,13 @@ def test_a_state_comes_back_from_its_file_as_it_was(ran, tmp_path):
     assert saved.keys() == own.keys()
     assert all(torch.equal(saved[name], own[name]) for name in own)
     assert (loaded.phase_began, loaded.phase_ends) == (0, 3)
+
+
+def test_a_run_reaches_further_as_its_loss_falls(ran):
+    state, _, _ = ran
+    losses = [row["loss"] for row in state.trace.rows]
+    assert losses == sorted(losses, reverse=True)
+    assert float(state.optimizer.state_dict()["scalars"][REACH]) > 1
 
 
 def test_a_polish_keeps_image_and_optimizer_and_forgets_the_best(ran):
