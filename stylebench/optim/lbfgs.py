@@ -21,8 +21,8 @@ decided by is sums over the image, which are added up in the order of ranks: all
 A preconditioner P makes H0 = gamma P, gamma = y.s / y.Py, and P g the first direction.
 
 The newest pair lies where the loss is steep, and the directions that no pair has seen are flatter
-than that: gamma may be up to `reach` times y.s / y.Py. The multiple begins at 1, grows by a
-twentieth with every step that lowers the loss, and falls by a fifth with every other.
+than that: gamma may be up to `reach` times y.s / y.Py. The multiple begins at 1, falls by a fifth
+with a pair whose step has raised the loss, and grows by a twentieth with every other.
 
 Distance from torch's path, both called once per iteration: in fp64 it is rounding, below 1e-12 of
 the image over the first 8 iterations and typically after 20 (rounding errors then grow as fast as

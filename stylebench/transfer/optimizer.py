@@ -15,7 +15,7 @@ from stylebench.transfer.problem import Problem
 from stylebench.transfer.settings import Settings
 
 _GREY_LEVELS = 255  # from black to white
-_REACH = 5.0  # docs/decisions/spectral.md
+_REACH = 5.0  # times what a pair says of gamma, at most: docs/decisions/spectral.md
 
 
 def make_optimizer(

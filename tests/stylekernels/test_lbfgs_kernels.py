@@ -224,7 +224,7 @@ def test_rows_beyond_2_31_elements_are_found(
     partials = torch.full((1, 6, 2), float("nan"), dtype=torch.float64, device=kernels)
     weights = torch.tensor([0.0, 0.0, 2.0, 3.0, 0.0], dtype=torch.float64, device=kernels)
     (dots,) = dots_launches(grad, grad, previous, history, ring, partials)
-    scalars = torch.full((7,), float("inf"), dtype=torch.float64, device=kernels)
+    scalars = torch.full((9,), float("inf"), dtype=torch.float64, device=kernels)
     (apply,) = apply_launches(grad, grad, weights, ring, scalars, image, best, previous, history)
     # Of rows this long the first columns only.
     replace(dots, arguments=dots.arguments | {"split": n}).run()

@@ -61,7 +61,12 @@ RUNS = {
     # In fp32 Adam takes a whole step by the sign of a gradient that is but rounding.
     "adam": replace(QUICK, optimizer="adam", precision="fp64"),
     "coarse to fine from noise": replace(
-        QUICK, scales={24: 2, 48: 2}, iterations=2, init="noise", preset="gatys-pytorch"
+        QUICK,
+        precision="fp64",
+        scales={24: 2, 48: 2},
+        iterations=3,
+        init="noise",
+        preset="gatys-pytorch",
     ),
     "style, normalized": replace(
         QUICK, init="style", normalize=True, iterations=4, optimizer="adam", engine="reference"
