@@ -179,13 +179,15 @@ class DgradConfig(Config):
     def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
         """About two programs a multiprocessor, of at most 16 rows: two more are read.
 
-        There is room for three: blocks at the right edge make the number uneven.
+        There is room for three: blocks at the right edge make the number uneven. In fp32 four
+        times the threads share what a product holds.
         """
-        block_w = 64
+        wide = dtype == torch.float32
+        block_w = 32 if wide else 64
         step = 3 * cls.maps * block_w * _power_of_two(channels) * dtype.itemsize
         rows = positions // (2 * gpu.multiprocessors * block_w)
         return cls(
-            num_warps=8 if dtype == torch.float32 else 4,
+            num_warps=8 if wide else 4,
             num_stages=_stages(step, gpu),
             block_w=block_w,
             rows=max(2, min(16, rows)),
