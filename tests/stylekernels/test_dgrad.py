@@ -51,13 +51,11 @@ def tap(shape, dtype, activation, layout="channels-last"):
     return above, y, (s + s.mT).to(dtype) / shape[1]
 
 
-def exact_behind_tap(*operands):
-    return naive.tap_dgrad(*(operand.double().cpu() for operand in operands))
-
-
-def plain_behind_tap(above, y, s, weight):
-    gradient = style_tap_backward(above, y, s)
-    return conv_transpose2d(gradient, weight, padding=1)
+def behind_tap(*operands):
+    """(Plain torch's result, the oracle's) of gradient from above, y, S and weights."""
+    *gradients, weight = operands
+    plain = conv_transpose2d(style_tap_backward(*gradients), weight, padding=1)
+    return plain, naive.tap_dgrad(*(operand.double().cpu() for operand in operands))
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 64, 70, 1), (1, 72, 3, 5)], ids=str)
@@ -68,8 +66,7 @@ def test_the_gradient_behind_a_tap_is_as_exact_as_torchs(
     weight = kernels(shape[1], 3, dtype)
     result = sk.tap_dgrad(above, y, s, weight)
     assert (result.dtype, result.is_contiguous()) == (dtype, True)
-    plain, exact = (compute(above, y, s, weight) for compute in (plain_behind_tap, exact_behind_tap))
-    no_worse_than(result, plain, exact)
+    no_worse_than(result, *behind_tap(above, y, s, weight))
 
 
 def test_scales_of_a_tap_and_its_channels_are_factors(activation, kernels, no_worse_than):
@@ -78,18 +75,16 @@ def test_scales_of_a_tap_and_its_channels_are_factors(activation, kernels, no_wo
     scale, v = (2.0 ** torch.arange(n, device=y.device).float().fmod(3) for n in (2, 64))
     result = sk.tap_dgrad(above, y, s, weight, 0.25 * scale, v, 0.5, torch.float32)
     assert result.dtype == torch.float32
-    whole = 0.25 * scale[:, None, None] * v[:, None] * s
-    plain = 0.5 * plain_behind_tap(above, y, whole.half(), weight).float()
-    no_worse_than(result, plain, 0.5 * exact_behind_tap(above, y, whole, weight))
+    whole = (0.25 * scale[:, None, None] * v[:, None] * s).half()  # powers of two round nothing
+    plain, exact = behind_tap(above, y, whole, weight)
+    no_worse_than(result, 0.5 * plain.float(), 0.5 * exact)
 
 
 def test_a_tap_of_every_layout_is_read(layout, activation, kernels, no_worse_than):
     above, y, s = tap((2, 64, 6, 9), torch.float16, activation, layout)
     weight = kernels(64, 3, torch.float16)
     for g in (above, above.contiguous(memory_format=torch.channels_last)):
-        result = sk.tap_dgrad(g, y, s, weight)
-        plain = plain_behind_tap(g, y, s, weight)
-        no_worse_than(result, plain, exact_behind_tap(g, y, s, weight))
+        no_worse_than(sk.tap_dgrad(g, y, s, weight), *behind_tap(g, y, s, weight))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -148,8 +143,7 @@ def test_nor_is_one_behind_a_tap(rows, block_w, activation, kernels, no_worse_th
     weight = kernels(64, 3, torch.float16)
     row = config.as_row(TapDgradConfig(4, 2, block_w, rows), torch.float16, 64, 11 * 37)
     monkeypatch.setattr(config, "measured", lambda name: (row,))
-    plain, exact = (compute(above, y, s, weight) for compute in (plain_behind_tap, exact_behind_tap))
-    no_worse_than(sk.tap_dgrad(above, y, s, weight), plain, exact)
+    no_worse_than(sk.tap_dgrad(above, y, s, weight), *behind_tap(above, y, s, weight))
 
 
 def test_the_same_bits_come_out_every_time(dtype, activation, kernels):

@@ -300,7 +300,8 @@ def tune_shape(
     """
     size = (shape.dtype, shape.channels, shape.size**2)
     best: dict[type[Config], Any] = {
-        kind: known.get(kind.kernel) or kind.default(*size, gpu) for kind in tuned(shape.channels, shape.dtype)
+        kind: known.get(kind.kernel) or kind.default(*size, gpu)
+        for kind in tuned(shape.channels, shape.dtype)
     }
     measured: dict[type[Config], Callable[[Any], tuple[str, tuple[Config, ...]]]] = {
         GramConfig: lambda c: ("forward", (c, best[FinishConfig])),

@@ -96,9 +96,7 @@ def tap_dgrad(
     if s.shape != (batch, outputs, outputs):
         raise ValueError(f"s must be [{batch}, {outputs}, {outputs}], got {list(s.shape)}")
     require_factors(y, channel_scale)
-    result: Tensor = tap_dgrad_operator(
-        gradient, y, s, weight, scale, channel_scale, factor, dtype
-    )
+    result: Tensor = tap_dgrad_operator(gradient, y, s, weight, scale, channel_scale, factor, dtype)
     return result
 
 
