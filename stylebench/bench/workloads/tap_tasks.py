@@ -86,12 +86,12 @@ def _dgrad_tasks(tap: tuple[Tensor, ...], weight: Tensor) -> Iterator[Task]:
     plain = eager_and_compiled(plain_dgrad, plain_dgrad, _dgrad, baddbmm=False)
     image = above.nbytes * 3 // above.shape[1]
     products = 2.0 * weight[0].numel() * above.numel()
-    moved, operands = above.nbytes + image, (above, weight)
-    yield Task("dgrad", "relu1_1", plain, operands, exact_dgrad, moved, products)
+    moved = above.nbytes + image
+    yield Task("dgrad", "relu1_1", plain, (above, weight), exact_dgrad, moved, products)
     tapped = eager_and_compiled(eager_tap_dgrad, strong_tap_dgrad, _tap_dgrad)
     products += 2.0 * above.shape[1] * above.numel()
-    moved, operands = moved + above.nbytes, (weight, *tap)
-    yield Task("tap dgrad", "relu1_1", tapped, operands, exact_tap_dgrad, moved, products)
+    moved += above.nbytes
+    yield Task("tap dgrad", "relu1_1", tapped, (weight, *tap), exact_tap_dgrad, moved, products)
 
 
 def plain_dgrad(above: Tensor, weight: Tensor) -> Outputs:
@@ -110,12 +110,14 @@ def exact_dgrad(above: Tensor, weight: Tensor) -> Outputs:
 
 def eager_tap_dgrad(weight: Tensor, *tap: Tensor) -> Outputs:
     """The tap's gradient as autograd composes it, and the transposed convolution."""
-    return plain_dgrad(*eager_backward(*tap), weight)
+    (gradient,) = eager_backward(*tap)
+    return plain_dgrad(gradient, weight)
 
 
 def strong_tap_dgrad(weight: Tensor, *tap: Tensor) -> Outputs:
     """The tap's gradient with its product and sum as one, and the transposed convolution."""
-    return plain_dgrad(*strong_backward(*tap), weight)
+    (gradient,) = strong_backward(*tap)
+    return plain_dgrad(gradient, weight)
 
 
 def _tap_dgrad(

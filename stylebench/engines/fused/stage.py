@@ -50,13 +50,13 @@ class InputGradient:
         convolution: the convolution.
         source: rows of the gradient of its output.
         height: of both.
-        tap: rows of a tap between the two, which ``of_image`` takes.
+        tap: rows of the tap between the two that is left to ``of_image``, if one is.
     """
 
     convolution: Convolution
     source: RowSource
     height: int
-    tap: Callable[[int, int], StyleRows | None] = lambda start, stop: None
+    tap: Callable[[int, int], StyleRows | None] | None = None
 
     def __call__(self, start: int, stop: int, into: Tensor | None = None) -> Tensor:
         """Rows ``start`` to ``stop`` [1, N, stop - start, W], written to ``into`` perhaps."""
@@ -72,7 +72,7 @@ class InputGradient:
         """Likewise of the image, times ``factor``, contiguous and in ``dtype``."""
 
         def convolve(gradient: Tensor, above: bool, below: bool) -> Tensor:
-            tap = self.tap(start - above, stop + below)
+            tap = self.tap(start - above, stop + below) if self.tap else None
             return self.convolution.image_gradient(gradient, above, below, factor, dtype, tap)
 
         return convolved(convolve, self.source, start, stop, self.height)

@@ -1,7 +1,7 @@
 """Gradient of the input of a frozen 3 x 3 convolution: of VGG's first, the image's.
 
-Libraries compute it in blocks of 32 channels or more, and the image has three. Where the paper takes
-a style loss behind that convolution, the gradient of the tap needs no pass of its own.
+Libraries compute it in blocks of 32 channels or more, and the image has three. The tap behind that
+convolution, where the paper takes a style loss, needs no pass of its own.
 """
 
 import torch
@@ -67,8 +67,8 @@ def tap_dgrad(
 ) -> Tensor:
     """Return `dgrad` of `style_tap_backward`, in half precision by one kernel.
 
-    That is factor * dL/dx where y = relu(conv2d(x, weight, padding=1) + bias) and L has a style loss
-    of y. The gradient between the two is rounded to the dtype of `y` as if it were written.
+    That is factor * dL/dx where y = relu(conv2d(x, weight, padding=1) + bias) and L has a style
+    loss of y. The gradient between the two is rounded to the dtype of `y` as if it were written.
 
     Args:
         gradient: the gradient from above, dL/dy without the style loss, [B, K, H, W].
