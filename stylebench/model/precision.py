@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from threading import Lock, get_ident
 from types import MappingProxyType
 from typing import Any
 
@@ -86,22 +88,63 @@ _SWITCHES: tuple[Any, ...] = (
 )
 
 
+class _SharedSwitches:
+    """torch's switches: set by the first block of all threads, brought back after the last."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._blocks: dict[int, list[bool]] = {}  # thread -> whether each of its blocks allows TF32
+        self._callers: list[str] = []
+
+    def enter(self, thread: int, tf32: bool) -> None:
+        """Begin a block of a thread."""
+        with self._lock:
+            if not self._blocks:
+                self._callers = [switch.fp32_precision for switch in _SWITCHES]
+            self._blocks.setdefault(thread, []).append(tf32)
+            self._set()
+
+    def leave(self, thread: int) -> None:
+        """End its innermost block."""
+        with self._lock:
+            self._blocks[thread].pop()
+            if not self._blocks[thread]:
+                del self._blocks[thread]
+            self._set()
+
+    def _set(self) -> None:
+        tf32 = all(allowed[-1] for allowed in self._blocks.values())
+        values = ["tf32" if tf32 and s is _CUDA_CONVOLUTIONS else "ieee" for s in _SWITCHES]
+        for switch, value in zip(_SWITCHES, values if self._blocks else self._callers, strict=True):
+            switch.fp32_precision = value
+
+
+_shared = _SharedSwitches()
+
+
+def _note_fork() -> None:
+    global _shared
+    _shared = _SharedSwitches()  # threads, and what they held, are not copied
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 @contextmanager
 def arithmetic(precision: Precision) -> Iterator[None]:
     """Multiply within as ``precision`` says, whatever the caller's settings, and restore them.
 
     Products of fp32 are computed in fp32, never in TF32 or bf16, except that ``tf32`` allows TF32
-    in convolutions on CUDA.
+    in convolutions on CUDA; not while another thread computes in something finer, since threads
+    share the switches.
     """
-    before = [switch.fp32_precision for switch in _SWITCHES]
-    for switch in _SWITCHES:
-        allowed = precision.tf32 and switch is _CUDA_CONVOLUTIONS
-        switch.fp32_precision = "tf32" if allowed else "ieee"
+    shared, thread = _shared, get_ident()
+    shared.enter(thread, precision.tf32)
     try:
         yield
     finally:
-        for switch, value in zip(_SWITCHES, before, strict=True):
-            switch.fp32_precision = value
+        shared.leave(thread)
 
 
 def exact_arithmetic() -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import ceil
 from typing import TYPE_CHECKING
 
 import torch
@@ -189,23 +189,29 @@ class Plan:
 
     def _line_of_style(self, largest: PlannedPhase) -> str:
         height, width = max(largest.sizes.styles, key=lambda size: size[0] * size[1])
-        longest = max(height, width) / max(largest.sizes.content)
-        scale = min(self.settings.style_scale, longest) * sqrt(self._room / self.needed)
-        return (
-            f"a style image of {width} x {height} px needs {readable(self.needed)}, and "
-            f"{self._there}: lower the size, or style_scale to {scale:.2g} or less"
-        )
+        need = f"a style image of {width} x {height} px needs {readable(self.needed)}"
+        return f"{need}, and {self._there}: lower {self._advice(largest, of_style=True)}"
 
-    def _advice(self, largest: PlannedPhase) -> str:
-        """The largest size, and the longest history or a larger size with a short one, that fit."""
+    def _advice(self, largest: PlannedPhase, of_style: bool = False) -> str:
+        """The largest size, and the longest history or a larger size with a short one, that fit.
+
+        Args:
+            largest: what does not fit.
+            of_style: by its style images, whose largest scale that fits is told as well.
+        """
         pairs, side = largest.choices.history, max(largest.sizes.content)
+        longest = max(max(size) for size in largest.sizes.styles) / side
+        scale = min(self.settings.style_scale, longest)
 
-        def fits(side: int, history: int | None, too_small: bool = True) -> bool:
+        def fits(
+            side: int, history: int | None = None, too_small: bool = True, style: float = scale
+        ) -> bool:
             settings = self.settings
             if history is not None and pairs:
                 settings = replace(settings, history=history)
+            sizes_at = _with_styles(self.sizes_at, style / scale)
             try:
-                phases = _planned(_at_one_size(settings, side), self.sizes_at, self.processes)
+                phases = _planned(_at_one_size(settings, side), sizes_at, self.processes)
                 return max(planned.footprint.total for planned in phases) <= self._room
             except ImageError:  # too small for the layers: larger ones may do
                 return too_small
@@ -215,9 +221,13 @@ class Plan:
         advice = []
         smallest = self.settings.resolved_preset().smallest_side
         fewer = _largest(lambda count: fits(side, count), 0, pairs)
-        as_it_is = _largest(lambda size: fits(size, None), smallest - 1, side)
-        if as_it_is >= smallest and fits(as_it_is, None, too_small=False):
+        as_it_is = _largest(fits, smallest - 1, side)
+        if as_it_is >= smallest and fits(as_it_is, too_small=False):
             advice.append(f"the size to {as_it_is} px")
+        if of_style:
+            percent = _largest(lambda part: fits(side, style=part / 100), 0, round(100 * scale))
+            if percent:
+                advice.append(f"style_scale to {percent / 100:g}")
         if fewer:
             advice.append(f"history to {fewer}")
         elif pairs > _FEW_PAIRS:
@@ -273,9 +283,21 @@ def _in_tiles(plan: Plan) -> list[Settings]:
     """The settings of ``plan`` with rows of tiles, the highest first; they take less memory."""
     if plan.settings.tile != "auto":
         return []
-    height = max(planned.sizes.content[0] for planned in plan.phases)
+    sizes = [(one.sizes.content, *one.sizes.styles) for one in plan.phases]
+    height = max(height for pictures in sizes for height, _ in pictures)
     rows = [_LOWEST_TILE << step for step in range(12) if _LOWEST_TILE << step < height]
     return [replace(plan.settings, tile=Tiling(count).name) for count in reversed(rows)]
+
+
+def _with_styles(sizes_at: SizesAt, factor: float) -> SizesAt:
+    """``sizes_at`` with style images so many times as large."""
+
+    def scaled(longest: int) -> Sizes:
+        sizes = sizes_at(longest)
+        styles = [(ceil(factor * height), ceil(factor * width)) for height, width in sizes.styles]
+        return replace(sizes, styles=styles)
+
+    return scaled
 
 
 def _phases(settings: Settings) -> list[Phase]:

@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import RLock
 
 from stylekernels.native import cache_folder, keep, read_kept
@@ -17,7 +18,8 @@ from stylekernels.native import cache_folder, keep, read_kept
 _FILE = "convolutions.json"
 _choices: dict[str, dict[str, str]] = {}  # machine -> layer -> name of its algorithm
 _proven: dict[tuple[str, str], str] = {}  # those that this process has measured or seen to hold
-_share: Callable[[str], str] = str  # a process alone takes its own
+#: This process's choice -> that of all, in the thread that builds; a process alone takes its own.
+_share: ContextVar[Callable[[str], str]] = ContextVar("share", default=str)
 _lock = (
     RLock()
 )  # two threads that measured at once would disturb each other, and choose differently
@@ -39,7 +41,7 @@ def choose_once(
         name = choices.get(layer)
         if name is None or not (_proven.get((machine, layer)) == name or holds(name)):
             name = _keep(machine, layer, measure(), holds)
-        name = _share(name)
+        name = _share.get()(name)
         choices[layer] = _proven[machine, layer] = name
         return name
 
@@ -51,12 +53,11 @@ def choosing_as(share: Callable[[str], str]) -> Iterator[None]:
     Args:
         share: this process's choice -> that of all.
     """
-    global _share
-    _share, before = share, _share
+    token = _share.set(share)
     try:
         yield
     finally:
-        _share = before
+        _share.reset(token)
 
 
 def choices_so_far() -> dict[str, dict[str, str]]:

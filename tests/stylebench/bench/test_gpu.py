@@ -292,6 +292,7 @@ def test_a_stage_past_its_limit_may_write_down_what_it_has(tmp_path, monkeypatch
     assert "written down" in (tmp_path / "logs" / "try.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_search_for_convolutions_goes_on_in_the_next_call(tmp_path, monkeypatch):
     """On a machine of its own, where nothing is but the archive."""
     text = (
@@ -458,6 +459,7 @@ for part in "ab":
 """
 
 
+@pytest.mark.slow
 def test_calls_killed_at_random_moments_lose_nothing_that_was_kept(
     tmp_path, monkeypatch, quick_ticks
 ):

@@ -1,5 +1,7 @@
 """The frozen convolution against autograd's, and the choice among its algorithms."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylebench.engines.fused import conv_autotune, convolution
-from stylebench.engines.fused.choices import choices_so_far, choose_as, forget
+from stylebench.engines.fused.choices import (
+    choices_so_far,
+    choose_as,
+    choose_once,
+    choosing_as,
+    forget,
+)
 from stylebench.engines.fused.conv_algorithms import (
     backward_algorithms,
     deterministic,
@@ -410,3 +418,12 @@ def test_the_algorithms_chosen_on_a_gpu_let_nan_through(dtype):
     spoilt = torch.full_like(x, float("nan"))
     assert convolution.relu(spoilt).isnan().all()
     assert convolution.backward(spoilt).isnan().all()
+
+
+def test_another_thread_does_not_choose_as_several_processes_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("STYLEBENCH_CACHE", str(tmp_path))
+    layer_here = "a machine", "a layer", lambda: "its own", lambda name: True
+    with choosing_as(lambda name: "the first's"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(choose_once, *layer_here).result() == "its own"
+        assert choose_once(*layer_here) == "the first's"
+    forget()

@@ -163,8 +163,9 @@ def test_fp16_is_finite_and_accurate_under_stress(stressed, case, preset):
     assert gradient <= bound[1]
     _, eager = median_errors(Eager, FP16)
     assert gradient <= 2 * eager
-    _, not_rescaled = median_errors(Eager, NOT_RESCALED)
-    assert gradient <= 2 * not_rescaled or isnan(not_rescaled)
+    if case not in LOST_WITHOUT_RESCALING:  # which the next test shows
+        _, not_rescaled = median_errors(Eager, NOT_RESCALED)
+        assert gradient <= 2 * not_rescaled or isnan(not_rescaled)
 
 
 @pytest.mark.parametrize("preset", PRESET_CASES)

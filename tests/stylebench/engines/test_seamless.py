@@ -76,6 +76,17 @@ def exact(weights64):
     return cache(lambda case: oracle(weights64, CASES[case], random_images(weights64, *SIZE)))
 
 
+@pytest.fixture(scope="module")
+def deep_images(weights64):
+    return random_images(weights64, 80, 96)
+
+
+@pytest.fixture(scope="module")
+def exact_deep(weights64, deep_images):
+    """Likewise of all five blocks."""
+    return oracle(weights64, DEEP, deep_images)
+
+
 def oracle(weights, preset, images):
     """Loss terms and gradient by torch's own circular convolutions, written out, in fp64."""
     content, *styles, image = images
@@ -147,10 +158,9 @@ def test_with_zeros_at_the_borders_the_loss_is_another(exact, weights64, case):
 @pytest.mark.parametrize("cut", [whole, in_tiles, in_bands])
 @pytest.mark.parametrize("engine", [Reference, Eager, Fused])
 @pytest.mark.usefixtures("small_tiles")
-def test_all_five_blocks_wrap_around(weights64, engine, cut):
-    images = random_images(weights64, 80, 96)
-    expected, gradient = oracle(weights64, DEEP, images)
-    terms, found = evaluate(cut(engine), weights64, DEEP, "fp64", images)
+def test_all_five_blocks_wrap_around(weights64, deep_images, exact_deep, engine, cut):
+    expected, gradient = exact_deep
+    terms, found = evaluate(cut(engine), weights64, DEEP, "fp64", deep_images)
     assert ((terms.values - expected) / expected).abs().max() < 1e-9
     assert relative_error(found, gradient) < 1e-9
 

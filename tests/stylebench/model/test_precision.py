@@ -1,6 +1,8 @@
 """Precisions by name, torch's switches within them, and the devices that have them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import pytest
 import torch
@@ -37,6 +39,42 @@ def test_switches_are_restored_when_the_work_fails():
     with pytest.raises(RuntimeError, match="stop"), arithmetic(PRECISIONS["tf32"]):
         raise RuntimeError("stop")
     assert read() == before
+
+
+@pytest.fixture
+def _products_in_bf16():
+    """A caller's own choice, as of ``torch.set_float32_matmul_precision("medium")``."""
+    before, SWITCHES[2].fp32_precision = SWITCHES[2].fp32_precision, "bf16"
+    yield
+    SWITCHES[2].fp32_precision = before
+
+
+@pytest.mark.usefixtures("_products_in_bf16")
+@pytest.mark.parametrize("other", ["fp32", "tf32"])
+def test_blocks_of_two_threads_leave_each_others_switches(other):
+    before, entered, left = read(), Event(), Event()
+
+    def overlap():
+        with arithmetic(PRECISIONS["fp32"]):
+            entered.set()
+            assert left.wait(60)
+            return read()
+
+    with ThreadPoolExecutor(1) as pool:
+        with arithmetic(PRECISIONS[other]):
+            later = pool.submit(overlap)
+            assert entered.wait(60)
+            assert read() == ["ieee"] * 4
+        left.set()
+        assert later.result() == ["ieee"] * 4
+    assert read() == before
+
+
+def test_a_block_within_another_is_its_own():
+    with arithmetic(PRECISIONS["fp32"]):
+        with arithmetic(PRECISIONS["tf32"]):
+            assert read()[1] == "tf32"
+        assert read()[1] == "ieee"
 
 
 @pytest.mark.parametrize("name", PRECISIONS)

@@ -51,7 +51,10 @@ def planned(size=512, style=None, reuse=False, **settings):
         ({"size": 20000, "optimizer": "adam"}, r"px with Adam need .* the size to 5\d+ px$"),
         ({"size": 2**62}, "need .* bytes"),
         ({"history": 10**12}, "with 1000000000000 pairs of L-BFGS .* lower history to 4"),
-        ({"style": (384 * 10**6, 512 * 10**6)}, "style image of 512000000 x .*style_scale to"),
+        (
+            {"style": (38400, 51200), "style_scale": 100.0},
+            r"style image of 51200 x .* lower style_scale to 11\.\d+$",
+        ),
         ({"size": 6000, "engine": "reference"}, r"lower the size to 2\d+ px, or history to 5"),
     ],
 )
@@ -95,6 +98,32 @@ def test_the_larger_size_with_five_pairs_fits_with_five_and_not_with_more():
     run = {"size": size, "history_dtype": "fp32"}
     assert planned(**run, history=5).fits
     assert not planned(**run, history=6).fits
+
+
+def test_the_style_scale_that_is_advised_is_the_largest_that_fits():
+    def in_style(scale):
+        return planned(style=(round(384 * scale), round(512 * scale)), style_scale=scale)
+
+    advised = float(re.search(r"style_scale to ([\d.]+)$", in_style(100.0).line())[1])
+    assert in_style(advised).fits
+    assert not in_style(advised + 0.1).fits
+
+
+def test_a_style_image_that_is_too_tall_is_cut_beside_a_low_picture(monkeypatch):
+    have(monkeypatch, 6 * GIB)
+    sizes = Sizes((48, 1024), [(4096, 4096)])
+    plan = make_plan(Settings(**CPU, size=1024), lambda longest: sizes)
+    assert plan.fits
+    assert plan.settings.tile != "auto"
+
+
+def test_no_style_scale_is_advised_where_the_run_fits_with_none():
+    def sizes_at(longest):
+        return Sizes(fit((768, 1024), longest), [(50 * longest, 50 * longest)])
+
+    settings = Settings(**CPU, tile="none", size=20000, style_scale=50.0)
+    line = make_plan(settings, sizes_at).line()
+    assert re.search(r"^a style image of .* lower the size to \d+ px$", line)
 
 
 #: Peaks in MiB of processes on two cores with AVX-512 and bf16, less those before the run: default
