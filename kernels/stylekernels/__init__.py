@@ -5,7 +5,7 @@ Every operator has plain-torch code for CPUs (`cpu`) and an oracle that reads li
 computations for engines that do without autograd; those that end in `_` work in place.
 """
 
-from stylekernels.ops.dgrad.op import dgrad
+from stylekernels.ops.dgrad.op import dgrad, tap_dgrad
 from stylekernels.ops.image.op import image_gradient, network_input
 from stylekernels.ops.lbfgs.op import lbfgs_apply, lbfgs_dots, lbfgs_recursion
 from stylekernels.ops.lbfgs.state import LBFGSState, lbfgs_state
@@ -65,6 +65,7 @@ __all__ = [
     "style_loss_forward",
     "style_tap_backward",
     "style_tap_backward_",
+    "tap_dgrad",
     "tv_loss",
     "tv_loss_backward_",
 ]

@@ -38,3 +38,13 @@ register_flop_formula([_OPERATORS.style_tap_backward, _OPERATORS.style_tap_backw
 def _dgrad(gradient: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
     """Count a multiply-add for every weight at every position of the gradient [B, K, H, W]."""
     return 2 * prod(weight) * prod(gradient) // gradient[1]
+
+
+@register_flop_formula(_OPERATORS.tap_dgrad)
+def _tap_dgrad(
+    gradient: Sequence[int], y: Sequence[int], s: Sequence[int], weight: Sequence[int],
+    *_: Any, **__: Any,
+) -> int:  # fmt: skip
+    """Count the product of the tap's gradient too."""
+    del s
+    return _product(y) + _dgrad(gradient, weight)

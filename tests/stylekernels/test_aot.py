@@ -28,6 +28,7 @@ CASES = (
     "tap_backward float16 contiguous C=512",
     "uneven_tap float16 contiguous C=256",
     "dgrad float16 channels-last",
+    "dgrad float32 channels-last",
     "spectrum",
     "pooling bfloat16 channels-last C=64",
     "optimizer float32",
@@ -99,7 +100,7 @@ PRODUCTS = {80: "HMMA.16816.F32", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA.16816.
 
 @pytest.fixture(params=PRODUCTS, ids=lambda arch: f"arch_{arch}")
 def sass(request):
-    """Returns the instructions of a case's first launch on one architecture, and its product's."""
+    """Returns the instructions of a case's launch on one architecture, and its product's."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("Triton interprets here and compiles nothing")
     import triton
@@ -111,15 +112,24 @@ def sass(request):
         pytest.skip("this Triton ships no cuobjdump")
     gpu = next(gpu for gpu in GPUS if gpu.arch == request.param)
 
-    def read(row, channels, size):
+    def read(row, channels, size, number=0):
         device = torch.device("meta")
         case = workload.Case(torch.float16, channels, size, channels_last=True, device=device)
         with compiling_for(gpu):
-            launch = getattr(workload, row)(case)[0]
+            launch = getattr(workload, row)(case)[number]
             counts = instructions(built(launch).asm["cubin"])
         return counts, sum(n for name, n in counts.items() if name.startswith(PRODUCTS[gpu.arch]))
 
     return read
+
+
+def test_the_gradient_of_an_image_behind_its_tap_streams_both_maps(sass):
+    """Each is read once, by asynchronous copies of 16 bytes; the tap is a second product."""
+    counts, products = sass("dgrad", 0, 512)
+    tapped, more = sass("dgrad", 0, 512, 1)
+    assert 0 < products < more
+    assert count(counts, "LDGSTS", ".128") >= 8
+    assert count(tapped, "LDGSTS", ".128") >= 16
 
 
 def count(counts, start, end):

@@ -62,6 +62,45 @@ def test_a_gradient_at_a_layer_is_one_kernel_with_these_bytes_and_operations():
     assert kernel.work.flops == 2 * 128 * 128 * 32 * 48
 
 
+def behind_tap(gradient, y):
+    batch, outputs = y.shape[:2]
+    s, weight = y.new_empty(batch, outputs, outputs), y.new_empty(outputs, 3, 3, 3)
+    sk.tap_dgrad(gradient, y, s, weight, torch.empty(batch, device="cuda"), dtype=torch.float32)
+
+
+def test_the_images_gradient_behind_a_tap_is_one_kernel_with_these_bytes_and_operations():
+    (kernel,) = traced(behind_tap, (1, 64, 32, 48), (1, 64, 32, 48)).kernels
+    assert kernel.name == "dgrad_kernel"
+    weights = 64 * 3 * 9
+    assert kernel.work.read == 2 * (2 * 64 * 32 * 48 + 64 * 64 + weights) + 4
+    assert kernel.work.written == 3 * 32 * 48 * 4
+    assert kernel.work.flops == 2 * (64 * 64 + weights) * 32 * 48
+
+
+@pytest.mark.parametrize(
+    ("channels", "kind"),
+    [
+        pytest.param(80, {}, id="too many channels"),
+        pytest.param(64, {"dtype": torch.float32}, id="fp32"),
+    ],
+)
+def test_where_it_does_not_fit_a_tap_has_a_kernel_of_its_own(channels, kind):
+    trace = traced(behind_tap, (1, channels, 8, 12), (1, channels, 8, 12), **kind)
+    tap, dgrad = names(trace)
+    assert tap.startswith("tap_bwd")
+    assert dgrad == "dgrad_kernel"
+
+
+def test_maps_of_other_layouts_go_through_two_kernels_too():
+    def otherwise(gradient, y):
+        for operands in ((gradient.contiguous(), y), (gradient.contiguous(), y.contiguous())):
+            behind_tap(*operands)
+
+    trace = traced(otherwise, (1, 64, 8, 12), (1, 64, 8, 12))
+    assert names(trace).count("dgrad_kernel") == 2
+    assert sum(name.startswith("tap_bwd") for name in names(trace)) == 2
+
+
 def test_a_convolution_is_one_kernel_with_these_bytes_and_operations():
     def convolve(x, weight):
         F.conv2d(x, weight, padding=1)
@@ -70,6 +109,14 @@ def test_a_convolution_is_one_kernel_with_these_bytes_and_operations():
     assert kernel.work.read == 2 * (64 * 24 * 32 + 128 * 64 * 9)
     assert kernel.work.written == 2 * 128 * 24 * 32
     assert kernel.work.flops == 2 * 9 * 64 * 128 * 24 * 32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_convolutions_keep_maps_channels_last(dtype):
+    shapes = (1, 64, 24, 32), (128, 64, 3, 3)
+    (kernel,) = traced(lambda *xs: F.conv2d(*xs, padding=1), *shapes, dtype=dtype).kernels
+    (y,) = kernel.work.writes
+    assert y.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_bias_is_another_pass_over_the_map_unless_cudnn_adds_it():

@@ -29,6 +29,10 @@ def operands(x):
     return {
         "bias_relu_": ((content, torch.ones(channels, device=x.device)), False),
         "dgrad": ((content, content.new_ones(channels, 3, 3, 3), 0.5, torch.float32), False),
+        "tap_dgrad": (
+            (content, x, s, content.new_ones(channels, 3, 3, 3), ones, factors, 0.5, x.dtype),
+            False,
+        ),
         "gram": ((x,), True),
         "gram_backward": ((s, x), False),
         "style_loss": ((x, target, 0.5, factors), True),
@@ -126,6 +130,10 @@ def test_flops_are_those_of_the_plain_formulation(activation):
     with FlopCounterMode(display=False) as counter:
         stylekernels.dgrad(y, torch.ones(8, 3, 3, 3, device=x.device))
     assert counter.get_total_flops() == 2 * 2 * 9 * 8 * 3 * 35
+    with FlopCounterMode(display=False) as counter:
+        square, weight = torch.rand(2, 8, 8, device=x.device), torch.ones(8, 3, 3, 3)
+        stylekernels.tap_dgrad(y, y, square, weight.to(x.device))
+    assert counter.get_total_flops() == once + 2 * 2 * 9 * 8 * 3 * 35
     assert count(plain) == 3 * once  # autograd multiplies both operands' gradients out
 
 

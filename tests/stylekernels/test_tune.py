@@ -35,8 +35,10 @@ def test_split_factors_are_among_what_is_tuned():
 
 
 def test_the_image_gradient_is_tuned_at_the_first_layer_alone():
-    assert [kind.kernel for kind in tune.tuned(64)] == [*KERNELS, "dgrad"]
-    assert [kind.kernel for kind in tune.tuned(128)] == KERNELS
+    for dtype, more in ((torch.float16, ["tap_dgrad"]), (torch.float32, [])):
+        kinds = [kind.kernel for kind in tune.tuned(64, dtype)]
+        assert kinds == [*KERNELS, "dgrad", *more]
+        assert [kind.kernel for kind in tune.tuned(128, dtype)] == KERNELS
     start = config.DgradConfig.default(torch.float16, 64, 512**2, H200)
     tried = list(tune.neighbors(start, H200, 64))
     assert {other.block_w for other in tried} == {32, 64, 128}
@@ -117,6 +119,9 @@ def test_a_shape_is_measured_only_where_it_is_right(monkeypatch, device):
     few = config.DgradConfig.default(torch.float32, 16, 64, gpu)
     assert shape.dgrad(few) == 1.0
     assert shape.allowed["dgrad"] < 1e-5
+    half = tune.Shape(torch.float16, 16, 8, device)
+    assert half.tap_dgrad(config.TapDgradConfig.default(torch.float16, 16, 64, gpu)) == 1.0
+    assert half.allowed["tap_dgrad"] < 2e-3
     shape.exact_image_gradient = shape.exact_image_gradient * 1.001
     assert shape.dgrad(replace(few, rows=3)) == math.inf
     assert shape.allowed["backward"] < 1e-5
@@ -177,6 +182,10 @@ class Layer:
 
     def dgrad(self, blocks):
         self.act("dgrad")
+        return float(blocks.num_warps)
+
+    def tap_dgrad(self, blocks):
+        self.act("tap_dgrad")
         return float(blocks.num_warps)
 
     def act(self, what):
@@ -269,7 +278,9 @@ def test_tuners_at_once_lose_no_row(tmp_path):
 
 LAYERS = [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]
 KERNELS = ["gram", "finish", "backward"]
-ROWS = [(c, s * s, kernel) for c, s in LAYERS for kernel in KERNELS] + [(64, 1024, "dgrad")]
+OF_IMAGE = ["dgrad", "tap_dgrad"]
+ROWS = [(c, s * s, kernel) for c, s in LAYERS for kernel in KERNELS]
+ROWS += [(64, 1024, kernel) for kernel in OF_IMAGE]
 
 
 def test_what_is_tuned_is_not_tuned_again_by_the_same_versions(tuner, monkeypatch):
@@ -285,7 +296,7 @@ def test_what_is_tuned_is_not_tuned_again_by_the_same_versions(tuner, monkeypatc
     assert len({(channels, size) for channels, size, _ in Layer.calls}) == len(LAYERS)
 
 
-@pytest.mark.parametrize("kept", range(5))
+@pytest.mark.parametrize("kept", range(6))
 def test_a_run_that_is_cut_short_keeps_every_kernel_and_goes_on_from_there(
     tuner, monkeypatch, kept
 ):
@@ -299,13 +310,13 @@ def test_a_run_that_is_cut_short_keeps_every_kernel_and_goes_on_from_there(
         with pytest.raises(KeyboardInterrupt):
             tuner()
     before = tuner.rows()
-    assert sorted(row["kernel"] for row in before) == sorted([*KERNELS, "dgrad", "gram"][:kept])
+    assert sorted(row["kernel"] for row in before) == sorted([*KERNELS, *OF_IMAGE, "gram"][:kept])
     Layer.calls.clear()
     code, rows = tuner()
     assert code == 0
     assert len(rows) == len(ROWS)
     assert all(row in rows for row in before)
-    assert ((64, 32, "make") in Layer.calls) is (kept < 4)
+    assert ((64, 32, "make") in Layer.calls) is (kept < 5)
     assert ((64, 32, "forward") in Layer.calls) is (kept < 2)
 
 
@@ -331,7 +342,7 @@ def test_a_candidate_whose_compiler_dies_is_not_measured(tuner, monkeypatch, cap
     code, rows = tuner()
     assert code == 0
     warps = {row["kernel"]: row["num_warps"] for row in rows}
-    assert warps == {"gram": 2, "finish": 4, "backward": 4, "dgrad": 4}
+    assert warps == {"gram": 2, "finish": 4, "backward": 4, **dict.fromkeys(OF_IMAGE, 4)}
     assert capsys.readouterr().err.count("left out: its compiler died") >= len(LAYERS)
 
 

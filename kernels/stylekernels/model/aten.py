@@ -12,6 +12,7 @@ from stylekernels.runtime.work import Arithmetic, Work, arithmetic_of
 
 _ATEN = torch.ops.aten
 _TRANSFORMS = ("_fft_r2c", "_fft_c2r")
+_CONVOLUTION = _ATEN.convolution.default
 _CONVOLUTION_RELU = _ATEN.cudnn_convolution_relu.default
 _ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 _FILLS = {"zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones"}
@@ -21,11 +22,18 @@ _FREE = {"lift_fresh", "_unsafe_view", "_local_scalar_dense"} | _ALLOCATIONS
 
 
 def result_of(func: Any, args: Any, kwargs: Any) -> Any:
-    """Return an operator's result on fake tensors, also where torch has no fake of the operator."""
+    """Return an operator's result on fake tensors, also where torch has no fake of the operator.
+
+    cuDNN's are channels-last as its inputs are; of bf16 torch's fakes are not, without a GPU.
+    """
     if func is _CONVOLUTION_RELU:
         x, weight, bias, stride, padding, dilation, groups = args
-        return _ATEN.convolution(x, weight, bias, stride, padding, dilation, False, [0, 0], groups)
-    return func(*args, **kwargs)
+        args = x, weight, bias, stride, padding, dilation, False, [0, 0], groups
+        func = _CONVOLUTION
+    result = func(*args, **kwargs)
+    if func is _CONVOLUTION and args[0].is_contiguous(memory_format=torch.channels_last):
+        return torch.empty_like(result, memory_format=torch.channels_last)
+    return result
 
 
 def kernels_of(func: Any, args: Any, kwargs: Any, result: Any) -> Iterator[tuple[str, Work]]:

@@ -165,29 +165,53 @@ class PointwiseConfig(Config):
 
 @dataclass(frozen=True)
 class DgradConfig(Config):
-    """Pixels of a row, and rows, that a program of the image's gradient writes."""
+    """Pixels of a row that a program of the image's gradient reads, and rows that it writes.
+
+    `maps` are those that it reads.
+    """
 
     kernel = "dgrad"
+    maps: ClassVar[int] = 1
     block_w: int
     rows: int
 
     @classmethod
     def default(cls, dtype: torch.dtype, channels: int, positions: int, gpu: Gpu) -> Self:
-        """About two programs a multiprocessor, of at most 16 rows: two more are read."""
-        block_w = 64
-        step = 3 * block_w * _power_of_two(channels) * dtype.itemsize
+        """About two programs a multiprocessor, of at most 16 rows: two more are read.
+
+        There is room for three: blocks at the right edge make the number uneven. In fp32 four
+        times the threads share what a product holds.
+        """
+        wide = dtype == torch.float32
+        block_w = 32 if wide else 64
+        step = 3 * cls.maps * block_w * _power_of_two(channels) * dtype.itemsize
         rows = positions // (2 * gpu.multiprocessors * block_w)
         return cls(
-            num_warps=4,
+            num_warps=8 if wide else 4,
             num_stages=_stages(step, gpu),
             block_w=block_w,
             rows=max(2, min(16, rows)),
         )
 
 
+@dataclass(frozen=True)
+class TapDgradConfig(DgradConfig):
+    """Likewise of the image's gradient behind a tap, which reads two maps."""
+
+    kernel = "tap_dgrad"
+    maps = 2
+
+
 KINDS: dict[str, type[Config]] = {
     kind.kernel: kind
-    for kind in (GramConfig, FinishConfig, BackwardConfig, PointwiseConfig, DgradConfig)
+    for kind in (
+        GramConfig,
+        FinishConfig,
+        BackwardConfig,
+        PointwiseConfig,
+        DgradConfig,
+        TapDgradConfig,
+    )
 }
 
 

@@ -42,6 +42,7 @@ from stylekernels.runtime.config import (
     FinishConfig,
     Gpu,
     GramConfig,
+    TapDgradConfig,
     gpu_of,
 )
 from stylekernels.tuning.compilers import Compilers
@@ -66,9 +67,12 @@ CHOICES: dict[str, tuple[int, ...]] = {
 }
 
 
-def tuned(channels: int) -> tuple[type[Config], ...]:
+def tuned(channels: int, dtype: torch.dtype) -> tuple[type[Config], ...]:
     """Return the kinds of kernels of one layer: the first has the image's gradient too."""
-    return (*_AT_TAPS, DgradConfig) if channels == VGG[0][0] else _AT_TAPS
+    if channels != VGG[0][0]:
+        return _AT_TAPS
+    behind_tap = (TapDgradConfig,) if dtype.itemsize == 2 else ()
+    return (*_AT_TAPS, DgradConfig, *behind_tap)
 
 
 def neighbors(center: K, gpu: Gpu, channels: int) -> Iterator[K]:
@@ -196,6 +200,16 @@ class Shape:
         exactly = [replace(one, constants=one.constants | {"PRECISION": "ieee"}) for one in planned]
         return self._cost("dgrad", exactly, lambda: self._error(output, self.exact_image_gradient))
 
+    def tap_dgrad(self, blocks: TapDgradConfig) -> float:
+        """Return the milliseconds of `tap_dgrad` at this layer."""
+        from stylekernels.ops.dgrad.triton_dgrad import StyleTap, launches
+
+        output = self.x.new_empty((1, 3, *self.x.shape[2:]), dtype=torch.float32)
+        tap = StyleTap(self.x, self.slope, self.scale)
+        planned = launches(self.above, self.kernels, output, config=blocks, tap=tap)
+        exact = self.exact_tapped_gradient
+        return self._cost("tap_dgrad", planned, lambda: self._error(output, exact))
+
     @cached_property
     def kernels(self) -> torch.Tensor:
         """Weights [C, 3, 3, 3] of the layer's convolution."""
@@ -204,7 +218,15 @@ class Shape:
     @cached_property
     def exact_image_gradient(self) -> torch.Tensor:
         """The image's gradient [1, 3, size, size] in fp64."""
-        return torch_dgrad.dgrad(self.above.double(), self.kernels.double(), 1.0, torch.float64)
+        return self._of_image(self.above.double())
+
+    @cached_property
+    def exact_tapped_gradient(self) -> torch.Tensor:
+        """The image's gradient behind the tap, likewise."""
+        return self._of_image(self.exact_gradient)
+
+    def _of_image(self, gradient: torch.Tensor) -> torch.Tensor:
+        return torch_dgrad.dgrad(gradient, self.kernels.double(), 1.0, torch.float64)
 
     def _error(self, value: torch.Tensor, exact: torch.Tensor) -> float:
         error = (value.double() - exact).norm() / exact.norm()
@@ -278,13 +300,15 @@ def tune_shape(
     """
     size = (shape.dtype, shape.channels, shape.size**2)
     best: dict[type[Config], Any] = {
-        kind: known.get(kind.kernel) or kind.default(*size, gpu) for kind in tuned(shape.channels)
+        kind: known.get(kind.kernel) or kind.default(*size, gpu)
+        for kind in tuned(shape.channels, shape.dtype)
     }
     measured: dict[type[Config], Callable[[Any], tuple[str, tuple[Config, ...]]]] = {
         GramConfig: lambda c: ("forward", (c, best[FinishConfig])),
         FinishConfig: lambda c: ("forward", (best[GramConfig], c)),
         BackwardConfig: lambda c: ("backward", (c,)),
         DgradConfig: lambda c: ("dgrad", (c,)),
+        TapDgradConfig: lambda c: ("tap_dgrad", (c,)),
     }
     layer = (shape.dtype, shape.channels, shape.size)
     whole = True
@@ -340,7 +364,7 @@ def known_rows(path: Path, dtype: str, channels: int, positions: int) -> dict[st
     rows = {row["kernel"]: row for row in _rows(path) if row.items() >= wanted.items()}
     return {
         kind.kernel: kind(**{field.name: rows[kind.kernel][field.name] for field in fields(kind)})
-        for kind in tuned(channels)
+        for kind in tuned(channels, getattr(torch, dtype))
         if kind.kernel in rows
     }
 
@@ -414,7 +438,7 @@ def _tune(options: argparse.Namespace) -> int:
     with Compilers(compile_candidate, options.jobs) as compilers:
         for dtype, channels, side in layers:
             known = known_rows(path, str(dtype).removeprefix("torch."), channels, side**2)
-            if len(known) == len(tuned(channels)):
+            if len(known) == len(tuned(channels, dtype)):
                 continue
             try:
                 shape = Shape(dtype, channels, side, device)

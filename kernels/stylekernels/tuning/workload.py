@@ -141,11 +141,15 @@ def content(case: Case) -> list[Launch]:
 
 
 def dgrad(case: Case) -> list[Launch]:
-    """Plan the image's gradient behind VGG's first convolution."""
-    outputs = VGG[0][0]
-    gradient = replace(case, channels=outputs).activation()
-    weight, picture = gradient.new_empty(outputs, 3, 3, 3), case.single(1, 3, case.size, case.size)
+    """Plan the image's gradient behind VGG's first convolution, and in half precision its tap's."""
+    layer = replace(case, channels=VGG[0][0])
+    gradient, weight = layer.activation(), layer.slope.new_empty(layer.channels, 3, 3, 3)
+    picture = case.single(1, 3, case.size, case.size)
     planned = triton_dgrad.launches(gradient, weight, picture)
+    if case.dtype != torch.float32 and case.channels_last:
+        for factors in (None, case.single(layer.channels)):
+            tap = triton_dgrad.StyleTap(gradient, layer.slope, case.single(1), factors)
+            planned += triton_dgrad.launches(gradient, weight, picture, tap=tap)
     precisions = ("ieee", "tf32") if case.dtype == torch.float32 else ("ieee",)
     return [
         replace(launch, constants=launch.constants | {"PRECISION": precision})

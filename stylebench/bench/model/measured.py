@@ -9,6 +9,7 @@ from stylebench.bench.model.costs import Modelled
 from stylebench.bench.model.parts import PARTS
 from stylebench.bench.model.table import line, micro
 from stylebench.bench.records.record import Case, Record, Value
+from stylebench.model.precision import PRECISIONS
 
 #: Part of a profile (``stylebench.bench.workloads.breakdown``) -> parts of the model.
 _OF_PROFILES: Mapping[str, tuple[str, ...]] = {
@@ -21,6 +22,8 @@ _PROFILED = {part for parts in _OF_PROFILES.values() for part in parts}
 _REST = tuple(part for part in PARTS if part not in _PROFILED)
 #: Task of the suite ``kernels`` -> part of the model.
 _OF_KERNELS: Mapping[str, str] = {"style forward": "gram, finish", "tap backward": "tap backward"}
+#: Layers whose tap is, in half precision, in the kernel of a convolution's gradient.
+_TAKEN = {"relu1_1"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,12 @@ def _of_kernels(
             times[task][layer] = case.timing.median
     for task, by_layer in times.items():
         if set(by_layer) == layers:
-            yield Measured(task, (_OF_KERNELS[task],), sum(by_layer.values()))
+            own = layers - (_TAKEN if task == "tap backward" and _is_half(wanted) else set())
+            yield Measured(task, (_OF_KERNELS[task],), sum(by_layer[layer] for layer in own))
+
+
+def _is_half(wanted: Mapping[str, Value]) -> bool:
+    return PRECISIONS[str(wanted["precision"])].dtype.itemsize == 2
 
 
 def _fits(case: Case, wanted: Mapping[str, Value]) -> bool:

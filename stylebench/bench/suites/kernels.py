@@ -23,10 +23,12 @@ _SIZES = {"cpu": [(512, 384)], "cuda": [(512, 512), (2048, 2048)]}
 _QUICK_SIZES = {"cpu": [(64, 48)], "cuda": [(512, 512)]}
 _QUICK_LAYERS = ("relu1_1", "relu4_1")
 _TAP_TASKS = ("style forward", "tap backward", "pool")
+_IMAGE_TASKS = ("dgrad", "tap dgrad")
 _LOSS_TASKS = ("content", "tv", "max pool")
 _FORMULATIONS = {
     "style forward": ("eager", "baddbmm", "compiled", "stylekernels"),
     "tap backward": ("eager", "baddbmm", "compiled", "stylekernels"),
+    "tap dgrad": ("eager", "baddbmm", "compiled", "stylekernels"),
 }
 _OTHERS = ("eager", "compiled", "stylekernels")
 
@@ -57,7 +59,7 @@ class Kernels:
 
 def _tap_tasks(layer: str, kind: str) -> tuple[str, ...]:
     """Names; a CPU has no kernel for the image's gradient."""
-    return (*_TAP_TASKS, "dgrad") if (layer, kind) == ("relu1_1", "cuda") else _TAP_TASKS
+    return _TAP_TASKS + (_IMAGE_TASKS if (layer, kind) == ("relu1_1", "cuda") else ())
 
 
 def _find(name: str, tasks: Callable[[], Iterator[Task]]) -> Callable[[], Task]:

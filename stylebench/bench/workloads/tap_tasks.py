@@ -17,7 +17,7 @@ from torch import Tensor
 
 import stylekernels
 from stylebench.bench.workloads.tasks import Outputs, Task, eager_and_compiled
-from stylekernels.ops.dgrad.naive import dgrad as naive_dgrad
+from stylekernels.ops.dgrad import naive as naive_dgrad
 from stylekernels.ops.pool.naive import relu_avg_pool2d
 from stylekernels.ops.style import naive
 from stylekernels.ops.style.cpu import narrowed
@@ -45,7 +45,7 @@ def tap_tasks(
 ) -> Iterator[Task]:
     """Yield style forward, tap backward and pooling at ``layer`` of an image of ``size``.
 
-    At relu1_1 also the gradient of conv1_1's input, the image.
+    At relu1_1 also the gradient of conv1_1's input, the image, and that with the tap's.
 
     Operands are drawn anew for every call, the same numbers every time.
 
@@ -76,17 +76,22 @@ def tap_tasks(
         yield Task("pool", layer, pool, (z,), exact_pool, z.nbytes * 5 // 4)
 
     if layer == "relu1_1":
-        yield _dgrad_task(above, generator)
+        weight = torch.randn((channels, 3, 3, 3), generator=generator).to(device, dtype)
+        yield from _dgrad_tasks(tap, weight)
 
 
-def _dgrad_task(above: Tensor, generator: torch.Generator) -> Task:
-    """The image's gradient from that of conv1_1's output [1, 64, H, W]."""
-    outputs = above.shape[1]
-    weight = torch.randn((outputs, 3, 3, 3), generator=generator).to(above.device, above.dtype)
-    formulations = eager_and_compiled(plain_dgrad, plain_dgrad, _dgrad, baddbmm=False)
-    moved = above.nbytes + above.nbytes * 3 // outputs
+def _dgrad_tasks(tap: tuple[Tensor, ...], weight: Tensor) -> Iterator[Task]:
+    """The image's gradient from that of conv1_1's output [1, 64, H, W], without a tap and with."""
+    above = tap[0]
+    plain = eager_and_compiled(plain_dgrad, plain_dgrad, _dgrad, baddbmm=False)
+    image = above.nbytes * 3 // above.shape[1]
     products = 2.0 * weight[0].numel() * above.numel()
-    return Task("dgrad", "relu1_1", formulations, (above, weight), exact_dgrad, moved, products)
+    moved = above.nbytes + image
+    yield Task("dgrad", "relu1_1", plain, (above, weight), exact_dgrad, moved, products)
+    tapped = eager_and_compiled(eager_tap_dgrad, strong_tap_dgrad, _tap_dgrad)
+    products += 2.0 * above.shape[1] * above.numel()
+    moved += above.nbytes
+    yield Task("tap dgrad", "relu1_1", tapped, (weight, *tap), exact_tap_dgrad, moved, products)
 
 
 def plain_dgrad(above: Tensor, weight: Tensor) -> Outputs:
@@ -100,7 +105,31 @@ def _dgrad(above: Tensor, weight: Tensor) -> Outputs:
 
 def exact_dgrad(above: Tensor, weight: Tensor) -> Outputs:
     """The gradient by the convolution's input, in fp64."""
-    return (naive_dgrad(above.double(), weight.double()),)
+    return (naive_dgrad.dgrad(above.double(), weight.double()),)
+
+
+def eager_tap_dgrad(weight: Tensor, *tap: Tensor) -> Outputs:
+    """The tap's gradient as autograd composes it, and the transposed convolution."""
+    (gradient,) = eager_backward(*tap)
+    return plain_dgrad(gradient, weight)
+
+
+def strong_tap_dgrad(weight: Tensor, *tap: Tensor) -> Outputs:
+    """The tap's gradient with its product and sum as one, and the transposed convolution."""
+    (gradient,) = strong_backward(*tap)
+    return plain_dgrad(gradient, weight)
+
+
+def _tap_dgrad(
+    weight: Tensor, above: Tensor, x: Tensor, _: Tensor, s: Tensor, scale: Tensor
+) -> Outputs:
+    return (stylekernels.tap_dgrad(above, x, s, weight, scale),)
+
+
+def exact_tap_dgrad(weight: Tensor, above: Tensor, x: Tensor, s: Tensor, *_: Tensor) -> Outputs:
+    """Both gradients in fp64."""
+    wide = (operand.double() for operand in (above, x, s, weight))
+    return (naive_dgrad.tap_dgrad(*wide),)
 
 
 def exact_forward(x: Tensor, target: Tensor) -> Outputs:

@@ -28,6 +28,7 @@ from stylebench.engines.fused.conv_algorithms import (
 from stylebench.engines.fused.conv_autotune import select_fastest
 from stylebench.engines.fused.cpu_convolution import choose
 from stylebench.engines.fused.cudnn_graphs import graph_forward, graph_masked_gradient
+from stylebench.engines.fused.tap import StyleRows
 from stylekernels.ops.conv.op import Workspace
 from stylekernels.ops.pointwise.cpu import mask_
 
@@ -119,15 +120,31 @@ class Convolution:
         """``backward``, with 0 where the input's ``mask`` is not above 0; over ``mask`` perhaps."""
         return self._backward.masked(gradient, above, below, mask)
 
+    @property
+    def takes_tap(self) -> bool:
+        """Whether ``image_gradient`` takes a tap's gradient too: in half precision its kernel."""
+        return self.chosen["backward"] == OF_IMAGE and self._weight.element_size() == 2
+
     def image_gradient(
-        self, gradient: Tensor, above: bool, below: bool, factor: float, dtype: torch.dtype
+        self,
+        gradient: Tensor,
+        above: bool,
+        below: bool,
+        factor: float,
+        dtype: torch.dtype,
+        tap: StyleRows | None = None,
     ) -> Tensor:
         """``backward`` of the first layer, the image's: times ``factor``, contiguous, in ``dtype``.
 
-        By one kernel where that is the algorithm.
+        By one kernel where that is the algorithm; ``tap`` is between it and ``gradient``.
         """
         if self.chosen["backward"] == OF_IMAGE:
-            return sk.dgrad(gradient, self._weight[:, : self._wanted], factor, dtype)
+            weight = self._weight[:, : self._wanted]
+            if tap is None:
+                return sk.dgrad(gradient, weight, factor, dtype)
+            s, scale = tap.slope
+            v = tap.channel_scale
+            return sk.tap_dgrad(gradient, tap.x, s, weight, scale, v, factor, dtype)
         x = self.backward(gradient, above, below)
         return sk.image_gradient(x, factor, x.shape[1], dtype)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 import stylekernels as sk
 from stylebench.engines.fused.algorithm import POOL
 from stylebench.engines.fused.convolution import Convolution
-from stylebench.engines.fused.tap import Tap
+from stylebench.engines.fused.tap import StyleRows, Tap
 from stylebench.engines.fused.tiling import (
     Result,
     RowSource,
@@ -50,11 +50,13 @@ class InputGradient:
         convolution: the convolution.
         source: rows of the gradient of its output.
         height: of both.
+        tap: rows of the tap between the two that is left to ``of_image``, if one is.
     """
 
     convolution: Convolution
     source: RowSource
     height: int
+    tap: Callable[[int, int], StyleRows | None] | None = None
 
     def __call__(self, start: int, stop: int, into: Tensor | None = None) -> Tensor:
         """Rows ``start`` to ``stop`` [1, N, stop - start, W], written to ``into`` perhaps."""
@@ -68,7 +70,11 @@ class InputGradient:
 
     def of_image(self, start: int, stop: int, factor: float, dtype: torch.dtype) -> Tensor:
         """Likewise of the image, times ``factor``, contiguous and in ``dtype``."""
-        convolve = partial(self.convolution.image_gradient, factor=factor, dtype=dtype)
+
+        def convolve(gradient: Tensor, above: bool, below: bool) -> Tensor:
+            tap = self.tap(start - above, stop + below) if self.tap else None
+            return self.convolution.image_gradient(gradient, above, below, factor, dtype, tap)
+
         return convolved(convolve, self.source, start, stop, self.height)
 
 
@@ -218,6 +224,9 @@ class Stage:
     def backward(self, above: OutputGradient | None) -> InputGradient | None:
         """Gradient of the stage's output -> gradient of its input; None stands for zero."""
         gradient = self._of_activation(above)
+        if gradient is not None and self._leaves_tap:
+            rows = row_source(gradient(0, self._height))
+            return InputGradient(self.convolution, rows, self._height, self._style_rows)
         if self._keeps_activation or self.conv_tap:
             gradient = self._through_relu(gradient)
         if gradient is None:
@@ -238,6 +247,19 @@ class Stage:
     def _keeps_activation(self) -> bool:
         """Whether the map after ReLU is kept: a pooling's code has the mask in it."""
         return bool(self.relu_tap or not self.pool)
+
+    @property
+    def _leaves_tap(self) -> bool:
+        """Whether the tap's gradient is left to the convolution: no map is written for it."""
+        return (
+            self.convolution.takes_tap
+            and not self.pool
+            and not self.conv_tap
+            and self._style_rows(0, self._height) is not None
+        )
+
+    def _style_rows(self, start: int, stop: int) -> StyleRows | None:
+        return self.relu_tap.style_rows(self._x.rows(start, stop)) if self.relu_tap else None
 
     def _pooled_rows(self, start: int, stop: int) -> tuple[int, int, int]:
         """Rows before the pooling -> (start, stop, height) after it."""

@@ -16,6 +16,21 @@ import stylekernels as sk
 from stylekernels.ops.pointwise.cpu import mask_
 
 
+@dataclass(frozen=True)
+class StyleRows:
+    """Rows of a tap that has a style loss alone, whose gradient is still to be taken.
+
+    Attributes:
+        x: the features [1, N, H', W], of a ReLU.
+        slope: as ``Tap.slope``.
+        channel_scale: as ``Tap.channel_scale``.
+    """
+
+    x: Tensor
+    slope: tuple[Tensor, Tensor]
+    channel_scale: Tensor | None
+
+
 @dataclass
 class Tap:
     """One layer's losses, and what their gradient needs until the backward pass.
@@ -43,6 +58,12 @@ class Tap:
             loss, s, scale = sk.style_loss_forward(x, *self.style, self.channel_scale)
             losses[f"style {layer}"], self.slope = loss, (s, scale)
         return losses
+
+    def style_rows(self, x: Tensor) -> StyleRows | None:
+        """The tap at the rows ``x`` [1, N, H', W]; None if it has more than one style loss."""
+        if self.slope is None or self.content is not None:
+            return None
+        return StyleRows(x, self.slope, self.channel_scale)
 
     def add_gradient(self, above: Tensor | None, x: Tensor, relu: bool, rows: slice) -> Tensor:
         """Add the losses' gradient to ``above`` in place, then mask it where a ReLU was off.

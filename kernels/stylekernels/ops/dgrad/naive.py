@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylekernels.ops.style.naive import style_tap_backward
+
 
 def dgrad(gradient: Tensor, weight: Tensor) -> Tensor:
     """Return dL/dx of y = conv2d(x, weight, padding=1), from dL/dy.
@@ -18,3 +20,15 @@ def dgrad(gradient: Tensor, weight: Tensor) -> Tensor:
             shifted = padded[:, :, 2 - i : 2 - i + height, 2 - j : 2 - j + width]
             total += (shifted.mT.transpose(1, 3) @ weight[:, :, i, j]).permute(0, 3, 1, 2)
     return total
+
+
+def tap_dgrad(gradient: Tensor, y: Tensor, s: Tensor, weight: Tensor) -> Tensor:
+    """Return dL/dx of y = relu(conv2d(x, weight, padding=1) + bias), where L has y's style loss.
+
+    Args:
+        gradient: dL/dy without the style loss, [B, K, H, W].
+        y: [B, K, H, W].
+        s: S, [B, K, K].
+        weight: [K, C, 3, 3].
+    """
+    return dgrad(style_tap_backward(gradient, y, s), weight)

@@ -18,14 +18,14 @@ def _load(x, at, channels, C, M, stride, CHANNELS_LAST: tl.constexpr):
 
 
 @triton.jit
-def _load_s(s, inner, n, C):
+def load_s(s, inner, n, C):
     """Load s^T [BK, BN]."""
     inside = (inner < C)[:, None] & (n < C)[None, :]
     return tl.load(s + inner[:, None] + n[None, :] * C, inside, other=0.0)
 
 
 @triton.jit
-def _factors(
+def tap_factors(
     scale,
     loss_gradient,
     channel_scale,
@@ -48,7 +48,7 @@ def _factors(
 
 
 @triton.jit
-def _gradient(
+def tap_gradient(
     product,  # X s^T [BM, BN]
     own,  # X
     g,
@@ -127,17 +127,17 @@ def tap_bwd_kernel(
     for k in range(0, C, BLOCK_K):
         inner = k + tl.arange(0, BLOCK_K)
         a = _load(x, at, inner, C, M, stride, CHANNELS_LAST)  # [BM, BK]
-        total = tl.dot(a, _load_s(s, inner, n, C), total, input_precision=PRECISION)
+        total = tl.dot(a, load_s(s, inner, n, C), total, input_precision=PRECISION)
     if INCOMING and not CHANNELS_LAST:  # whose addresses leave it no registers during the product
         g = _load(incoming, at, n, C, M, g_stride, CHANNELS_LAST)
     if CONTENT:
         content += batch * p_batch_stride
         p = _load(content, at, n, C, M, p_stride, CHANNELS_LAST)
 
-    factor, v = _factors(
+    factor, v = tap_factors(
         scale + batch, loss_gradient, channel_scale, n, C, SCALED, LOSS_GRADIENT, CHANNEL_SCALE
     )
-    total = _gradient(total, own, g, p, factor, v, content_factor, INCOMING, CONTENT, RELU)
+    total = tap_gradient(total, own, g, p, factor, v, content_factor, INCOMING, CONTENT, RELU)
     output += batch * o_batch_stride
     inside = (at < M)[:, None] & (n < C)[None, :]
     o_at = offsets(at, n, o_stride, CHANNELS_LAST)
@@ -195,8 +195,8 @@ def tap_bwd_resident_kernel(
 
     n = (program % column_blocks) * BLOCK_N + tl.arange(0, BLOCK_N)
     inner = tl.arange(0, BLOCK_K)
-    b = _load_s(s, inner, n, C)
-    factor, v = _factors(
+    b = load_s(s, inner, n, C)
+    factor, v = tap_factors(
         scale + batch, loss_gradient, channel_scale, n, C, SCALED, LOSS_GRADIENT, CHANNEL_SCALE
     )
     first = (program // column_blocks) % programs
@@ -214,7 +214,7 @@ def tap_bwd_resident_kernel(
         if CONTENT:
             p = _load(content, at, n, C, M, p_stride, CHANNELS_LAST)
         total = tl.dot(a, b, input_precision=PRECISION)
-        total = _gradient(total, own, g, p, factor, v, content_factor, INCOMING, CONTENT, RELU)
+        total = tap_gradient(total, own, g, p, factor, v, content_factor, INCOMING, CONTENT, RELU)
         inside = (at < M)[:, None] & (n < C)[None, :]
         o_at = offsets(at, n, o_stride, CHANNELS_LAST)
         tl.store(output + o_at, total.to(output.dtype.element_ty), inside)
