@@ -19,6 +19,7 @@ from stylebench.engines.fp16_scaling import Rescaling
 from stylebench.engines.fused import convolution
 from stylebench.engines.fused import engine as fused
 from stylebench.engines.fused.side import SideStream
+from stylebench.engines.tiled import engine as tiled
 from stylebench.model.precision import PRECISIONS, Precision
 from stylebench.model.vgg import CAFFE, LAYERS, VGG19, Weights, smallest_side
 from stylebench.optim.base import DeviceOptimizer
@@ -61,7 +62,7 @@ def stepper_of(size: tuple[int, int], settings: Settings, tracer: Tracer) -> Gra
     """The stepper of a run, on fake tensors; to be made within ``tracing`` and ``stand_ins``."""
     image = torch.empty(1, 3, *size, device="cuda")
     preset = settings.resolved_preset()
-    network = VGG19(_weights(), preset.deepest_layer, preset.pooling)
+    network = VGG19(weights_without_numbers(), preset.deepest_layer, preset.pooling)
     objective, precision = preset.objective(*size), PRECISIONS[settings.precision]
     engine = fused.Fused(network, objective, image, [image], [1.0], precision)
     engine.side = SideStream(image.device, tracer.streams)
@@ -76,7 +77,8 @@ def stepper_of(size: tuple[int, int], settings: Settings, tracer: Tracer) -> Gra
     return GraphStepper(engine, optimizer, image, capture=False)
 
 
-def _weights() -> Weights:
+def weights_without_numbers() -> Weights:
+    """VGG-19's, as CUDA tensors; to be made within ``tracing``."""
     layers = {
         name: (
             torch.empty(outputs, inputs, 3, 3, device="cuda"),
@@ -94,6 +96,7 @@ def stand_ins(tracer: Tracer, sheet: DataSheet) -> Iterator[None]:
     with ExitStack() as stack:
         for module, name, stand_in in (
             (fused, "rescale_in_place", _rescaled),
+            (tiled, "rescale_in_place", _rescaled),
             (convolution, "select_fastest", partial(_least_modelled, tracer, sheet)),
             (convolution, "_sample", _sample),
         ):
@@ -112,8 +115,8 @@ def _replaced(module: ModuleType, name: str, stand_in: object) -> Iterator[None]
 
 
 def _rescaled(*operands: object, **_options: object) -> Rescaling:
-    precision = operands[-1]
-    return _SCALED if isinstance(precision, Precision) and precision.rescaled else Rescaling()
+    (precision,) = (value for value in operands if isinstance(value, Precision))
+    return _SCALED if precision.rescaled else Rescaling()
 
 
 def _sample(channels: int, like: Tensor, size: tuple[int, int]) -> Tensor:

@@ -85,8 +85,7 @@ class Convolution:
 
         Args:
             x: channels-last.
-            above: whether ``x`` has a row more above those of the output, in place of the padding;
-                on CPUs only.
+            above: whether ``x`` has a row more above those of the output, in place of the padding.
             below: likewise below.
             into: shaped as the output, which is written there if the algorithm can.
         """
@@ -134,17 +133,18 @@ class Convolution:
         dtype: torch.dtype,
         tap: StyleRows | None = None,
     ) -> Tensor:
-        """``backward`` of the first layer, the image's: times ``factor``, contiguous, in ``dtype``.
+        """``backward`` of the first layer, the image's: times ``factor``, in ``dtype``.
 
         By one kernel where that is the algorithm; ``tap`` is between it and ``gradient``.
         """
         if self.chosen["backward"] == OF_IMAGE:
             weight = self._weight[:, : self._wanted]
             if tap is None:
-                return sk.dgrad(gradient, weight, factor, dtype)
+                return _inner(sk.dgrad(gradient, weight, factor, dtype), above, below)
             s, scale = tap.slope
             v = tap.channel_scale
-            return sk.tap_dgrad(gradient, tap.x, s, weight, scale, v, factor, dtype)
+            x = sk.tap_dgrad(gradient, tap.x, s, weight, scale, v, factor, dtype)
+            return _inner(x, above, below)
         x = self.backward(gradient, above, below)
         return sk.image_gradient(x, factor, x.shape[1], dtype)
 
@@ -172,12 +172,11 @@ class Convolution:
             return F.conv2d(x, weight, bias, padding=1)
 
         def forward_pass(x: Tensor, above: bool, below: bool, relu: bool) -> Tensor:
-            del above, below
-            return with_relu(x) if relu else without_relu(x)
+            return _inner(with_relu(x) if relu else without_relu(x), above, below)
 
         def backward_pass(gradient: Tensor, above: bool, below: bool, relu: bool) -> Tensor:
-            del above, below, relu
-            return of_gradient(gradient)
+            del relu
+            return _inner(of_gradient(gradient), above, below)
 
         masked = self._masked(of_gradient, weight, gradient, x)
         return Algorithm(forward_pass), _Backward(backward_pass, masked)
@@ -221,8 +220,16 @@ class _Backward(Algorithm):
         self._masked = masked
 
     def masked(self, x: Tensor, above: bool, below: bool, mask: Tensor) -> Tensor:
-        del above, below
+        del above, below  # a GPU's maps are whole where they have a mask
         return self._masked(x, mask)
+
+
+def _inner(x: Tensor, above: bool, below: bool) -> Tensor:
+    """The rows of ``x`` whose neighbors were there: it was padded beyond one ``above``, ``below``.
+
+    A view: a map that is cut into rows, as a tile's gradient is at last, is copied anyway.
+    """
+    return x[:, :, int(above) : x.shape[2] - int(below)] if above or below else x
 
 
 def _of_one(run: Callable[[Tensor, Tensor], Tensor], mask: Tensor) -> ConvAlgorithm:

@@ -1,6 +1,7 @@
 """The frozen convolution against autograd's, and the choice among its algorithms."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from stylebench.engines.fused.choices import (
     forget,
 )
 from stylebench.engines.fused.conv_algorithms import (
+    OF_IMAGE,
     backward_algorithms,
     deterministic,
     exact_backward,
@@ -61,6 +63,51 @@ def test_it_is_the_convolution_and_its_gradient(shape, dtype, allowed):
         assert result.dtype == dtype
         assert result.shape == exact.shape
         assert (result.double() - exact).norm() <= allowed * exact.norm()
+
+
+def first_that_runs(algorithms, _exact, x):
+    """In place of ``select_fastest``, which needs a GPU's clock."""
+    for name, run in algorithms.items():
+        with suppress(RuntimeError):  # cuDNN's own is for its devices
+            run(x)
+            return name
+    return pytest.fail(f"none of {list(algorithms)} runs here")
+
+
+def with_passes_of_a_gpu(weight, bias, size):
+    convolution = Convolution(weight, bias, size)
+    flipped = weight.flip(2, 3).transpose(0, 1)
+    convolution._forward, convolution._backward = convolution._on_cuda(weight, bias, flipped, size)
+    return convolution
+
+
+@pytest.mark.parametrize(("above", "below"), [(1, 1), (1, 0), (0, 1)])
+def test_rows_with_neighbors_are_those_of_the_whole_map_on_a_gpu_too(above, below, monkeypatch):
+    monkeypatch.setattr(convolution, "select_fastest", first_that_runs)
+    x, weight, bias = layer(4, 8, 12, 5)
+    rows = slice(4 if above else 0, 9 if below else 12)
+    read = slice(rows.start - above, rows.stop + below)
+    gradient = torch.randn(1, 8, 12, 5, generator=torch.manual_seed(5)).to(x)
+    layer_of_gpu = with_passes_of_a_gpu(weight, bias, (12, 5))
+    found = {}
+    for algorithm in (layer_of_gpu.chosen["backward"], OF_IMAGE):  # the second is one kernel
+        layer_of_gpu.chosen["backward"] = algorithm
+
+        def of_image(*operands):
+            return layer_of_gpu.image_gradient(*operands, 0.5, torch.float64)
+
+        for name, run, operand in (
+            ("convolution", layer_of_gpu, x),
+            ("relu", layer_of_gpu.relu, x),
+            ("backward", layer_of_gpu.backward, gradient),
+            (f"image by {algorithm}", of_image, gradient),
+        ):
+            part, whole = run(operand[:, :, read], above > 0, below > 0), run(operand, False, False)
+            found[name] = part.shape == whole[:, :, rows].shape and torch.allclose(
+                part, whole[:, :, rows], rtol=1e-12, atol=1e-12
+            )
+    assert len(found) == 5
+    assert all(found.values()), found
 
 
 def test_channels_of_zeros_change_nothing():

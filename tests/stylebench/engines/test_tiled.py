@@ -12,6 +12,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_tensor
 
+from stylebench.bench.model.iteration import stand_ins, weights_without_numbers
 from stylebench.engines import ENGINES, Compiled, Eager, Fused, Reference
 from stylebench.engines.fp16_calibration import calibrate
 from stylebench.engines.tiled import TILED
@@ -21,6 +22,8 @@ from stylebench.model.precision import PRECISIONS
 from stylebench.model.presets import PRESETS
 from stylebench.model.tiles import Span, Tiling
 from stylebench.model.vgg import VGG19, smallest_side
+from stylekernels.model.gpus import DATA_SHEETS
+from stylekernels.model.tracer import tracing
 
 from .problems import (
     PRESET_CASES,
@@ -326,3 +329,19 @@ def test_every_engine_has_tiles_in_its_own_precisions():
         assert TILED[name].name == name
         assert TILED[name].precisions == engine.precisions
     assert sum(STYLE_WEIGHTS) == 1
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_tiles_have_the_shapes_of_their_rows_on_a_gpu(precision):
+    """On tensors without numbers: a GPU's convolutions have no rows of their own."""
+    sheet, preset = DATA_SHEETS["h100"], PRESETS["gatys-pytorch"]
+    with tracing(sheet.gpu) as tracer, stand_ins(tracer, sheet):
+        image = torch.empty(1, 3, 96, 64, device="cuda")
+        network = VGG19(weights_without_numbers(), preset.deepest_layer, preset.pooling)
+        engine = TILED["fused"](
+            network, preset.objective(96, 64), image, [image], [1.0], PRECISIONS[precision],
+            Tiling(32, 32),
+        )  # fmt: skip
+        terms, gradient = engine.loss_and_grad(image)
+    assert gradient.shape == image.shape
+    assert len(terms.names) == len(preset.taps)
