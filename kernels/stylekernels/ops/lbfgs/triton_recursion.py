@@ -171,13 +171,15 @@ def lbfgs_recursion_kernel(
         tl.store(coefficients + 2 * i, w, mask=i < slots)
     tl.debug_barrier()
 
-    c = tl.zeros([SLOTS], tl.float64)
+    # As above: a sum of the threads' own numbers, which they exchange once.
+    products = tl.zeros([TILE, SLOTS], tl.float64)
     for start in range(0, SLOTS, TILE):
         i = start + tl.arange(0, TILE)
         at = gram + i[:, None] * slots + j[None, :]
         inside = (i < slots)[:, None] & (j < slots)[None, :]
         w = tl.load(coefficients + 2 * i, mask=i < slots, other=0.0)
-        c += tl.sum(tl.load(at, mask=inside, other=0.0) * w[:, None], axis=0)
+        products += tl.load(at, mask=inside, other=0.0) * w[:, None]
+    c = tl.sum(products, axis=0)
     tl.debug_barrier()
 
     lr = tl.where(good, lr, 0.5 * lr)
