@@ -93,27 +93,28 @@ class _SharedSwitches:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._blocks: dict[int, list[bool]] = {}  # thread -> whether each of its blocks allows TF32
+        self._blocks: dict[object, tuple[int, bool]] = {}  # -> its thread, whether it allows TF32
         self._callers: list[str] = []
 
-    def enter(self, thread: int, tf32: bool) -> None:
-        """Begin a block of a thread."""
+    def enter(self, thread: int, tf32: bool) -> object:
+        """Begin a block of a thread, and return what ends it."""
+        block = object()
         with self._lock:
             if not self._blocks:
                 self._callers = [switch.fp32_precision for switch in _SWITCHES]
-            self._blocks.setdefault(thread, []).append(tf32)
+            self._blocks[block] = thread, tf32
             self._set()
+        return block
 
-    def leave(self, thread: int) -> None:
-        """End its innermost block."""
+    def leave(self, block: object) -> None:
+        """End a block, which need not be the innermost: a generator may be closed late."""
         with self._lock:
-            self._blocks[thread].pop()
-            if not self._blocks[thread]:
-                del self._blocks[thread]
+            del self._blocks[block]
             self._set()
 
     def _set(self) -> None:
-        tf32 = all(allowed[-1] for allowed in self._blocks.values())
+        innermost = dict(self._blocks.values())  # of each thread
+        tf32 = all(innermost.values())
         values = ["tf32" if tf32 and s is _CUDA_CONVOLUTIONS else "ieee" for s in _SWITCHES]
         for switch, value in zip(_SWITCHES, values if self._blocks else self._callers, strict=True):
             switch.fp32_precision = value
@@ -139,12 +140,12 @@ def arithmetic(precision: Precision) -> Iterator[None]:
     in convolutions on CUDA; not while another thread computes in something finer, since threads
     share the switches.
     """
-    shared, thread = _shared, get_ident()
-    shared.enter(thread, precision.tf32)
+    shared = _shared
+    block = shared.enter(get_ident(), precision.tf32)
     try:
         yield
     finally:
-        shared.leave(thread)
+        shared.leave(block)
 
 
 def exact_arithmetic() -> AbstractContextManager[None]:

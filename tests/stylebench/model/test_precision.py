@@ -100,6 +100,21 @@ def test_auto_is_what_the_device_is_fast_in(monkeypatch, engine):
     assert choose_precision(Settings(), engine, GPU) == "fp32"
 
 
+def test_a_generator_that_is_closed_late_ends_its_own_block():
+    def left_open():
+        with arithmetic(PRECISIONS["tf32"]):
+            yield
+
+    before = torch.backends.cudnn.conv.fp32_precision
+    opened = left_open()
+    next(opened)
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    with arithmetic(PRECISIONS["fp32"]):
+        opened.close()
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == before
+
+
 @pytest.mark.parametrize(
     ("engine", "native", "precision"),
     [("fused", True, "fp32"), ("fused", False, "bf16"), ("eager", True, "bf16")],
