@@ -140,10 +140,11 @@ class Convolution:
         if self.chosen["backward"] == OF_IMAGE:
             weight = self._weight[:, : self._wanted]
             if tap is None:
-                return _inner(sk.dgrad(gradient, weight, factor, dtype), above, below)
-            s, scale = tap.slope
-            v = tap.channel_scale
-            x = sk.tap_dgrad(gradient, tap.x, s, weight, scale, v, factor, dtype)
+                x = sk.dgrad(gradient, weight, factor, dtype)
+            else:
+                s, scale = tap.slope
+                v = tap.channel_scale
+                x = sk.tap_dgrad(gradient, tap.x, s, weight, scale, v, factor, dtype)
             return _inner(x, above, below)
         x = self.backward(gradient, above, below)
         return sk.image_gradient(x, factor, x.shape[1], dtype)

@@ -157,14 +157,15 @@ def tap_dgrad_operator(
         and s.dtype == y.dtype
         and same_strides(gradient, y)
     )
-    x = tap_dgrad_fake(gradient, y, s, weight, scale, channel_scale, factor, dtype)
-    if not fits or not uses_triton(gradient, y, s, weight, scale, channel_scale, x):
+    written = gradient.new_empty(0, dtype=dtype)
+    if not fits or not uses_triton(gradient, y, s, weight, scale, channel_scale, written):
         z = style_tap_backward(gradient, y, s, scale, None, 0.0, channel_scale)
         both: Tensor = dgrad_operator(z, weight, factor, dtype)
         return both
     from stylekernels.ops.dgrad.triton_dgrad import StyleTap, launches
     from stylekernels.runtime.launch import run_all
 
+    x = dgrad_fake(gradient, weight, factor, dtype)
     tap = StyleTap(y, s.contiguous(), scale, channel_scale)
     run_all(launches(gradient, weight, x, factor, tap=tap))
     return x
